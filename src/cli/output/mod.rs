@@ -1,0 +1,21 @@
+//! What is written to the terminal: tables, templates, progress. The only place of the crate that
+//! prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this folder exists to print")]
+
+use std::io::Write;
+
+/// Writes to standard output. A reader that left (`ctr ps | head -1`) ends the process quietly,
+/// as it ends every other program of a pipe.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        #[allow(clippy::exit, reason = "what SIGPIPE does to programs that do not ignore it")]
+        std::process::exit(128 + 13);
+    }
+}
+
+/// Writes a line to standard error: warnings, progress, the final error.
+pub fn say(line: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,261 @@
+//! What the user asked for, complete: written once when the container is made, and all that its
+//! monitor needs to start it, today or after the next reboot. It holds no path of the moment.
+//!
+//! `Config` and `HostConfig` have the names and types of Docker's API (v1.48, "Inspect a
+//! container"), so `inspect` prints them as they are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Id;
+use crate::store::record::Record;
+
+/// `containers/<id>/config.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainerConfig {
+    pub id: Id,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: jiff::Timestamp,
+    pub root: RootFs,
+    pub config: Config,
+    pub host_config: HostConfig,
+}
+
+impl Record for ContainerConfig {
+    const VERSION: u32 = 1;
+}
+
+/// What the container's root is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", tag = "Type")]
+pub enum RootFs {
+    /// An overlay of an image's layers below `upper/`.
+    Image {
+        /// The image's id: `sha256:` and the digest of its configuration.
+        id: String,
+        /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` has them.
+        layers: Vec<String>,
+    },
+    /// `--rootfs DIR`: a directory used as it is.
+    Directory { path: String },
+}
+
+/// The part that could run on any machine. Image and command line are merged into it already.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Config {
+    /// Empty: the short id.
+    pub hostname: String,
+    pub domainname: String,
+    /// `user[:group]` by name or number; empty: root.
+    pub user: String,
+    pub attach_stdin: bool,
+    pub attach_stdout: bool,
+    pub attach_stderr: bool,
+    /// `80/tcp` and so on, from the image and `--expose`.
+    pub exposed_ports: BTreeMap<String, Empty>,
+    pub tty: bool,
+    pub open_stdin: bool,
+    /// Standard input ends when the first attached client leaves.
+    pub stdin_once: bool,
+    /// `NAME=value`, later ones winning, each name once.
+    pub env: Vec<String>,
+    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    /// The name that the user wrote.
+    pub image: String,
+    pub volumes: BTreeMap<String, Empty>,
+    pub working_dir: String,
+    pub labels: BTreeMap<String, String>,
+    /// A name or a number; `None`: SIGTERM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// Seconds; `None`: 10; negative: wait without an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
+}
+
+/// JSON's `{}`, which Docker uses for the members of a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// The part that concerns this machine.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// `HOST:CONTAINER[:OPTIONS]` as given to `-v`, the host path made absolute.
+    pub binds: Vec<String>,
+    #[serde(rename = "ContainerIDFile")]
+    pub container_id_file: String,
+    pub log_config: LogConfig,
+    /// `none`, `host`, or `default`.
+    pub network_mode: String,
+    pub auto_remove: bool,
+    pub console_size: [u16; 2],
+    pub annotations: BTreeMap<String, String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    /// `private` or `host`; empty: private.
+    pub cgroupns_mode: String,
+    pub extra_hosts: Vec<String>,
+    pub dns: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub group_add: Vec<String>,
+    /// `private`, `shareable`, `none` or `host`; empty: private.
+    pub ipc_mode: String,
+    pub cgroup_parent: String,
+    pub oom_score_adj: i32,
+    /// `host` or empty.
+    pub pid_mode: String,
+    pub privileged: bool,
+    pub readonly_rootfs: bool,
+    /// As given to `--security-opt`, a seccomp profile read in (`seccomp={…}`).
+    pub security_opt: Vec<String>,
+    /// Container path to options (`size=64m,mode=1777`).
+    pub tmpfs: BTreeMap<String, String>,
+    /// `host` or empty.
+    #[serde(rename = "UTSMode")]
+    pub uts_mode: String,
+    /// `host` or empty.
+    pub userns_mode: String,
+    /// Bytes; 0: 64 MiB.
+    pub shm_size: u64,
+    pub sysctls: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub resources: Resources,
+    pub mounts: Vec<Mount>,
+    /// `None`: Docker's list; `Some([])`: none (`--privileged`, `systempaths=unconfined`).
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+    /// `--init`: ctr's own init is the container's first process.
+    pub init: Option<bool>,
+}
+
+/// What cgroups and rlimits bound. 0 or empty: not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Resources {
+    pub cpu_shares: u64,
+    /// Bytes.
+    pub memory: i64,
+    /// Billionths of a processor (`--cpus`).
+    pub nano_cpus: i64,
+    pub blkio_weight: u16,
+    pub blkio_weight_device: Vec<WeightDevice>,
+    pub blkio_device_read_bps: Vec<ThrottleDevice>,
+    pub blkio_device_write_bps: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub blkio_device_read_iops: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub blkio_device_write_iops: Vec<ThrottleDevice>,
+    /// Microseconds.
+    pub cpu_period: u64,
+    pub cpu_quota: i64,
+    pub cpu_realtime_period: u64,
+    pub cpu_realtime_runtime: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    pub devices: Vec<Device>,
+    /// `c 1:3 rwm` and so on.
+    pub device_cgroup_rules: Vec<String>,
+    pub memory_reservation: i64,
+    /// Bytes of memory and swap together; -1: unlimited.
+    pub memory_swap: i64,
+    /// 0 to 100; `None`: the kernel's.
+    pub memory_swappiness: Option<i64>,
+    pub oom_kill_disable: Option<bool>,
+    /// `None` or 0: unlimited, as is -1.
+    pub pids_limit: Option<i64>,
+    pub ulimits: Vec<Ulimit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct WeightDevice {
+    pub path: String,
+    pub weight: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ThrottleDevice {
+    pub path: String,
+    /// Bytes or operations a second.
+    pub rate: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Device {
+    pub path_on_host: String,
+    pub path_in_container: String,
+    pub cgroup_permissions: String,
+}
+
+/// `-1`: unlimited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ulimit {
+    /// `nofile`, without `RLIMIT_`.
+    pub name: String,
+    pub hard: i64,
+    pub soft: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LogConfig {
+    pub r#type: String,
+    pub config: BTreeMap<String, String>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { r#type: "json-file".into(), config: BTreeMap::new() }
+    }
+}
+
+/// `--mount`, checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Mount {
+    /// `bind` or `tmpfs`.
+    pub r#type: String,
+    pub source: String,
+    pub target: String,
+    pub read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_options: Option<BindOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tmpfs_options: Option<TmpfsOptions>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BindOptions {
+    /// `rprivate` and so on; empty: `rprivate`.
+    pub propagation: String,
+    pub non_recursive: bool,
+    pub create_mountpoint: bool,
+    pub read_only_non_recursive: bool,
+    pub read_only_force_recursive: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TmpfsOptions {
+    pub size_bytes: u64,
+    pub mode: u32,
+}
+
+impl ContainerConfig {
+    /// The words that are run: the entry point, then the command.
+    #[must_use]
+    pub fn argv(&self) -> Vec<String> {
+        let parts = [&self.config.entrypoint, &self.config.cmd];
+        parts.into_iter().flatten().flatten().cloned().collect()
+    }
+}

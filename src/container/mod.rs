@@ -1,0 +1,9 @@
+//! The life of a container, as commands drive it: made, started, watched, ended, removed.
+//!
+//! Called by `cli` (and later `compose`, `build`, `systemd`); calls `image` for the layers,
+//! `monitor` for what runs, `store` for the records. Nothing here prints.
+
+pub mod attach;
+pub mod config;
+pub mod exec;
+pub mod state;

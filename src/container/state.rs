@@ -1,0 +1,82 @@
+//! What became of a container: the one record that changes, small, because `ps` reads it of every
+//! container and nothing else.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::store::record::Record;
+use crate::store::{Id, Lock, Store};
+
+/// `containers/<id>/state.json`. Written under the container's lock only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    pub name: String,
+    /// What `ps` shows in IMAGE: as the user wrote it.
+    pub image: String,
+    /// The image's id, `sha256:…`; empty for `--rootfs`.
+    pub image_id: String,
+    /// The words that are run.
+    pub command: Vec<String>,
+    pub created: Timestamp,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Times that it was started again by its restart policy.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+impl Record for State {
+    const VERSION: u32 = 1;
+}
+
+/// Where a container stands, as far as a file can know: that it *runs* is true only while its
+/// monitor lives ([`is_alive`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Phase {
+    Created {
+        /// Why the last start failed, and the exit code that it gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<(u8, String)>,
+    },
+    Running {
+        started: Timestamp,
+    },
+    Exited {
+        started: Timestamp,
+        finished: Timestamp,
+        code: u8,
+        #[serde(default)]
+        oom_killed: bool,
+    },
+}
+
+/// What the monitor says of the process it watches: `RUN/containers/<id>/process.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Process {
+    /// The container's first process, as the host numbers it.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot, field 22 of `/proc/PID/stat`: tells it from
+    /// another process that got its number later.
+    pub start_time: u64,
+    pub monitor: i32,
+    /// The cgroups that were made for it, one of a hierarchy, as absolute paths.
+    #[serde(default)]
+    pub cgroups: Vec<String>,
+}
+
+impl Record for Process {
+    const VERSION: u32 = 1;
+}
+
+/// The file that a monitor holds locked while it lives.
+pub const ALIVE: &str = "alive";
+
+/// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
+#[must_use]
+pub fn is_alive(store: &Store, id: &Id) -> bool {
+    let path = store.container_run(id).join(ALIVE);
+    // Shared, so that two who ask at once do not take each other for the monitor.
+    matches!(Lock::try_shared(&path), Ok(None))
+}

@@ -1,0 +1,115 @@
+//! Errors as the person at the terminal meets them: a sentence, its causes, the way out, and the
+//! exit code. Everything travels as `anyhow::Error`; what knows a remedy or an exit code puts a
+//! [`Failure`] into the chain, and [`render`] prints the whole once, in `main`.
+
+use std::fmt;
+
+/// Exit codes that Docker gives a meaning of their own (`docker run --help`, "Exit status").
+pub mod exit {
+    /// The engine failed before or instead of the command.
+    pub const ENGINE: u8 = 125;
+    /// The command was found and cannot be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: u8 = 127;
+    /// A process that was ended by signal n exits with `SIGNALLED + n`.
+    pub const SIGNALLED: u8 = 128;
+}
+
+/// A link of an error's chain that knows more than its sentence.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Option<u8>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// `message`: lower case, the object in double quotes, no full stop.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: None, source: None }
+    }
+
+    /// What the reader can do about it: a sentence of its own, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code of the process, where it is not the command's usual one.
+    #[must_use]
+    pub fn exit(mut self, code: u8) -> Self {
+        self.exit = Some(code);
+        self
+    }
+
+    /// What caused it; printed behind the message.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}
+
+/// An error's sentence: its causes, outermost first, joined by colons.
+#[must_use]
+pub fn message(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
+/// The first hint in the chain.
+#[must_use]
+pub fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|e| e.downcast_ref::<Failure>()?.hint.as_deref())
+}
+
+/// The first exit code in the chain.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> Option<u8> {
+    error.chain().find_map(|e| e.downcast_ref::<Failure>()?.exit)
+}
+
+/// What `main` prints: `ctr: ` and the sentence, and below it the hint where there is one.
+#[must_use]
+pub fn render(error: &anyhow::Error) -> String {
+    let mut text = format!("ctr: {}", message(error));
+    if let Some(hint) = hint(error) {
+        text.push_str("\nhint: ");
+        text.push_str(hint);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_hint_and_an_exit_code_survive_context() {
+        let error = Err::<(), _>(Failure::new("cannot x").hint("do y").exit(127)).context("start \"web\"").unwrap_err();
+        assert_eq!(render(&error), "ctr: start \"web\": cannot x\nhint: do y");
+        assert_eq!(exit_code(&error), Some(127));
+    }
+
+    #[test]
+    fn causes_are_printed_once_each() {
+        let io = std::io::Error::from_raw_os_error(28);
+        let error = anyhow::Error::new(Failure::new("write \"f\"").source(io)).context("pull \"x\"");
+        assert_eq!(render(&error), "ctr: pull \"x\": write \"f\": No space left on device (os error 28)");
+    }
+}

@@ -1,0 +1,9 @@
+pub mod cli;
+pub mod container;
+pub mod error;
+pub mod image;
+pub mod monitor;
+pub mod runtime;
+pub mod store;
+pub mod sys;
+pub mod userns;

@@ -1,0 +1,4 @@
+//! Cgroups.
+
+#[derive(Debug)]
+pub struct Cgroup {}

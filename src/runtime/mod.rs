@@ -1,0 +1,71 @@
+//! From an OCI runtime spec to an isolated process. Knows nothing of images, containers or
+//! where their records lie: what it needs it is given in a [`Launch`].
+//!
+//! Called by the monitor (a container's first process, and each `exec`). One call of clone3(2)
+//! makes every namespace at once; the child mounts its root *inside its own mount namespace*,
+//! pivots, drops everything and executes. So no mount is ever visible on the host, and nothing is
+//! left to unmount when it ends, however it ends.
+
+pub mod cgroup;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+/// All that a container's first process is made from.
+#[derive(Debug)]
+pub struct Launch {
+    /// Namespaces, mounts, process, resources, as the OCI runtime spec has them (v1.2). Its `root`
+    /// says only whether the root is read-only; `process.user` gives way to `user`.
+    pub spec: Spec,
+    pub root: Root,
+    /// `user[:group]` by name or number, looked up in the root's own `etc/passwd` and `etc/group`
+    /// once the root is in place (hostile files: bounded reads). `None`: `spec.process.user`.
+    /// Sets HOME too, unless the environment has it.
+    pub user: Option<String>,
+    /// Further groups by name or number (`--group-add`).
+    pub groups: Vec<String>,
+    pub stdio: Stdio,
+    /// Put the process under an init of ours that reaps and forwards signals: this binary.
+    pub init: bool,
+    /// Where it is put before it runs anything; `None`: where the caller is.
+    pub cgroup: Option<cgroup::Cgroup>,
+    /// The seccomp program, compiled.
+    pub seccomp: Option<Vec<u8>>,
+}
+
+/// What becomes `/`.
+#[derive(Debug)]
+pub enum Root {
+    /// Overlay of `lower` (topmost first) with a writable `upper`.
+    Overlay { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// The three descriptors of the process.
+#[derive(Debug)]
+pub enum Stdio {
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A new pseudo-terminal of the container's own devpts; its master is in [`Process`].
+    Terminal {
+        rows: u16,
+        columns: u16,
+    },
+}
+
+/// A process that was launched and is executing its own program.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: Pid,
+    /// Readable when the process has ended: pidfd_open(2).
+    pub pidfd: OwnedFd,
+    /// The master side, where a terminal was asked for.
+    pub terminal: Option<OwnedFd>,
+}

@@ -1,0 +1,135 @@
+//! Names of containers: symbolic links in `names/` to `../containers/<id>`. A link's creation is
+//! the claim, so two commands that want one name cannot both have it.
+
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::error::Failure;
+use crate::store::{Id, Store};
+
+/// Docker's rule for names: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+#[must_use]
+pub fn is_valid(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.len() > 1
+        && name.len() <= 255
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// What a claim came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The name is the container's.
+    Made,
+    /// Another container has it.
+    Taken(Id),
+}
+
+/// Gives `name` to `id`, unless a container that exists has it. A link that a killed command
+/// left behind, to a container that is no more, is replaced.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn claim(store: &Store, name: &str, id: &Id) -> Result<Claim> {
+    let link = link(store, name);
+    let target = PathBuf::from("../containers").join(id.as_str());
+    loop {
+        match symlink(&target, &link) {
+            Ok(()) => return Ok(Claim::Made),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("claim the name {name:?}")),
+        }
+        // Who removes a stale link holds this lock, so that none removes a claim made since.
+        let _lock = super::Lock::exclusive(&store.names())?;
+        match owner(store, name)? {
+            Some(owner) if store.container(&owner).join("config.json").exists() => return Ok(Claim::Taken(owner)),
+            _ => remove(&link)?,
+        }
+    }
+}
+
+/// Takes the name away from `id`; nothing happens when another container has it.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn release(store: &Store, name: &str, id: &Id) -> Result<()> {
+    let _lock = super::Lock::exclusive(&store.names())?;
+    if owner(store, name)?.as_ref() == Some(id) {
+        remove(&link(store, name))?;
+    }
+    Ok(())
+}
+
+/// The container that has the name; it may be gone.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn owner(store: &Store, name: &str) -> Result<Option<Id>> {
+    if !is_valid(name) {
+        return Ok(None);
+    }
+    match std::fs::read_link(link(store, name)) {
+        Ok(target) => Ok(target.file_name().and_then(|id| id.to_str()?.parse().ok())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Not a link: nothing of ours.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("look up the name {name:?}")),
+    }
+}
+
+/// The container that a person means: by name, by whole id, or by the unique beginning of an id.
+///
+/// # Errors
+/// `No such container`, or more than one id begins so.
+pub fn resolve(store: &Store, wanted: &str) -> Result<Id> {
+    let exists = |id: &Id| store.container(id).join("config.json").exists();
+    // Docker's order: a full id, then a name, then the beginning of an id.
+    if let Some(id) = wanted.parse::<Id>().ok().filter(&exists) {
+        return Ok(id);
+    }
+    let name = wanted.strip_prefix('/').unwrap_or(wanted);
+    if let Some(id) = owner(store, name)?.filter(&exists) {
+        return Ok(id);
+    }
+    let mut found = None;
+    if !wanted.is_empty() && wanted.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        for id in ids(store)?.into_iter().filter(|id| id.as_str().starts_with(wanted)).filter(exists) {
+            if found.replace(id).is_some() {
+                return Err(Failure::new(format!("multiple containers found with the id prefix {wanted:?}"))
+                    .hint("give more digits of the id, or the name")
+                    .into());
+            }
+        }
+    }
+    found.ok_or_else(|| Failure::new(format!("No such container: {wanted}")).into())
+}
+
+/// Every container's id, in no order; some may be half made or half gone.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn ids(store: &Store) -> Result<Vec<Id>> {
+    let dir = store.containers();
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("read {dir:?}"))? {
+        if let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+fn link(store: &Store, name: &str) -> PathBuf {
+    store.names().join(name)
+}
+
+fn remove(link: &Path) -> Result<()> {
+    match std::fs::remove_file(link) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).with_context(|| format!("remove {link:?}")),
+        _ => Ok(()),
+    }
+}

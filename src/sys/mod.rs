@@ -1,0 +1,16 @@
+//! Thin safe wrappers for what `nix` lacks. The only unsafe code of the crate is in this folder;
+//! each block's comment names the fact that makes it sound.
+#![allow(unsafe_code, reason = "this folder exists to hold it")]
+
+use std::io;
+
+/// Fills `bytes` with random numbers (`getrandom(2)`).
+///
+/// # Errors
+/// As `getrandom(2)`.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the pointer and the length are of one live, writable slice.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Up to 256 bytes come whole or not at all: getrandom(2).
+    if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
