@@ -70,6 +70,9 @@ impl Record for Process {
     const VERSION: u32 = 1;
 }
 
+/// Where [`Process`] lies in the container's run directory.
+pub const PROCESS: &str = "process.json";
+
 /// The file that a monitor holds locked while it lives.
 pub const ALIVE: &str = "alive";
 
