@@ -146,6 +146,7 @@ pub(super) const GROUPS: &[Group] = &[
             "fdatasync",
             "flock",
             "fstat",
+            "fstat64",
             "fstatfs",
             "fstatfs64",
             "fsync",
