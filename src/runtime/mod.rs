@@ -88,3 +88,6 @@ pub struct Process {
     /// The master side, where a terminal was asked for.
     pub terminal: Option<OwnedFd>,
 }
+
+#[cfg(test)]
+mod tests;
