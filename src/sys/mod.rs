@@ -2,6 +2,7 @@
 //! each block's comment names the fact that makes it sound.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
+pub mod bpf;
 pub mod process;
 
 use std::io;

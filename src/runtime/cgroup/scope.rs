@@ -88,6 +88,11 @@ fn connect(root: bool, uid: u32) -> io::Result<Bus> {
     Err(last)
 }
 
+/// Whether there is a manager to ask, without asking.
+pub(super) fn reachable(root: bool, uid: u32) -> bool {
+    sockets(root, uid).iter().any(|(path, _)| path.exists())
+}
+
 /// Asks the manager for a scope with the process in it. `NotFound`: there is no manager to ask.
 pub(super) fn ask(root: bool, uid: u32, wanted: Wanted) -> io::Result<Asked> {
     let mut bus = connect(root, uid)?;
