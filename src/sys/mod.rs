@@ -3,7 +3,9 @@
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
 pub mod bpf;
+pub mod openat2;
 pub mod process;
+pub mod xattr;
 
 use std::io;
 
