@@ -2,7 +2,10 @@
 //! each block's comment names the fact that makes it sound.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
+pub mod bpf;
+pub mod openat2;
 pub mod process;
+pub mod xattr;
 
 pub mod clone;
 pub mod credentials;
