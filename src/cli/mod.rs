@@ -5,6 +5,9 @@
 //! builds the clap tree of that command alone. The whole tree ([`tree`]) is built only for help
 //! and for the man pages and completions made from it.
 
+mod images;
+mod import;
+mod load;
 pub mod output;
 mod usage;
 mod version;
@@ -63,7 +66,12 @@ const fn entry<C: Run>(names: &'static [&'static str]) -> Entry {
 }
 
 /// Every command, in the order of `ctr --help`.
-const COMMANDS: &[Entry] = &[entry::<version::Version>(&["version"])];
+const COMMANDS: &[Entry] = &[
+    entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<import::Import>(&["import", "image import"]),
+    entry::<load::Load>(&["load", "image load"]),
+    entry::<version::Version>(&["version"]),
+];
 
 /// Runs the command line `args`, program name included, and returns the exit code.
 ///
