@@ -446,8 +446,8 @@ both!(file_capabilities_and_setuid_work, |cx| {
 
 both!(labels_and_stop_signal_are_recorded, |cx| {
     cx.busybox();
-    cx.ctr("create --name l --label a=1 -l b --stop-signal INT --stop-timeout 3 busybox true").succeeds();
-    cx.ctr("inspect -f '{{json .Config.Labels}} {{.Config.StopSignal}} {{.Config.StopTimeout}}' l")
+    cx.ctr("create --name lab --label a=1 -l b --stop-signal INT --stop-timeout 3 busybox true").succeeds();
+    cx.ctr("inspect -f '{{json .Config.Labels}} {{.Config.StopSignal}} {{.Config.StopTimeout}}' lab")
         .prints("{\"a\":\"1\",\"b\":\"\"} INT 3\n");
 });
 
