@@ -72,7 +72,7 @@ fn bus_paths(address: &str) -> impl Iterator<Item = PathBuf> {
 fn connect(root: bool, uid: u32) -> io::Result<Bus> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (path, is_bus) in sockets(root, uid) {
-        match Bus::connect(&path, PATIENCE) {
+        match Bus::connect(&path) {
             Ok(mut bus) => {
                 if is_bus {
                     // A bus wants to be greeted; the answer is one more message to pass over.
