@@ -7,6 +7,7 @@
 
 mod images;
 mod import;
+mod load;
 pub mod output;
 mod usage;
 mod version;
@@ -68,6 +69,7 @@ const fn entry<C: Run>(names: &'static [&'static str]) -> Entry {
 const COMMANDS: &[Entry] = &[
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<import::Import>(&["import", "image import"]),
+    entry::<load::Load>(&["load", "image load"]),
     entry::<version::Version>(&["version"]),
 ];
 

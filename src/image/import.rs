@@ -14,7 +14,7 @@ use crate::image::commit::Complete;
 use crate::image::digest::Digest;
 use crate::image::index::Platform;
 use crate::image::reference::Reference;
-use crate::image::unpack::{self, Compression, Powers};
+use crate::image::unpack::{self, Powers};
 use crate::image::{change, layers, manifest};
 use crate::store::Store;
 
@@ -56,17 +56,12 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     let layer = layers::publish(store, &done.diff, &unpacked, done.applied)?;
 
     let config = configuration(wanted, config, &done.diff);
-    let suffix = match done.compression {
-        Compression::None => "",
-        Compression::Gzip => "+gzip",
-        Compression::Zstd => "+zstd",
-    };
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": manifest::OCI_MANIFEST,
         "config": {"mediaType": manifest::OCI_CONFIG, "digest": Digest::of(&config).as_str(), "size": config.len()},
         "layers": [{
-            "mediaType": format!("{}{suffix}", manifest::OCI_LAYER),
+            "mediaType": manifest::layer_type(done.compression),
             "digest": done.blob.as_str(),
             "size": done.blob_size,
         }],

@@ -7,13 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::image::digest::Digest;
 use crate::image::index::Descriptor;
+use crate::image::unpack::Compression;
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// The media type of a layer's blob.
+#[must_use]
+pub fn layer_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    }
+}
 
 /// Layers of an image: overlayfs takes some 500, Docker 127.
 const MAX_LAYERS: usize = 500;
@@ -54,7 +64,7 @@ struct Probe {
 /// Neither of them, an artifact that is no image, or Docker's schema 1.
 pub fn parse(bytes: &[u8]) -> Result<Document> {
     let probe: Probe = serde_json::from_slice(bytes).context("damaged manifest")?;
-    if probe.schema_version == 1 || probe.media_type.contains("manifest.v1+") {
+    if probe.schema_version == 1 || probe.media_type.contains("docker.distribution.manifest.v1") {
         return Err(Failure::new("the image has a manifest of Docker's schema 1, which was given up in 2019")
             .hint("push it again with a present-day tool, which writes schema 2 or OCI")
             .into());

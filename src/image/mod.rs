@@ -13,6 +13,7 @@
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
+pub mod archive;
 pub mod blobs;
 mod change;
 mod commit;

@@ -4,7 +4,7 @@
 //! The `tar` crate decodes the header's fields. Its own iterator is not used because it takes
 //! extension records of any size into memory, and these archives come from strangers.
 
-use std::io::{self, BufRead, ErrorKind};
+use std::io::{self, BufRead, ErrorKind, Seek, SeekFrom};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
@@ -320,6 +320,20 @@ impl<R: BufRead> Reader<R> {
         self.input.read_exact(rest).map_err(truncated)?;
         self.left -= rest.len() as u64;
         Ok(parts)
+    }
+}
+
+impl<R: BufRead + Seek> Reader<R> {
+    /// Jumps over the present entry's data; returns where they start.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn seek_past(&mut self) -> io::Result<u64> {
+        let start = self.input.stream_position()?;
+        let end = start.checked_add(self.left).and_then(|end| end.checked_add(self.padding));
+        self.input.seek(SeekFrom::Start(end.ok_or_else(|| bad("an entry's size"))?))?;
+        (self.left, self.padding) = (0, 0);
+        Ok(start)
     }
 }
 
