@@ -272,6 +272,11 @@ impl Message {
         text(&self.body, 0, self.big_endian).map_or_else(String::new, |(value, _)| value)
     }
 
+    /// Of a body that is one boolean variant.
+    pub(super) fn is_true(&self) -> bool {
+        self.body.get(1) == Some(&b'b') && number(&self.body, 4, self.big_endian) == Some(1)
+    }
+
     /// Of a body `uoss…`: the object and the two strings.
     pub(super) fn job_removed(&self) -> Option<(String, String, String)> {
         let (job, at) = text(&self.body, 4, self.big_endian)?;
