@@ -94,6 +94,13 @@ pub fn render(error: &anyhow::Error) -> String {
     text
 }
 
+/// Says on standard error what does not stop the command. Nothing that is an error passes here.
+pub fn warn(text: &str) {
+    use std::io::Write;
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "ctr: warning: {text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +108,9 @@ mod tests {
 
     #[test]
     fn a_hint_and_an_exit_code_survive_context() {
-        let error = Err::<(), _>(Failure::new("cannot x").hint("do y").exit(127)).context("start \"web\"").unwrap_err();
+        let error = Err::<(), _>(Failure::new("cannot x").hint("do y").exit(127))
+            .context("start \"web\"")
+            .expect_err("an error was made");
         assert_eq!(render(&error), "ctr: start \"web\": cannot x\nhint: do y");
         assert_eq!(exit_code(&error), Some(127));
     }

@@ -1,11 +1,349 @@
-//! The user's own user namespace: join the live one, or make it.
+//! The user's own user namespace, in which an ordinary user is root over the subordinate ids of
+//! `/etc/subuid` and `/etc/subgid`: joined where a live monitor of this user's is in one, made where
+//! there is none. So nothing has to keep it alive, and a second container pays nothing for it.
+//!
+//! Called by whatever touches files of subordinate ids (`pull`, `rm`, `unshare`: [`enter`]) and by
+//! the start of a monitor (the two sides of [`Plan`]). Root of the machine has no use for it.
 
-use anyhow::Result;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::store::Store;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{Pid, Uid, User, getegid, geteuid, getpid};
 
-/// Puts this process (single-threaded still) into the user's own user namespace, where it is root
-/// over the subordinate ids. Does nothing for root.
-pub fn enter(_store: &Store) -> Result<()> {
+use crate::container::state::{self, Process};
+use crate::error::{self, Failure};
+use crate::store::{Store, record};
+use crate::sys::process::{Fork, exit_now, fork};
+
+/// A line of `/proc/PID/uid_map`: user_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// How this user gets into the namespace.
+#[derive(Debug)]
+pub enum Plan {
+    /// Nothing to do: root of the machine, or root of a namespace already.
+    Here,
+    /// The namespace of a live monitor.
+    Join(OwnedFd),
+    /// A new one.
+    Make { uids: Vec<IdMap>, gids: Vec<IdMap> },
+}
+
+/// Whether this process is root in the machine's first user namespace.
+#[must_use]
+pub fn is_host_root() -> bool {
+    geteuid().is_root() && is_initial(&map_of("self", "uid_map"))
+}
+
+/// Whether more than one id is mapped here: without that, ownership of an image's files cannot
+/// be kept.
+#[must_use]
+pub fn has_ranges() -> bool {
+    map_of("self", "uid_map").iter().map(|m| u64::from(m.count)).sum::<u64>() > 1
+}
+
+/// The maps of a child namespace with the same ids as this one: a line for each of this one's,
+/// since a line may not cross two of the parent's (user_namespaces(7)). Uids, then gids.
+#[must_use]
+pub fn same_ids() -> (Vec<IdMap>, Vec<IdMap>) {
+    let same = |file| map_of("self", file).into_iter().map(|m| IdMap { outside: m.inside, ..m }).collect();
+    (same("uid_map"), same("gid_map"))
+}
+
+/// Puts this process into the namespace; it must have one thread still.
+///
+/// # Errors
+/// The namespace cannot be made; the hint says which setting is in the way.
+pub fn enter(store: &Store) -> Result<()> {
+    let plan = plan(store)?;
+    if !matches!(plan, Plan::Make { .. }) {
+        return plan.go_in(None);
+    }
+    // The maps are written from outside: by a child that stays where this process is now.
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    let me = getpid();
+    match fork().context("fork")? {
+        Fork::Child => {
+            drop(ours);
+            exit_now(i32::from(plan.map(me, &mut theirs).is_err()));
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            let went = plan.go_in(Some(&mut ours));
+            let _ = nix::sys::wait::waitpid(child, None);
+            went
+        }
+    }
+}
+
+/// Looks what has to be done.
+///
+/// # Errors
+/// The user's entries cannot be read.
+pub fn plan(store: &Store) -> Result<Plan> {
+    let me = geteuid();
+    if me.is_root() {
+        return Ok(Plan::Here);
+    }
+    let ranges = || Ranges::of_user(me);
+    if let Some((namespace, has_ranges)) = live_namespace(store) {
+        // One that was made before the user was given ids is of no use to the next image.
+        if has_ranges || ranges().is_none() {
+            return Ok(Plan::Join(namespace));
+        }
+    }
+    let single = |id: u32| vec![IdMap { inside: 0, outside: id, count: 1 }];
+    let (mut uids, mut gids) = (single(me.as_raw()), single(getegid().as_raw()));
+    match ranges() {
+        Some(ranges) => {
+            append(&mut uids, &ranges.uids);
+            append(&mut gids, &ranges.gids);
+        }
+        None => warn_once(
+            store,
+            &format!(
+                "no subordinate ids for {name}: files of an image keep no owner but you, and programs that change their \
+                 user fail\nhint: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
+                name = user_name(me)
+            ),
+        ),
+    }
+    Ok(Plan::Make { uids, gids })
+}
+
+impl Plan {
+    /// The side of the process that goes in. `link` leads to the one that runs [`Plan::map`];
+    /// only `Make` needs it.
+    ///
+    /// # Errors
+    /// Joining or making failed, or the other side could not write the maps.
+    pub fn go_in(&self, link: Option<&mut UnixStream>) -> Result<()> {
+        match self {
+            Self::Here => Ok(()),
+            Self::Join(namespace) => {
+                setns(namespace, CloneFlags::CLONE_NEWUSER).context("join your user namespace")?;
+                Ok(())
+            }
+            Self::Make { .. } => {
+                unshare(CloneFlags::CLONE_NEWUSER).map_err(refused)?;
+                let link = link.context("no process to write the id maps")?;
+                link.write_all(&[0])?;
+                let mut problem = String::new();
+                link.read_to_string(&mut problem)?;
+                match problem.strip_prefix("ok") {
+                    Some(_) => Ok(()),
+                    None => Err(Failure::new("cannot map your subordinate ids")
+                        .source(anyhow::anyhow!("{}", problem.trim()))
+                        .hint("install newuidmap and newgidmap (Debian, Ubuntu: apt-get install uidmap)")
+                        .into()),
+                }
+            }
+        }
+    }
+
+    /// The other side: waits until `pid` is in its new namespace, writes the maps, and says so.
+    /// It must be the user's own process outside of the namespace.
+    ///
+    /// # Errors
+    /// What went wrong has been told to the other side too.
+    pub fn map(&self, pid: Pid, link: &mut UnixStream) -> Result<()> {
+        let Self::Make { uids, gids } = self else { return Ok(()) };
+        let mut ready = [0u8];
+        link.read_exact(&mut ready)?;
+        let outcome = write_maps(pid, uids, gids);
+        let told = match &outcome {
+            Ok(()) => "ok".to_owned(),
+            Err(e) => error::message(e),
+        };
+        link.write_all(told.as_bytes())?;
+        link.shutdown(std::net::Shutdown::Write)?;
+        outcome
+    }
+}
+
+fn write_maps(pid: Pid, uids: &[IdMap], gids: &[IdMap]) -> Result<()> {
+    if uids.len() == 1 && gids.len() == 1 {
+        // One's own id may be mapped without help, once setgroups is denied: user_namespaces(7).
+        let proc = format!("/proc/{pid}");
+        for (file, text) in [("setgroups", "deny".to_owned()), ("uid_map", lines(uids)), ("gid_map", lines(gids))] {
+            let path = format!("{proc}/{file}");
+            std::fs::write(&path, text).with_context(|| format!("write {path:?}"))?;
+        }
+        return Ok(());
+    }
+    // Both at once: each is a program of its own, and a start waits for them.
+    let run = |program: &str, maps: &[IdMap]| {
+        Command::new(program)
+            .arg(pid.to_string())
+            .args(maps.iter().flat_map(|m| [m.inside, m.outside, m.count]).map(|n| n.to_string()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("run {program:?}"))
+    };
+    let children = [("newuidmap", run("newuidmap", uids)?), ("newgidmap", run("newgidmap", gids)?)];
+    for (program, child) in children {
+        let output = child.wait_with_output().with_context(|| format!("wait for {program:?}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::bail!("{}", if said.trim().is_empty() { program } else { said.trim() });
+        }
+    }
     Ok(())
+}
+
+fn lines(maps: &[IdMap]) -> String {
+    use std::fmt::Write as _;
+    maps.iter().fold(String::new(), |mut text, m| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
+        text
+    })
+}
+
+/// The user namespace of a live monitor, and whether it maps more than one id.
+fn live_namespace(store: &Store) -> Option<(OwnedFd, bool)> {
+    for entry in std::fs::read_dir(store.run().join("containers")).ok()?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(Some(process)) = record::read::<Process>(&store.container(&id).join(state::PROCESS)) else { continue };
+        let Ok(namespace) = File::open(format!("/proc/{}/ns/user", process.monitor)) else { continue };
+        let maps = map_of(&process.monitor.to_string(), "uid_map");
+        // Asked last: while the monitor lives, the number that was opened above is its own.
+        if state::is_alive(store, &id) && !maps.is_empty() && !is_initial(&maps) {
+            let has_ranges = maps.len() > 1;
+            return Some((namespace.into(), has_ranges));
+        }
+    }
+    None
+}
+
+fn map_of(pid: &str, file: &str) -> Vec<IdMap> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text.lines().filter_map(parse_map).collect()
+}
+
+fn parse_map(line: &str) -> Option<IdMap> {
+    let mut numbers = line.split_ascii_whitespace().map(|n| n.parse().ok());
+    Some(IdMap { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
+}
+
+fn is_initial(maps: &[IdMap]) -> bool {
+    maps == [IdMap { inside: 0, outside: 0, count: u32::MAX }]
+}
+
+/// The user's subordinate ids, `(start, count)` each.
+#[derive(Debug)]
+struct Ranges {
+    uids: Vec<(u32, u32)>,
+    gids: Vec<(u32, u32)>,
+}
+
+impl Ranges {
+    /// `None` where either file has none for this user.
+    fn of_user(me: Uid) -> Option<Self> {
+        let name = user_name(me);
+        let of = |file: &str, group: bool| {
+            let found = parse_ranges(&std::fs::read_to_string(file).unwrap_or_default(), &name, me);
+            if found.is_empty() { from_directory_service(&name, group) } else { found }
+        };
+        let ranges = Self { uids: of("/etc/subuid", false), gids: of("/etc/subgid", true) };
+        (!ranges.uids.is_empty() && !ranges.gids.is_empty()).then_some(ranges)
+    }
+}
+
+/// The lines of subuid(5) that are this user's, by name or by number.
+fn parse_ranges(text: &str, name: &str, me: Uid) -> Vec<(u32, u32)> {
+    let number = me.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let owner = fields.next()?;
+            let (start, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+            (count > 0 && (owner == name || owner == number)).then_some((start, count))
+        })
+        .collect()
+}
+
+/// Where subordinate ids come from a directory (`subid: sss` in nsswitch.conf), only shadow's own
+/// program knows them: getsubids(1).
+fn from_directory_service(name: &str, group: bool) -> Vec<(u32, u32)> {
+    let switched = std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+    if !switched.lines().any(|line| line.starts_with("subid:")) || !Path::new("/usr/bin/getsubids").exists() {
+        return Vec::new();
+    }
+    let output = Command::new("getsubids").args(group.then_some("-g")).arg(name).stderr(Stdio::null()).output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    // `0: name 100000 65536`
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(2);
+            Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// Puts the ranges behind what is mapped already, one after the other from the next free id on.
+fn append(maps: &mut Vec<IdMap>, ranges: &[(u32, u32)]) {
+    for &(outside, count) in ranges {
+        let inside = maps.last().map_or(0, |m| m.inside.saturating_add(m.count));
+        let count = count.min(u32::MAX - inside);
+        maps.push(IdMap { inside, outside, count });
+    }
+}
+
+fn user_name(me: Uid) -> String {
+    User::from_uid(me).ok().flatten().map_or_else(|| me.to_string(), |user| user.name)
+}
+
+/// What the kernel's refusal of a user namespace means, and what lifts it.
+fn refused(errno: Errno) -> anyhow::Error {
+    let failure = Failure::new("cannot create a user namespace").source(errno);
+    let is_off = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
+    let failure = if is_off("/proc/sys/kernel/unprivileged_userns_clone") {
+        failure.hint("allow it: sudo sysctl -w kernel.unprivileged_userns_clone=1")
+    } else if errno == Errno::ENOSPC || errno == Errno::EUSERS || is_off("/proc/sys/user/max_user_namespaces") {
+        failure.hint("raise the limit: sudo sysctl -w user.max_user_namespaces=28633")
+    } else {
+        failure.hint("in another engine's container, run that one with --security-opt seccomp=unconfined")
+    };
+    failure.into()
+}
+
+/// Warns, but not again until the next reboot.
+fn warn_once(store: &Store, text: &str) {
+    if File::create_new(store.run().join("warned-no-subordinate-ids")).is_ok() {
+        error::warn(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let text = "root:1:2\nann:100000:65536\n1000:300000:10\nbad\nann:5:0\nann:400000:1";
+        let found = parse_ranges(text, "ann", Uid::from_raw(1000));
+        assert_eq!(found, [(100_000, 65_536), (300_000, 10), (400_000, 1)]);
+    }
+
+    #[test]
+    fn ranges_follow_each_other_inside() {
+        let mut maps = vec![IdMap { inside: 0, outside: 1000, count: 1 }];
+        append(&mut maps, &[(100_000, 65_536), (300_000, 10)]);
+        assert_eq!(lines(&maps), "0 1000 1\n1 100000 65536\n65537 300000 10\n");
+    }
 }

@@ -120,7 +120,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 fn default_root(me: Uid) -> Result<PathBuf> {
-    if me.is_root() {
+    if crate::userns::is_host_root() {
         return Ok("/var/lib/ctr".into());
     }
     if let Some(data) = absolute_variable("XDG_DATA_HOME") {
@@ -141,7 +141,7 @@ fn default_root(me: Uid) -> Result<PathBuf> {
 }
 
 fn default_run(me: Uid) -> PathBuf {
-    if me.is_root() {
+    if crate::userns::is_host_root() {
         return "/run/ctr".into();
     }
     if let Some(dir) = absolute_variable("XDG_RUNTIME_DIR").filter(|dir| dir.is_dir()) {

@@ -2,6 +2,8 @@
 //! each block's comment names the fact that makes it sound.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
+pub mod process;
+
 use std::io;
 
 /// Fills `bytes` with random numbers (`getrandom(2)`).

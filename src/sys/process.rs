@@ -1,0 +1,36 @@
+//! Making processes: fork(2), for the few places where `std::process` cannot do it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::{ForkResult, Pid};
+
+/// Which of the two processes this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// Forks a process that has one thread.
+///
+/// # Errors
+/// As fork(2); `Unsupported` when this process has more than one thread.
+pub fn fork() -> io::Result<Fork> {
+    // Each thread is a directory there, and a directory has a link for each and two of its own.
+    if std::fs::metadata("/proc/self/task")?.nlink() != 3 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "cannot fork a process of several threads"));
+    }
+    // SAFETY: with one thread there is no other whose locks the child could find held.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Ends this process at once: no destructor, no buffer flushed. For forked children, whose
+/// destructors would act twice.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
