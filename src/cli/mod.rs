@@ -5,6 +5,7 @@
 //! builds the clap tree of that command alone. The whole tree ([`tree`]) is built only for help
 //! and for the man pages and completions made from it.
 
+mod options;
 pub mod output;
 mod usage;
 mod version;
@@ -13,7 +14,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
 use crate::store::Store;
 
@@ -73,16 +75,14 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
     let Some((entry, words)) = find(&args) else {
         return usage::no_such_command(&args);
     };
-    let mut command = (entry.tree)().bin_name(format!("ctr {words}")).disable_version_flag(true);
-    // `container ls` is two words deep, `ps` one; the last word's subcommand holds the flags.
-    for (depth, word) in words.split(' ').rev().enumerate() {
-        let name = word.to_owned();
-        command = if depth == 0 { command.name(name) } else { Command::new(name).subcommand(command) };
-    }
-    let root = skeleton().subcommand(command);
-    let matches = match root.try_get_matches_from(args) {
+    let command = as_docker_parses(plant((entry.tree)(), words));
+    let matches = match skeleton().subcommand(command).try_get_matches_from(&args) {
         Ok(matches) => matches,
-        Err(error) => return usage::refused(&error, words),
+        // Help shows flags as they are written in the source, without what their parsing needs.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+        }
+        Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
     };
     let globals = Globals::from_arg_matches(&matches)?;
     let mut innermost = &matches;
@@ -90,6 +90,35 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         innermost = inner;
     }
     (entry.run)(innermost, &globals)
+}
+
+/// A command under its words: `container ls` is two deep, `ps` one.
+fn plant(command: Command, words: &str) -> Command {
+    let command = command.bin_name(format!("ctr {words}")).disable_version_flag(true);
+    match words.split_once(' ') {
+        None => command.name(words.to_owned()),
+        Some((group, name)) => Command::new(group.to_owned()).subcommand(command.name(name.to_owned())),
+    }
+}
+
+/// Flags as Docker's parser (Go's `pflag`) reads them: `--rm=false` for what is on or off, the word
+/// behind a flag is its value whatever it begins with, and the last of several wins.
+pub(crate) fn as_docker_parses(command: Command) -> Command {
+    let groups: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let command = groups.into_iter().fold(command, |c, name| c.mut_subcommand(name, as_docker_parses));
+    command.args_override_self(true).mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(options::boolean),
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() && !arg.is_require_equals_set() => {
+            arg.allow_hyphen_values(true)
+        }
+        _ => arg,
+    })
 }
 
 /// The command without subcommands: name, global flags.

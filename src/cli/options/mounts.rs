@@ -121,10 +121,10 @@ impl Bind {
                 "invalid volume specification: '{text}': invalid mount path: '{inside}' mount path must be absolute"
             ));
         }
-        for option in options.split(',').filter(|o| !o.is_empty()) {
-            if !BIND_OPTIONS.contains(&option) {
-                return bad(format!("invalid volume specification: '{text}': invalid mode: {options}"));
-            }
+        let options: Vec<&str> =
+            options.split(',').filter(|o| !o.is_empty() && !MEANINGLESS.contains(o)).collect();
+        if options.iter().any(|option| !BIND_OPTIONS.contains(option)) {
+            return bad(format!("invalid volume specification: '{text}': invalid mode: {}", options.join(",")));
         }
         let source = if source.starts_with('/') {
             PathBuf::from(source)
@@ -148,7 +148,7 @@ impl Bind {
                 .exit(exit::ENGINE)
                 .into());
         }
-        Ok(Self { source, target: target(inside)?, options: options.to_owned() })
+        Ok(Self { source, target: target(inside)?, options: options.join(",") })
     }
 }
 
@@ -160,10 +160,13 @@ impl std::fmt::Display for Bind {
 }
 
 /// Docker's, then what Podman adds.
-const BIND_OPTIONS: [&str; 24] = [
-    "ro", "rw", "z", "Z", "private", "rprivate", "shared", "rshared", "slave", "rslave", "nocopy", "consistent",
-    "cached", "delegated", "bind", "rbind", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "rro", "unbindable",
+const BIND_OPTIONS: [&str; 19] = [
+    "ro", "rw", "z", "Z", "private", "rprivate", "shared", "rshared", "slave", "rslave", "nocopy", "bind", "rbind",
+    "exec", "noexec", "suid", "nosuid", "dev", "nodev",
 ];
+
+/// Only other systems give them a meaning.
+const MEANINGLESS: [&str; 4] = ["consistent", "cached", "delegated", "default"];
 
 /// A mount point: absolute, without `.` and `..`, and not the root itself.
 fn target(path: &str) -> Result<String> {
@@ -367,7 +370,7 @@ mod tests {
             ("/a:/b", "/a:/b"),
             ("/a/:/b/:ro", "/a:/b:ro"),
             ("./x:/y", "/here/x:/y"),
-            ("../x:/y:ro,z", "/x:/y:ro,z"),
+            ("../x:/y:ro,z,cached", "/x:/y:ro,z"),
             (".:/y", "/here:/y"),
         ];
         for (text, expected) in cases {
