@@ -1,3 +1,97 @@
+//! ctr: a container engine in one static binary, without a daemon, rootless first.
+//!
+//! This page is the design. A folder's `mod.rs` says what the folder is for, who calls it and what it
+//! promises; arrows point downwards, and nothing below knows what stands above it.
+//!
+//! ```text
+//! main.rs      who this process is (ctr, ctr-monitor, ctr-init), error -> message and exit code
+//! cli/         what people type and see: a file for each command; output/ is all that prints
+//! container/   the life of a container: create, start, attach, exec, stop, list, logs, remove;
+//!              spec/ turns what the user asked for into what the runtime is told
+//! monitor/     the one process beside each running container: its stdio, log, clients, exit code
+//! runtime/     from an OCI runtime spec to an isolated process; cgroup/, seccomp/
+//! image/       references, manifests, layers, pull, archives
+//! registry/    the OCI distribution protocol
+//! store/       directories, records, locks, names, garbage
+//! userns.rs    the user's own user namespace
+//! config.rs    what registries.conf, auth files and the environment say
+//! error.rs     a sentence, its causes, the way out, the exit code
+//! sys/         safe wrappers for what `nix` lacks: the only unsafe code
+//! ```
+//!
+//! # The way of `ctr run -it busybox sh`
+//!
+//! 1. `cli::run` turns flags and the image's configuration into a `ContainerConfig`, complete and
+//!    without a path of the moment; `image` pulls what is missing.
+//! 2. `container::create` writes `containers/<id>/` under a temporary name, renames it into place
+//!    and claims the name.
+//! 3. `container::start` takes the container's lock and `monitor::start` forks. The child leaves the
+//!    session, enters the user's own user namespace ([`userns`]), and executes this binary again,
+//!    from a read-only clone of its mount, as `ctr-monitor`. So no process of ctr that a container can
+//!    ever see has an executable that could be overwritten through `/proc/PID/exe`
+//!    (CVE-2019-5736), and the monitor's memory holds nothing of the command line's.
+//! 4. The monitor builds the OCI spec (`container::spec`) and asks `runtime` for the process: one
+//!    clone3(2) with every namespace, straight into its cgroup. The child mounts the overlay inside
+//!    its own mount namespace, pivots, drops everything, loads the filter, executes. No mount is ever
+//!    visible on the host, so nothing is left to unmount.
+//! 5. The monitor reports over the socket pair that is its first client's connection, and is from then
+//!    on a poll loop of one thread. The command is an ordinary client (`container::attach`).
+//! 6. At the end the monitor reaps, writes `state.json`, removes the cgroup and, for `--rm`, the
+//!    container, tells its clients the exit code, and leaves.
+//!
+//! `exec` asks the monitor, which joins the container in a child of its own: it is in the right user
+//! namespace and runs from the read-only clone already, and it reaps what it made.
+//!
+//! # State on disk
+//!
+//! ```text
+//! ROOT = /var/lib/ctr, or $XDG_DATA_HOME/ctr (~/.local/share/ctr)
+//!   image/                 an OCI image layout, which other tools can read
+//!   layers/<diff id>/      one unpacked layer, shared by all images that have it
+//!   containers/<id>/       config.json (never changes), state.json (all that ps reads), process.json
+//!                          and alive (while it runs), the log, upper/, work/, hosts, resolv.conf
+//!   names/<name>           symbolic link to ../containers/<id>: making it is the claim
+//! RUN = /run/ctr, or $XDG_RUNTIME_DIR/ctr
+//!   containers/<id>/       the monitor's socket
+//!   seccomp/<hash>.bpf     compiled filters
+//! ```
+//!
+//! - Records carry a version, are replaced by a rename, and are read without a lock. Writers take
+//!   flock(2) on the object's own directory. Nobody holds a container's lock while waiting for
+//!   another process, but `start` while the monitor starts.
+//! - What runs is asked of the kernel: a monitor holds `alive` locked for as long as it lives, and a
+//!   lock needs no process number that could have been given away since. It lies in ROOT, not in
+//!   RUN, because the same user can have two RUNs (with and without a login session), and both must
+//!   know what runs. A container that is recorded as running and has no monitor is shown as exited and
+//!   put in order by the next command (`container::heal`).
+//! - Synced to the disk are images, and configurations of containers that a reboot leaves in place;
+//!   not what a reboot makes stale: states, and all of a `--rm` container.
+//! - New content is made under `tmp-PID-N` and renamed into place; what a dead process left under
+//!   such a name is swept.
+//! - A container's record has the names of its layers, so starting reads no image. A layer is
+//!   unpacked by its diff id alone. Where its archive left out parent folders, nothing says how
+//!   those are to look; an image then has one more layer on top that holds just these folders with
+//!   the mode and owner that the layers below give them.
+//!
+//! # Rootless
+//!
+//! One user namespace for each user, joined where a live monitor is in one and made by
+//! `newuidmap`/`newgidmap` where there is none: no process keeps it. Each container is in a *child*
+//! of it with the same ids, so its root has no capability over monitors or other containers. Without
+//! subordinate ids it runs with one id and says once what that limits.
+//!
+//! # What must be true
+//!
+//! | what happens | afterwards |
+//! | --- | --- |
+//! | `kill -9` of ctr at any instruction | the old state or the new one; garbage is swept |
+//! | `kill -9` of a monitor | its processes die; `ps` says exited; `start` works |
+//! | power loss | images that a command reported are there; half-written ones are not |
+//! | disk full | the path and the reason, exit code 125; what existed works |
+//! | two commands on one container | one after the other; the second says what it found |
+//! | a hostile layer, manifest, archive, registry | an error; nothing outside its directory; bounded memory |
+//! | a hostile process in a container | no host file, no descriptor of ctr, no other container |
+
 pub mod cli;
 pub mod container;
 pub mod error;

@@ -218,7 +218,7 @@ fn lines(maps: &[IdMap]) -> String {
 fn live_namespace(store: &Store) -> Option<(OwnedFd, bool)> {
     for entry in std::fs::read_dir(store.run().join("containers")).ok()?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(Some(process)) = record::read::<Process>(&entry.path().join(state::PROCESS)) else { continue };
+        let Ok(Some(process)) = record::read::<Process>(&store.container(&id).join(state::PROCESS)) else { continue };
         let Ok(namespace) = File::open(format!("/proc/{}/ns/user", process.monitor)) else { continue };
         let maps = map_of(&process.monitor.to_string(), "uid_map");
         // Asked last: while the monitor lives, the number that was opened above is its own.

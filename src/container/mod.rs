@@ -6,4 +6,5 @@
 pub mod attach;
 pub mod config;
 pub mod exec;
+pub mod spec;
 pub mod state;

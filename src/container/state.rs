@@ -52,7 +52,7 @@ pub enum Phase {
     },
 }
 
-/// What the monitor says of the process it watches: `RUN/containers/<id>/process.json`.
+/// What the monitor says of the process it watches: `containers/<id>/process.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     /// The container's first process, as the host numbers it.
@@ -61,6 +61,8 @@ pub struct Process {
     /// another process that got its number later.
     pub start_time: u64,
     pub monitor: i32,
+    /// The run directory that holds the monitor's socket: the same user can have two.
+    pub run: std::path::PathBuf,
     /// The cgroups that were made for it, one of a hierarchy, as absolute paths.
     #[serde(default)]
     pub cgroups: Vec<String>,
@@ -70,16 +72,16 @@ impl Record for Process {
     const VERSION: u32 = 1;
 }
 
-/// Where [`Process`] lies in the container's run directory.
+/// Where [`Process`] lies in the container's directory.
 pub const PROCESS: &str = "process.json";
 
-/// The file that a monitor holds locked while it lives.
+/// The file in the container's directory that a monitor holds locked while it lives.
 pub const ALIVE: &str = "alive";
 
 /// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
 #[must_use]
 pub fn is_alive(store: &Store, id: &Id) -> bool {
-    let path = store.container_run(id).join(ALIVE);
+    let path = store.container(id).join(ALIVE);
     // Shared, so that two who ask at once do not take each other for the monitor.
     matches!(Lock::try_shared(&path), Ok(None))
 }

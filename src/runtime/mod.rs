@@ -7,6 +7,7 @@
 //! left to unmount when it ends, however it ends.
 
 pub mod cgroup;
+pub mod seccomp;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -2,6 +2,10 @@
 //! prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this folder exists to print")]
 
+pub mod table;
+pub mod template;
+pub mod units;
+
 use std::io::Write;
 
 /// Writes to standard output. A reader that left (`ctr ps | head -1`) ends the process quietly,

@@ -1,0 +1,245 @@
+//! From what the user asked for to what the runtime is told: the OCI runtime spec of a container,
+//! made anew at each start, because it depends on this machine as it is now.
+//!
+//! Called by the monitor. One file for each part: [`mounts`], [`capabilities`], [`devices`],
+//! [`resources`], and [`files`] for the hosts and resolv.conf that the container is shown.
+
+pub mod capabilities;
+mod devices;
+mod files;
+pub mod mounts;
+mod resources;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::{
+    Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User,
+};
+
+use crate::container::config::{ContainerConfig, RootFs};
+use crate::error::Failure;
+use crate::runtime;
+use crate::store::Store;
+use crate::userns::{self, IdMap};
+
+/// Docker's default search path (moby, `oci/defaults.go`).
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a process of a container that runs unconfined could learn from or do to the host: Docker's
+/// list (moby, `oci/defaults.go`).
+const MASKED_PATHS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Likewise.
+const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// A container's spec, and what of it the OCI's format has no place for.
+#[derive(Debug)]
+pub struct Blueprint {
+    pub spec: Spec,
+    pub root: runtime::Root,
+    /// `user[:group]` as the user or the image has it; it is looked up inside the root.
+    pub user: Option<String>,
+    /// `--group-add`.
+    pub groups: Vec<String>,
+    pub init: bool,
+}
+
+/// Builds it, and writes the files that it mounts into the container's directory.
+///
+/// # Errors
+/// What the user asked for contradicts this machine: a device or a bind mount's source that does
+/// not exist, a capability that the kernel does not know.
+pub fn build(store: &Store, container: &ContainerConfig) -> Result<Blueprint> {
+    let host = &container.host_config;
+    let linux = linux(container)?;
+    let mut spec = SpecBuilder::default()
+        .version("1.2.0")
+        .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
+        .process(process(container)?)
+        .mounts(mounts::all(store, container)?)
+        .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
+        .linux(linux)
+        .build()?;
+    if host.uts_mode != "host" {
+        spec.set_hostname(Some(hostname(container).to_owned()));
+        if !container.config.domainname.is_empty() {
+            spec.set_domainname(Some(container.config.domainname.clone()));
+        }
+    }
+    Ok(Blueprint {
+        spec,
+        root: root(store, container),
+        user: Some(container.config.user.clone()).filter(|user| !user.is_empty()),
+        groups: host.group_add.clone(),
+        init: host.init.unwrap_or(false),
+    })
+}
+
+/// The container's own name for itself.
+#[must_use]
+pub fn hostname(container: &ContainerConfig) -> &str {
+    if container.config.hostname.is_empty() { container.id.short() } else { &container.config.hostname }
+}
+
+fn root(store: &Store, container: &ContainerConfig) -> runtime::Root {
+    match &container.root {
+        RootFs::Directory { path } => runtime::Root::Directory(PathBuf::from(path)),
+        RootFs::Image { layers, .. } => {
+            let directory = store.container(&container.id);
+            runtime::Root::Overlay {
+                lower: layers.iter().map(|layer| store.layers().join(layer)).collect(),
+                upper: directory.join("upper"),
+                work: directory.join("work"),
+                // What is thrown away at its end need not survive a power loss.
+                volatile: container.host_config.auto_remove,
+            }
+        }
+    }
+}
+
+fn process(container: &ContainerConfig) -> Result<Process> {
+    let (config, host) = (&container.config, &container.host_config);
+    let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+    let mut process = ProcessBuilder::default()
+        .terminal(config.tty)
+        .user(User::default())
+        .args(container.argv())
+        .env(environment(container))
+        .cwd(cwd)
+        .capabilities(capabilities::sets(host)?)
+        .rlimits(rlimits(container)?)
+        .no_new_privileges(host.security_opt.iter().any(|o| matches!(option(o), ("no-new-privileges", "" | "true"))))
+        .build()?;
+    if host.oom_score_adj != 0 {
+        process.set_oom_score_adj(Some(host.oom_score_adj));
+    }
+    for security in &host.security_opt {
+        if let ("apparmor", profile) = option(security) {
+            process.set_apparmor_profile(Some(profile.to_owned()).filter(|p| p != "unconfined"));
+        }
+    }
+    Ok(process)
+}
+
+/// `name=value` or `name:value`, both of which Docker accepts in `--security-opt`.
+fn option(text: &str) -> (&str, &str) {
+    text.split_once(['=', ':']).unwrap_or((text, ""))
+}
+
+/// What the container asked for on top of what every process has.
+fn environment(container: &ContainerConfig) -> Vec<String> {
+    let config = &container.config;
+    let has = |name: &str| config.env.iter().any(|e| e.split('=').next() == Some(name));
+    let mut env = Vec::with_capacity(config.env.len() + 3);
+    if !has("PATH") {
+        env.push(PATH.to_owned());
+    }
+    if !has("HOSTNAME") {
+        env.push(format!("HOSTNAME={}", hostname(container)));
+    }
+    if config.tty && !has("TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(config.env.iter().cloned());
+    env
+}
+
+fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
+    let limits = &container.host_config.resources.ulimits;
+    limits
+        .iter()
+        .map(|limit| {
+            let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+            let typ: PosixRlimitType =
+                name.parse().map_err(|_| Failure::new(format!("invalid ulimit type: {}", limit.name)))?;
+            // -1, all bits set, is RLIM_INFINITY.
+            let (soft, hard) = (limit.soft.cast_unsigned(), limit.hard.cast_unsigned());
+            Ok(PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build()?)
+        })
+        .collect()
+}
+
+fn linux(container: &ContainerConfig) -> Result<Linux> {
+    let host = &container.host_config;
+    let rootless = !userns::is_host_root();
+    let own_userns = rootless && host.userns_mode != "host";
+    // The default has namespaces, masked paths and resources of its own: each is set here.
+    let mut linux = Linux::default();
+    linux.set_namespaces(Some(namespaces(container, own_userns)?));
+    if own_userns {
+        let (uids, gids) = userns::same_ids();
+        linux.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
+    }
+    linux.set_sysctl(Some(sysctls(container, rootless)));
+    linux.set_resources(Some(resources::of(host).context("resources")?));
+    linux.set_devices(Some(devices::of(host)?));
+    linux.set_seccomp(None);
+    let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
+        Some(paths) => paths.clone(),
+        None if host.privileged => Vec::new(),
+        None => default.iter().map(|&path| path.to_owned()).collect(),
+    };
+    linux.set_masked_paths(Some(paths(&host.masked_paths, MASKED_PATHS)));
+    linux.set_readonly_paths(Some(paths(&host.readonly_paths, READONLY_PATHS)));
+    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
+    Ok(linux)
+}
+
+fn namespaces(container: &ContainerConfig, own_userns: bool) -> Result<Vec<LinuxNamespace>> {
+    let host = &container.host_config;
+    let wanted = [
+        (LinuxNamespaceType::User, own_userns),
+        (LinuxNamespaceType::Mount, true),
+        (LinuxNamespaceType::Pid, host.pid_mode != "host"),
+        (LinuxNamespaceType::Network, host.network_mode != "host"),
+        (LinuxNamespaceType::Ipc, host.ipc_mode != "host"),
+        (LinuxNamespaceType::Uts, host.uts_mode != "host"),
+        (LinuxNamespaceType::Cgroup, host.cgroupns_mode != "host"),
+    ];
+    wanted
+        .into_iter()
+        .filter(|(_, wanted)| *wanted)
+        .map(|(typ, _)| Ok(LinuxNamespaceBuilder::default().typ(typ).build()?))
+        .collect()
+}
+
+fn mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>> {
+    maps.iter()
+        .map(|m| {
+            let builder = LinuxIdMappingBuilder::default().container_id(m.inside).host_id(m.outside);
+            Ok(builder.size(m.count).build()?)
+        })
+        .collect()
+}
+
+/// What the user asked for, on top of Docker's own (moby, `daemon/oci_linux.go`): ports below 1024
+/// and ping need no capability in a network namespace of one's own.
+fn sysctls(container: &ContainerConfig, rootless: bool) -> HashMap<String, String> {
+    let host = &container.host_config;
+    let mut sysctls = HashMap::new();
+    if host.network_mode != "host" {
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        // The range's end must be a mapped group, so a user namespace cannot have all of them.
+        if !rootless {
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
+    }
+    sysctls.extend(host.sysctls.clone());
+    sysctls
+}

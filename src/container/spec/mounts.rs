@@ -1,0 +1,261 @@
+//! What is mounted in the container: what each one has, the files of its own, and what the user
+//! asked for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use oci_spec::runtime::{Mount, MountBuilder};
+
+use crate::container::config::{self, ContainerConfig, HostConfig};
+use crate::container::spec::files;
+use crate::error::{Failure, exit};
+use crate::store::Store;
+use crate::userns;
+
+/// Bytes of `/dev/shm` unless asked otherwise, Docker's.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// A `-v` taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    /// In the OCI spec's words: `rbind`, `ro`, `rslave`, …
+    pub options: Vec<String>,
+}
+
+impl Bind {
+    /// `SOURCE:TARGET[:OPTIONS]`, both paths absolute.
+    ///
+    /// # Errors
+    /// Docker's `invalid volume specification` and `invalid mode`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid =
+            |why: &str| Failure::new(format!("invalid volume specification: {text:?}: {why}")).exit(exit::ENGINE);
+        let mut parts = text.splitn(3, ':');
+        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
+            return Err(invalid("it has no second path").into());
+        };
+        if !source.starts_with('/') {
+            return Err(invalid("the first path is not absolute").into());
+        }
+        if !target.starts_with('/') {
+            return Err(invalid("the path in the container is not absolute").into());
+        }
+        if Path::new(target).components().count() == 1 {
+            return Err(invalid("the path in the container cannot be \"/\"").into());
+        }
+        let mut options = vec!["rbind".to_owned()];
+        for option in parts.next().unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+            match option {
+                // `nocopy`: a new volume is filled from the image, a directory of the host never is.
+                "rw" | "rbind" | "nocopy" => {}
+                "ro" => options.push(read_only().to_owned()),
+                // SELinux labels: nothing to do where the host has none, as with Docker.
+                "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+                "bind" => "bind".clone_into(&mut options[0]),
+                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" | "noexec" | "exec" | "nosuid"
+                | "suid" | "nodev" | "dev" => options.push(option.to_owned()),
+                _ => return Err(invalid(&format!("invalid mode: {option}")).into()),
+            }
+        }
+        if !options.iter().any(|o| is_propagation(o)) {
+            options.push("rprivate".to_owned());
+        }
+        Ok(Self { source: source.into(), target: target.into(), options })
+    }
+}
+
+/// All mounts of the container, in the order in which they are made.
+///
+/// # Errors
+/// A bind mount whose source does not exist.
+pub fn all(store: &Store, container: &ContainerConfig) -> Result<Vec<Mount>> {
+    let host = &container.host_config;
+    let asked = asked_for(container)?;
+    let taken = |place: &Path| asked.iter().any(|m| m.destination() == place);
+    let mut mounts = every_container(host)?;
+    for (source, place) in files::write(store, container)? {
+        // Private, and writable as Docker's: programs edit these files in place.
+        mounts.push(mount(place, "bind", &source, &["rbind", "rprivate", "nosuid", "nodev", "noexec"])?);
+    }
+    mounts.retain(|m| !taken(m.destination()));
+    mounts.extend(asked);
+    Ok(mounts)
+}
+
+/// How the root's own mounts pass on what is mounted later; `None`: not at all.
+#[must_use]
+pub fn root_propagation(host: &HostConfig) -> Option<&'static str> {
+    let of_binds = host.binds.iter().flat_map(|b| b.rsplit(':').next().unwrap_or_default().split(','));
+    let of_mounts = host.mounts.iter().filter_map(|m| Some(m.bind_options.as_ref()?.propagation.as_str()));
+    let mut wanted = None;
+    for option in of_binds.chain(of_mounts) {
+        match option {
+            "rshared" | "shared" => return Some("rshared"),
+            "rslave" | "slave" => wanted = Some("rslave"),
+            _ => {}
+        }
+    }
+    wanted
+}
+
+fn mount(place: impl Into<PathBuf>, kind: &str, source: impl AsRef<Path>, options: &[&str]) -> Result<Mount> {
+    let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+    let builder = MountBuilder::default().destination(place).typ(kind).source(source.as_ref());
+    Ok(builder.options(options).build()?)
+}
+
+/// What each container has (moby, `oci/defaults.go`).
+fn every_container(host: &HostConfig) -> Result<Vec<Mount>> {
+    let shm = format!("size={}", if host.shm_size == 0 { SHM_SIZE } else { host.shm_size });
+    let sys = if host.privileged { "rw" } else { "ro" };
+    // Group 5 is the terminals' group in every distribution, where it is mapped at all.
+    let pts: &[&str] = if userns::has_ranges() {
+        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
+    } else {
+        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount("/dev/pts", "devpts", "devpts", pts)?,
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys])?,
+    ];
+    // In version 1 an ordinary user has no cgroup, and nothing to be shown.
+    if userns::is_host_root() || Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys])?);
+    }
+    if host.ipc_mode == "host" {
+        // The host's own queues and memory are what the host's ipc namespace means.
+        mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?);
+        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"])?);
+        mounts.retain(|m| m.source().as_ref().is_none_or(|s| !s.starts_with("/dev") || s.exists()));
+    } else {
+        mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        if host.ipc_mode != "none" {
+            mounts.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?);
+        }
+    }
+    Ok(mounts)
+}
+
+/// `-v`, `--mount` and `--tmpfs`, parents before what lies in them.
+fn asked_for(container: &ContainerConfig) -> Result<Vec<Mount>> {
+    let host = &container.host_config;
+    let mut mounts = Vec::new();
+    for text in &host.binds {
+        let bind = Bind::parse(text)?;
+        let options: Vec<&str> = bind.options.iter().map(String::as_str).collect();
+        mounts.push(mount(bind.target, "bind", existing(&bind.source)?, &options)?);
+    }
+    for asked in &host.mounts {
+        mounts.push(match asked.r#type.as_str() {
+            "tmpfs" => tmpfs_mount(asked)?,
+            _ => bind_mount(asked)?,
+        });
+    }
+    for (place, options) in &host.tmpfs {
+        // Docker's defaults for --tmpfs; what is given comes later and wins.
+        let mut all = vec!["nosuid", "nodev", "noexec"];
+        all.extend(options.split(',').filter(|o| !o.is_empty()));
+        mounts.push(mount(place, "tmpfs", "tmpfs", &all)?);
+    }
+    mounts.sort_by_key(|m| m.destination().components().count());
+    Ok(mounts)
+}
+
+fn bind_mount(asked: &config::Mount) -> Result<Mount> {
+    let options = asked.bind_options.clone().unwrap_or_default();
+    let source = Path::new(&asked.source);
+    if options.create_mountpoint && !source.exists() {
+        std::fs::create_dir_all(source).map_err(|e| Failure::new(format!("cannot make {source:?}")).source(e))?;
+    }
+    let propagation = if options.propagation.is_empty() { "rprivate" } else { &options.propagation };
+    let mut words = vec![if options.non_recursive { "bind" } else { "rbind" }, propagation];
+    if asked.read_only {
+        words.push(match (options.read_only_non_recursive, options.read_only_force_recursive) {
+            (true, _) => "ro",
+            (_, true) => "rro",
+            _ => read_only(),
+        });
+    }
+    mount(&asked.target, "bind", existing(source)?, &words)
+}
+
+fn tmpfs_mount(asked: &config::Mount) -> Result<Mount> {
+    let options = asked.tmpfs_options.clone().unwrap_or_default();
+    let mut words = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
+    if options.size_bytes > 0 {
+        words.push(format!("size={}", options.size_bytes));
+    }
+    if options.mode > 0 {
+        words.push(format!("mode={:o}", options.mode));
+    }
+    if asked.read_only {
+        words.push("ro".to_owned());
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    mount(&asked.target, "tmpfs", "tmpfs", &words)
+}
+
+/// Read-only with all that is mounted below, as Docker since 25, where the kernel can:
+/// mount_setattr(2) is there since 5.12.
+fn read_only() -> &'static str {
+    let release = nix::sys::utsname::uname().ok().and_then(|u| u.release().to_str().map(str::to_owned));
+    let mut numbers = release.iter().flat_map(|r| r.split(['.', '-'])).map_while(|n| n.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (5, 12) { "rro" } else { "ro" }
+}
+
+fn is_propagation(option: &str) -> bool {
+    matches!(option, "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave")
+}
+
+/// A bind mount's source, which must be there: a directory made by mistake hides the mistake.
+fn existing(source: &Path) -> Result<&Path> {
+    match std::fs::symlink_metadata(source) {
+        Ok(_) => Ok(source),
+        // What this user may not look at, the mount itself will report.
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Ok(source),
+        Err(_) => Err(Failure::new(format!("bind source path does not exist: {}", source.display()))
+            .hint(format!("mkdir -p {source:?}"))
+            .exit(exit::ENGINE)
+            .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_has_two_paths_and_perhaps_options() {
+        let bind = Bind::parse("/a:/b:rw,rslave,z").expect("right");
+        assert_eq!((bind.source, bind.target), ("/a".into(), "/b".into()));
+        assert_eq!(bind.options, ["rbind", "rslave"]);
+        assert_eq!(Bind::parse("/a:/b").expect("right").options, ["rbind", "rprivate"]);
+    }
+
+    #[test]
+    fn a_wrong_bind_is_refused_with_its_reason() {
+        for (text, why) in [
+            ("/a", "it has no second path"),
+            ("a:/b", "the first path is not absolute"),
+            ("/a:b", "the path in the container is not absolute"),
+            ("/a:/", "the path in the container cannot be \"/\""),
+            ("/a:/b:fast", "invalid mode: fast"),
+        ] {
+            let error = Bind::parse(text).expect_err(text);
+            assert_eq!(error.to_string(), format!("invalid volume specification: {text:?}: {why}"));
+        }
+    }
+
+    #[test]
+    fn one_shared_mount_makes_the_root_pass_mounts_on() {
+        let host =
+            |binds: &[&str]| HostConfig { binds: binds.iter().map(|&b| b.into()).collect(), ..HostConfig::default() };
+        assert_eq!(root_propagation(&host(&["/a:/b"])), None);
+        assert_eq!(root_propagation(&host(&["/a:/b:rslave", "/a:/c:ro,rshared"])), Some("rshared"));
+    }
+}

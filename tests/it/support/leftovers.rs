@@ -1,0 +1,141 @@
+//! What a sandbox left behind.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Sandbox;
+
+/// Everything, a line each.
+pub fn of(sandbox: &Sandbox, ids: &BTreeSet<String>, interfaces_before: &BTreeSet<OsString>) -> Vec<String> {
+    let mut left = Vec::new();
+    for pid in processes(&sandbox.dir) {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        left.push(format!("process {pid}: {} ({})", words.trim(), name.trim()));
+    }
+    left.extend(mounts(&sandbox.dir).into_iter().map(|path| format!("mount {}", path.display())));
+    left.extend(interfaces().difference(interfaces_before).map(|name| format!("interface {}", name.display())));
+    if !ids.is_empty() {
+        cgroups(Path::new("/sys/fs/cgroup"), ids, &mut left);
+    }
+    for dir in [sandbox.root().join("containers"), sandbox.root().join("names"), sandbox.run_root().join("containers")]
+    {
+        left.extend(list(&dir).into_iter().map(|path| format!("file {}", path.display())));
+    }
+    for dir in [sandbox.root(), sandbox.root().join("layers"), sandbox.root().join("image"), sandbox.run_root()] {
+        let temporary = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"tmp-"));
+        left.extend(list(&dir).into_iter().filter(temporary).map(|path| format!("file {}", path.display())));
+    }
+    left.extend(list(&sandbox.dir.join("tmp")).into_iter().map(|path| format!("file {}", path.display())));
+    left
+}
+
+fn list(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+}
+
+/// The processes that have to do with a directory: it stands in their words, environment, open
+/// files, or among the mounts of a namespace that is not this process's own.
+pub fn processes(dir: &Path) -> Vec<i32> {
+    let needle = [dir.as_os_str().as_bytes(), b"/"].concat();
+    let mine = fs::read_link("/proc/self/ns/mnt").ok();
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut found = Vec::new();
+    for entry in list(Path::new("/proc")) {
+        let Some(pid) = entry.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok()) else { continue };
+        // Dead ones wait for their parent only.
+        let stat = fs::read_to_string(entry.join("stat")).unwrap_or_default();
+        let dead = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
+        if pid == me || dead || is_thread_of_mine(&stat, me) {
+            continue;
+        }
+        let mentions = |file: &str| fs::read(entry.join(file)).is_ok_and(|text| contains(&text, &needle));
+        let points = |link: &Path| {
+            fs::read_link(link).is_ok_and(|to| contains(&[to.as_os_str().as_bytes(), b"/"].concat(), &needle))
+        };
+        let elsewhere = fs::read_link(entry.join("ns/mnt")).ok() != mine;
+        if mentions("cmdline")
+            || mentions("environ")
+            || (elsewhere && mentions("mountinfo"))
+            || points(&entry.join("cwd"))
+            || points(&entry.join("exe"))
+            || list(&entry.join("fd")).iter().any(|link| points(link))
+        {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// A child that this test process has forked and that has not executed anything yet has its
+/// descriptors for an instant.
+fn is_thread_of_mine(stat: &str, me: i32) -> bool {
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+    parent == Some(me)
+        && fs::read_link(format!("/proc/{}/exe", stat.split(' ').next().unwrap_or_default())).ok()
+            == std::env::current_exe().ok()
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Ends what has to do with a directory, process by process.
+pub fn kill_processes(dir: &Path) {
+    for _ in 0..50 {
+        let left = processes(dir);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Mount points at or below a directory, innermost first.
+fn mounts(dir: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut found: Vec<_> = points.filter(|point| point.starts_with(dir) && point.parent() != Some(dir)).collect();
+    found.reverse();
+    found
+}
+
+/// Takes down whatever is mounted at or below a directory.
+pub fn unmount(dir: &Path) {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| Path::new(point).starts_with(dir)) {
+        let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// The network interfaces of this namespace.
+pub fn interfaces() -> BTreeSet<OsString> {
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+/// Control groups whose name has one of the ids in it.
+fn cgroups(dir: &Path, ids: &BTreeSet<String>, left: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if ids.iter().any(|id| name.contains(id.as_str())) {
+            left.push(format!("cgroup {}", entry.path().display()));
+        } else {
+            cgroups(&entry.path(), ids, left);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Real registries: Debian's docker-registry on loopback, one plain, one with TLS (its own
+//! certificate authority) and a password. Started once for a run of the tests, on free ports.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use base64::Engine;
+
+use super::who::base;
+use super::{Image, Sandbox, until};
+
+pub const USER: &str = "ada";
+pub const PASSWORD: &str = "lovelace 1843";
+
+#[derive(Debug)]
+pub struct Registry {
+    /// `127.0.0.1:PORT`, or `localhost:PORT` where the certificate counts.
+    pub host: String,
+    /// The certificate that signs this registry's.
+    pub authority: Option<PathBuf>,
+    pushed: Mutex<()>,
+}
+
+impl Registry {
+    /// The one without TLS or password.
+    pub fn plain() -> &'static Self {
+        static PLAIN: OnceLock<Registry> = OnceLock::new();
+        PLAIN.get_or_init(|| Self::start("plain", false))
+    }
+
+    /// The one with both.
+    pub fn secure() -> &'static Self {
+        static SECURE: OnceLock<Registry> = OnceLock::new();
+        SECURE.get_or_init(|| Self::start("secure", true))
+    }
+
+    fn start(name: &str, secure: bool) -> Self {
+        let dir = base().join("registry").join(name);
+        fs::create_dir_all(dir.join("data")).unwrap();
+        // The port is free when this lets go of it, and nobody else here asks for one by number.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
+             enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            dir.join("data").display()
+        );
+        if secure {
+            certificates(&dir);
+            let words = ["-Bbn", USER, PASSWORD];
+            let htpasswd = Command::new("htpasswd").args(words).output().expect("htpasswd (apache2-utils)").stdout;
+            fs::write(dir.join("htpasswd"), htpasswd).unwrap();
+            let at = dir.display();
+            config += &format!(
+                "  tls:\n    certificate: {at}/server.pem\n    key: {at}/server.key\n\
+                 auth:\n  htpasswd:\n    realm: tests\n    path: {at}/htpasswd\n"
+            );
+        }
+        fs::write(dir.join("config.yml"), config).unwrap();
+        let log = fs::File::create(dir.join("log")).unwrap();
+        // The registry ends with the thread that started it, so that thread waits for it: for
+        // ever, that is until this process ends.
+        std::thread::spawn(move || {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(dir.join("config.yml"));
+            command.env_clear().env("PATH", "/usr/bin:/bin").env("OTEL_TRACES_EXPORTER", "none");
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+            command.spawn().expect("docker-registry: run sh tests/setup.sh --tests").wait()
+        });
+        until("the registry listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        let host = if secure { "localhost" } else { "127.0.0.1" };
+        let authority = secure.then(|| base().join("registry").join(name).join("authority.pem"));
+        Self { host: format!("{host}:{port}"), authority, pushed: Mutex::new(()) }
+    }
+
+    /// Puts an image there, and returns its full reference: `HOST/NAME:TAG`.
+    pub fn push(&self, image: &Image) -> String {
+        let _one = self.pushed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reference = format!("{}/{}", self.host, image.name);
+        let mut command = Command::new("skopeo");
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", base()).env("TMPDIR", base());
+        command.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--preserve-digests"]);
+        if self.authority.is_some() {
+            command.arg("--dest-creds").arg(format!("{USER}:{PASSWORD}"));
+        }
+        command.arg(format!("oci-archive:{}", image.oci_archive().display())).arg(format!("docker://{reference}"));
+        let done = command.output().expect("skopeo: run sh tests/setup.sh --tests");
+        assert!(done.status.success(), "skopeo: {}", String::from_utf8_lossy(&done.stderr));
+        reference
+    }
+
+    /// Lets a sandbox trust this registry's certificate, as containers-certs.d(5) has it.
+    pub fn trust(&self, sandbox: &Sandbox) {
+        if let Some(authority) = &self.authority {
+            let dir = format!("home/.config/containers/certs.d/{}", self.host);
+            let dir = make_dirs(sandbox, &dir);
+            fs::copy(authority, dir.join("ca.crt")).unwrap();
+        }
+    }
+
+    /// Gives a sandbox the password, as `docker login` stores it.
+    pub fn log_in(&self, sandbox: &Sandbox) {
+        log_in(sandbox, &self.host, USER, PASSWORD);
+    }
+}
+
+/// A password for a host in `~/.docker/config.json`.
+pub fn log_in(sandbox: &Sandbox, host: &str, user: &str, password: &str) {
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    make_dirs(sandbox, "home/.docker");
+    sandbox.make_file("home/.docker/config.json", format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#));
+}
+
+fn make_dirs(sandbox: &Sandbox, path: &str) -> PathBuf {
+    let mut so_far = PathBuf::new();
+    for part in Path::new(path) {
+        so_far.push(part);
+        sandbox.make_dir(so_far.to_str().unwrap());
+    }
+    sandbox.dir.join(path)
+}
+
+/// An authority, and a certificate of it for `localhost` and `127.0.0.1`.
+fn certificates(dir: &Path) {
+    let script = r#"
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=ctr tests" -keyout authority.key \
+            -out authority.pem -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
+        openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' >ext
+        openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 30 -extfile ext \
+            -out server.pem
+    "#;
+    let done = Command::new("sh").arg("-ec").arg(script).current_dir(dir).output().unwrap();
+    assert!(done.status.success(), "openssl: {}", String::from_utf8_lossy(&done.stderr));
+}

@@ -1,0 +1,189 @@
+//! A registry that misbehaves: HTTP on loopback that answers what a test wants, byte for byte.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::Image;
+use super::archive::digest;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Break the connection off after so many bytes of the body, so many times.
+    pub broken: Option<(usize, u32)>,
+    /// Send the body in pieces with pauses between them, over about this time.
+    pub slow: Option<Duration>,
+    /// Send this many bytes of spaces for a body.
+    pub endless: Option<u64>,
+}
+
+impl Reply {
+    pub fn ok(kind: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("Content-Type".into(), kind.into())],
+            body: body.into(),
+            broken: None,
+            slow: None,
+            endless: None,
+        }
+    }
+}
+
+/// What the server has and what it was asked.
+#[derive(Debug, Default)]
+struct Shelf {
+    replies: HashMap<String, Reply>,
+    asked: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+impl Server {
+    /// Starts it with nothing but `/v2/`.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let shelf = Arc::new(Mutex::new(Shelf::default()));
+        let server = Self { host, shelf: Arc::clone(&shelf) };
+        server.put("/v2/", Reply::ok("application/json", "{}"));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shelf = Arc::clone(&shelf);
+                std::thread::spawn(move || serve(&stream, &shelf));
+            }
+        });
+        server
+    }
+
+    /// Answers `path` with `reply` from now on.
+    pub fn put(&self, path: &str, reply: Reply) {
+        self.shelf.lock().unwrap().replies.insert(path.to_owned(), reply);
+    }
+
+    /// Serves an image, and returns its full reference.
+    pub fn serve_image(&self, image: &Image) -> String {
+        let (name, tag) = image.name.rsplit_once(':').unwrap();
+        let manifest = image.manifest();
+        for reference in [tag.to_owned(), digest(&manifest)] {
+            let reply = Reply::ok("application/vnd.oci.image.manifest.v1+json", manifest.clone());
+            self.put(&format!("/v2/{name}/manifests/{reference}"), reply);
+        }
+        for (digest, blob) in image.blobs() {
+            self.put(&format!("/v2/{name}/blobs/{digest}"), Reply::ok("application/octet-stream", blob));
+        }
+        format!("{}/{}", self.host, image.name)
+    }
+
+    /// Changes an answer that is there already.
+    pub fn change(&self, path: &str, change: impl FnOnce(&mut Reply)) {
+        change(self.shelf.lock().unwrap().replies.get_mut(path).unwrap_or_else(|| panic!("no {path}")));
+    }
+
+    /// Changes the answers for all layers of an image.
+    pub fn change_layers(&self, image: &Image, change: impl Fn(&mut Reply)) {
+        let (name, _) = image.name.rsplit_once(':').unwrap();
+        let id = image.id();
+        for (digest, _) in image.blobs().into_iter().filter(|(digest, _)| *digest != id) {
+            self.change(&format!("/v2/{name}/blobs/{digest}"), &change);
+        }
+    }
+
+    /// The requests so far: `GET /v2/`, and ` bytes=10-` behind it for a range.
+    pub fn asked(&self) -> Vec<String> {
+        self.shelf.lock().unwrap().asked.clone()
+    }
+}
+
+/// Answers a connection's requests one after the other.
+fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let mut range = None;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("range")) {
+                let _ = name;
+                range = Some(value.trim().to_owned());
+            }
+        }
+        let mut words = first.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = path.split('?').next().unwrap_or_default();
+        let reply = {
+            let mut shelf = shelf.lock().unwrap();
+            shelf.asked.push(match &range {
+                None => format!("{method} {path}"),
+                Some(range) => format!("{method} {path} {range}"),
+            });
+            let reply = shelf.replies.get_mut(path).map(|reply| {
+                let now = reply.clone();
+                // One break less for the next request.
+                reply.broken = reply.broken.and_then(|(at, times)| (times > 1).then(|| (at, times - 1)));
+                now
+            });
+            reply.unwrap_or_else(|| Reply { status: 404, ..Reply::ok("application/json", r#"{"errors":[]}"#) })
+        };
+        if answer(stream, method, range.as_deref(), &reply).is_err() || reply.broken.is_some() {
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+fn answer(mut stream: &TcpStream, method: &str, range: Option<&str>, reply: &Reply) -> std::io::Result<()> {
+    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
+    let body = &reply.body[usize::min(from, reply.body.len())..];
+    let status = if from > 0 { 206 } else { reply.status };
+    let length = reply.endless.unwrap_or(body.len() as u64);
+    let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
+    for (name, value) in &reply.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if from > 0 {
+        head += &format!("Content-Range: bytes {from}-{}/{}\r\n", reply.body.len() - 1, reply.body.len());
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    if let Some(length) = reply.endless {
+        for _ in 0..length.div_ceil(65536) {
+            stream.write_all(&[b' '; 65536])?;
+        }
+        return Ok(());
+    }
+    let body = &body[..reply.broken.map_or(body.len(), |(at, _)| at.min(body.len()))];
+    match reply.slow {
+        None => stream.write_all(body),
+        Some(time) => {
+            for piece in body.chunks(body.len().div_ceil(50).max(1)) {
+                stream.write_all(piece)?;
+                std::thread::sleep(time / 50);
+            }
+            Ok(())
+        }
+    }
+}
