@@ -2,7 +2,13 @@
 //! each block's comment names the fact that makes it sound.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
+pub mod descriptors;
+pub mod memory;
+pub mod pidfd;
 pub mod process;
+pub mod reexec;
+pub mod seqpacket;
+pub mod terminal;
 
 use std::io;
 
