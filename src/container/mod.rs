@@ -5,6 +5,11 @@
 
 pub mod attach;
 pub mod config;
+pub mod create;
 pub mod exec;
+pub mod heal;
+pub mod name;
+pub mod remove;
+pub mod signal;
 pub mod spec;
 pub mod state;
