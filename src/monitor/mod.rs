@@ -14,6 +14,7 @@
 mod client;
 mod exec;
 mod input;
+mod join;
 pub mod log;
 pub mod protocol;
 mod relay;

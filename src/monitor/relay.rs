@@ -42,7 +42,6 @@ pub struct Stop {
     pub patience: Option<Duration>,
 }
 
-#[derive(Debug)]
 pub struct Relay {
     process: OwnedFd,
     signals: SignalFd,
@@ -60,7 +59,7 @@ pub struct Relay {
     log: Log,
     clients: Vec<Client>,
     sessions: Vec<Session>,
-    further: Box<dyn Further>,
+    further: Box<Further>,
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
@@ -91,7 +90,7 @@ impl Relay {
         log: Log,
         (stdin_once, stop): (bool, Stop),
         listener: Option<OwnedFd>,
-        further: Box<dyn Further>,
+        further: Box<Further>,
     ) -> Result<Self> {
         let (input, output, error, terminal, peer) = match ends {
             Ends::Pipes { input, output, error } => (input, output, Some(error), None, None),
