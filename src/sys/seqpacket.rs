@@ -108,4 +108,3 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> nix::Re
     }
     Ok((length, fds))
 }
-

@@ -109,6 +109,7 @@ pub struct Request {
 }
 
 /// Where the root comes from.
+#[derive(Debug, Clone)]
 pub enum Source {
     Image(String),
     Directory(PathBuf),
@@ -138,9 +139,7 @@ impl Options {
         }
         let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !names::is_valid(name)) {
-            return bad(format!(
-                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            ));
+            return bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
         }
         let pull = match identity.pull.as_str() {
             "always" | "true" => PullPolicy::Always,
