@@ -20,7 +20,7 @@ pub struct AttachCommand {
     #[arg(long)]
     no_stdin: bool,
     /// Pass signals on to the command
-    #[arg(long, value_name = "bool", default_value = "true", num_args = 0..=1, require_equals = true,
+    #[arg(long, action = clap::ArgAction::Set, value_name = "bool", default_value = "true", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
     sig_proxy: bool,
     /// Name or id

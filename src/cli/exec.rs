@@ -52,7 +52,7 @@ pub struct ExecCommand {
     workdir: Option<String>,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The container, then the command and its arguments
-    #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true)]
+    #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
     words: Vec<String>,
 }
 

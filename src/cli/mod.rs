@@ -149,7 +149,9 @@ pub(crate) fn as_docker_parses(command: Command) -> Command {
 
 /// The command without subcommands: name, global flags.
 fn skeleton() -> Command {
-    Globals::augment_args(Command::new("ctr").about("A container engine without a daemon"))
+    Globals::augment_args(Command::new("ctr"))
+        .about("A container engine without a daemon")
+        .after_help("'ctr COMMAND --help' shows a command's flags and examples.")
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }
@@ -159,21 +161,35 @@ fn skeleton() -> Command {
 pub fn tree() -> Command {
     let mut root = skeleton();
     for entry in COMMANDS {
+        let mut shown = Vec::new();
         for words in entry.names {
             let leaf = (entry.tree)().disable_version_flag(true);
             root = match words.split_once(' ') {
                 None => root.subcommand(leaf.name((*words).to_owned())),
                 Some((group, name)) => {
-                    let leaf = leaf.name(name.to_owned());
+                    // A further name in the same group is an alias.
+                    let leaf = leaf.name(name.to_owned()).hide(shown.contains(&group));
+                    shown.push(group);
                     match root.find_subcommand(group) {
                         Some(_) => root.mut_subcommand(group, |g| g.subcommand(leaf)),
-                        None => root.subcommand(Command::new(group.to_owned()).subcommand(leaf)),
+                        None => root.subcommand(self::group(group).subcommand(leaf)),
                     }
                 }
             };
         }
     }
     root
+}
+
+/// A word that commands stand behind.
+fn group(name: &str) -> Command {
+    let about = match name {
+        "container" => "Manage containers",
+        "image" => "Manage images",
+        "system" => "Manage ctr",
+        _ => "",
+    };
+    Command::new(name.to_owned()).about(about.to_owned()).disable_help_subcommand(true)
 }
 
 /// The words past the global flags and their values.

@@ -38,7 +38,7 @@ pub struct RunCommand {
     #[arg(long, value_name = "keys")]
     detach_keys: Option<String>,
     /// Pass signals on to the command
-    #[arg(long, value_name = "bool", default_value = "true", num_args = 0..=1, require_equals = true,
+    #[arg(long, action = clap::ArgAction::Set, value_name = "bool", default_value = "true", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
     sig_proxy: bool,
     #[command(flatten)]
