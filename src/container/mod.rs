@@ -8,6 +8,7 @@ pub mod config;
 pub mod create;
 pub mod exec;
 pub mod heal;
+pub mod inspect;
 pub mod list;
 pub mod name;
 pub mod remove;

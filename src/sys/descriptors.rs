@@ -1,7 +1,7 @@
 //! Descriptors as a process passes them on to the program it executes.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -11,6 +11,22 @@ pub fn close_on_exec() -> nix::Result<()> {
     // SAFETY: the call takes numbers and closes nothing before the exec.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(done).map(drop)
+}
+
+/// Closes every descriptor but the first three and `kept`, whoever owns it. For a forked child that
+/// ends without destructors: the owners of what was closed must not be used or dropped.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3u32;
+    for last in kept.into_iter().chain([u32::MAX]) {
+        if first < last {
+            // SAFETY: by the contract above nobody uses what is closed here.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last - u32::from(last != u32::MAX), 0u32) })?;
+        }
+        first = first.max(last.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// Lets the next exec keep this one.

@@ -29,6 +29,32 @@ pub fn signal(process: BorrowedFd<'_>, number: i32) -> nix::Result<()> {
     Errno::result(done).map(drop)
 }
 
+/// Waits for a child to end. Returns its exit code as shells do: 128 and the signal's number where a
+/// signal ended it.
+///
+/// # Errors
+/// `ECHILD`: it is no child of this process, or was waited for already.
+pub fn reap(process: BorrowedFd<'_>) -> nix::Result<u8> {
+    let number = libc::id_t::try_from(process.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: the structure lives here and may hold anything.
+        let done = unsafe { libc::waitid(libc::P_PIDFD, number, info.as_mut_ptr(), libc::WEXITED) };
+        match Errno::result(done) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // SAFETY: zeroed is a valid value, and waitid(2) has filled it for a child.
+    let (status, ended_itself) = unsafe {
+        let info = info.assume_init();
+        (info.si_status(), info.si_code == libc::CLD_EXITED)
+    };
+    let code = if ended_itself { status & 0xff } else { (128 + status) & 0xff };
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
 /// When the process was started, in clock ticks since boot: with it, a number of old is told from
 /// the same number given anew. `None`: no such process.
 #[must_use]
