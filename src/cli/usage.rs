@@ -33,9 +33,10 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
         ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),
         ErrorKind::UnknownArgument if flag.starts_with('-') => {
             let letter = flag.trim_start_matches('-');
-            let cluster = args.iter().filter_map(|arg| arg.to_str()).find(|arg| {
-                arg.starts_with('-') && !arg.starts_with("--") && arg.contains(letter)
-            });
+            let cluster = args
+                .iter()
+                .filter_map(|arg| arg.to_str())
+                .find(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(letter));
             format!("unknown shorthand flag: '{letter}' in {}", cluster.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument => return Err(too_many(command, words)),
@@ -51,7 +52,12 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map(ToString::to_string);
             let why = why.unwrap_or_else(|| allowed(error));
-            format!("invalid argument {:?} for {:?} flag: {}", value.unwrap_or_default(), full_name(command, flag), number(&why, value))
+            format!(
+                "invalid argument {:?} for {:?} flag: {}",
+                value.unwrap_or_default(),
+                full_name(command, flag),
+                number(&why, value)
+            )
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             return Err(too_few(words, required(command)));
@@ -112,9 +118,11 @@ fn allowed(error: &clap::Error) -> String {
 }
 
 fn required(command: &Command) -> usize {
-    command.get_positionals().filter(|arg| arg.is_required_set()).map(|arg| {
-        arg.get_num_args().map_or(1, |range| range.min_values().max(1))
-    }).sum()
+    command
+        .get_positionals()
+        .filter(|arg| arg.is_required_set())
+        .map(|arg| arg.get_num_args().map_or(1, |range| range.min_values().max(1)))
+        .sum()
 }
 
 /// Too few arguments for a command that takes more than `least`, or just as many.
@@ -143,7 +151,12 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
         // `ctr` alone, `ctr --help`, or a flag that is not there.
         return match tree.arg_required_else_help(true).try_get_matches_from(args) {
             Ok(_) => Ok(0),
-            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                ) =>
+            {
                 output::print(&error.render().to_string());
                 Ok(0)
             }
@@ -226,11 +239,7 @@ mod tests {
                 "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
                 125,
             ),
-            (
-                "stop -t a x",
-                "invalid argument \"a\" for \"-t, --timeout\" flag: parsing \"a\": invalid syntax",
-                125,
-            ),
+            ("stop -t a x", "invalid argument \"a\" for \"-t, --timeout\" flag: parsing \"a\": invalid syntax", 125),
             ("run -p 80:80 b", "the option \"--publish\" is not supported yet", 125),
         ];
         for (line, message, code) in cases {

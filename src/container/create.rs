@@ -50,7 +50,9 @@ pub struct Created {
 pub fn create(store: &Store, new: New) -> Result<Created> {
     if let Some(name) = &new.name {
         // Found early, it costs no directory; the claim below is what decides.
-        if let Some(owner) = names::owner(store, name)?.filter(|owner| store.container(owner).join("config.json").exists()) {
+        if let Some(owner) =
+            names::owner(store, name)?.filter(|owner| store.container(owner).join("config.json").exists())
+        {
             return Err(conflict(name, &owner));
         }
     }
@@ -107,7 +109,8 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         // The upper directory is what the container's "/" looks like.
         let mode = layers.first().and_then(|top| fs::metadata(store.layers().join(top)).ok());
         let mode = mode.map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
-        fs::set_permissions(&upper, Permissions::from_mode(mode)).with_context(|| format!("set the mode of {upper:?}"))?;
+        fs::set_permissions(&upper, Permissions::from_mode(mode))
+            .with_context(|| format!("set the mode of {upper:?}"))?;
     }
     record::write(&temporary.join("config.json"), config, durability)?;
     record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
@@ -135,7 +138,7 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
 /// Gives the container its name; one that was made up gives way to another when it is taken.
 fn claim(store: &Store, place: &Path, id: &Id, state: &mut State, is_given: bool) -> Result<()> {
     for attempt in 1.. {
-        match names::claim(store, &state.name, id)? {
+        match claim_name(store, &state.name, id)? {
             Claim::Made => return Ok(()),
             Claim::Taken(owner) if is_given || attempt > 100 => return Err(conflict(&state.name, &owner)),
             Claim::Taken(_) => {
@@ -145,6 +148,26 @@ fn claim(store: &Store, place: &Path, id: &Id, state: &mut State, is_given: bool
         }
     }
     Ok(())
+}
+
+/// [`names::claim`], past a name that a killed `rename` left with a container that is called
+/// something else.
+///
+/// # Errors
+/// As [`names::claim`].
+pub fn claim_name(store: &Store, name: &str, id: &Id) -> Result<Claim> {
+    let claim = names::claim(store, name, id)?;
+    let Claim::Taken(owner) = &claim else { return Ok(claim) };
+    let place = store.container(owner);
+    // Held by whoever makes or renames it now: then the claim is good.
+    let Ok(Some(_lock)) = Lock::try_exclusive(&place) else { return Ok(claim) };
+    match record::read::<State>(&place.join("state.json"))? {
+        Some(state) if state.name != name => {
+            names::release(store, name, owner)?;
+            names::claim(store, name, id)
+        }
+        _ => Ok(claim),
+    }
 }
 
 /// A container that its own end removes needs not be there after a power loss.
@@ -187,7 +210,8 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     if !matches!(state.phase, Phase::Created { .. }) {
         return Ok(Settled::Whole);
     }
-    let is_named = names::claim(store, &state.name, id)? == Claim::Made || names::owner(store, &state.name)?.as_ref() == Some(id);
+    let is_named =
+        names::claim(store, &state.name, id)? == Claim::Made || names::owner(store, &state.name)?.as_ref() == Some(id);
     if is_named && !state.unstarted {
         return Ok(Settled::Whole);
     }

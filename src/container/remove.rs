@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, renameat};
-use nix::sys::stat::{Mode, fchmodat, fstatat, FchmodatFlags, SFlag};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::container::state::{self, Phase, State};
@@ -40,6 +40,9 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
             .into());
         }
         super::stop::kill_and_wait(store, id)?;
+    } else if recorded(store, id).is_some_and(|state| matches!(state.phase, Phase::Running { .. })) {
+        // Its monitor was killed: what it left behind goes first.
+        super::heal::heal(store, id)?;
     }
     let place = store.container(id);
     let _lock = match Lock::exclusive(&place) {
@@ -52,16 +55,16 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
         // It was started in between.
         return Err(Failure::new(format!("container {id} was started by another command")).exit(1).into());
     }
-    super::heal::clean_up(store, id)?;
     discard(store, id, &name(store, id))
 }
 
+/// A record that cannot be read must not keep its container from being removed.
+fn recorded(store: &Store, id: &Id) -> Option<State> {
+    record::read(&store.container(id).join("state.json")).ok().flatten()
+}
+
 fn name(store: &Store, id: &Id) -> String {
-    match record::read::<State>(&store.container(id).join("state.json")) {
-        Ok(Some(state)) => state.name,
-        // A record that cannot be read must not keep its container from being removed.
-        _ => String::new(),
-    }
+    recorded(store, id).map(|state| state.name).unwrap_or_default()
 }
 
 /// Takes a container that does not run out of the store: in one step for whoever looks, then file
@@ -101,12 +104,6 @@ pub fn destroy(store: &Store, path: &Path) -> Result<()> {
         other => other,
     }
     .with_context(|| format!("remove {path:?}"))
-}
-
-/// Whether the phase lets a container be removed without force.
-#[must_use]
-pub fn is_idle(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Running { .. })
 }
 
 /// How many folders deep [`tree`] goes before it takes the rest to the top: each level costs a
@@ -168,7 +165,9 @@ fn empty(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut usize) ->
         }
         let is_dir = match entry.file_type() {
             Some(kind) => kind == Type::Directory,
-            None => fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+            None => {
+                fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+            }
         };
         if !is_dir {
             unlinkat_writable(at, name, UnlinkatFlags::NoRemoveDir)?;

@@ -2,8 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::container::state::{self, Process};
 use crate::error::{Failure, exit};
@@ -62,9 +64,14 @@ impl Running {
         }
         let path = store.container(id).join(state::PROCESS);
         let Some(process) = record::read::<Process>(&path)? else { return Ok(None) };
-        let Some(pidfd) = pidfd::open(process.pid)? else { return Ok(None) };
+        let pid = Pid::from_raw(process.pid);
+        let pidfd = match pidfd::open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("open process {pid}")),
+        };
         // The number was not given to another process before the descriptor held it.
-        if pidfd::start_time(process.pid) != Some(process.start_time) {
+        if pidfd::start_time(pid) != Some(process.start_time) {
             return Ok(None);
         }
         Ok(Some(Self { process, pidfd }))
@@ -74,8 +81,11 @@ impl Running {
     ///
     /// # Errors
     /// As `pidfd_send_signal(2)`: not permitted.
-    pub fn send(&self, signal: i32) -> std::io::Result<()> {
-        pidfd::send(self.pidfd.as_fd(), signal)
+    pub fn send(&self, signal: i32) -> nix::Result<()> {
+        match pidfd::signal(self.pidfd.as_fd(), signal) {
+            Err(Errno::ESRCH) => Ok(()),
+            other => other,
+        }
     }
 }
 

@@ -9,9 +9,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 /// Lets the next exec close every descriptor but the first three, whoever opened it.
 pub fn close_on_exec() -> nix::Result<()> {
     // SAFETY: the call takes numbers and closes nothing before the exec.
-    let done = unsafe {
-        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(done).map(drop)
 }
 

@@ -96,7 +96,11 @@ fn assignments(path: &Path) -> Result<Vec<String>> {
         let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
         let name = if value.is_none() { name.trim_end() } else { name };
         if name.is_empty() {
-            return Err(Failure::new(format!("invalid env file ({}): no variable name on line '{line}'", path.display())).into());
+            return Err(Failure::new(format!(
+                "invalid env file ({}): no variable name on line '{line}'",
+                path.display()
+            ))
+            .into());
         }
         if name.contains(char::is_whitespace) {
             return Err(Failure::new(format!(

@@ -41,11 +41,11 @@ pub struct Options {
     #[command(flatten)]
     pending: pending::Pending,
     /// Print this help
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::Help, help_heading = "Options")]
     help: Option<bool>,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The image, then the command and its arguments
-    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", trailing_var_arg = true)]
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", trailing_var_arg = true, hide = true)]
     words: Vec<OsString>,
 }
 
@@ -95,7 +95,7 @@ pub struct Identity {
     #[arg(long, hide = true)]
     no_healthcheck: bool,
     // Docker verifies no image unless told to; only telling it asks for something.
-    #[arg(long, hide = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
+    #[arg(long, action = clap::ArgAction::Set, hide = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     disable_content_trust: bool,
 }
 
@@ -109,6 +109,7 @@ pub struct Request {
 }
 
 /// Where the root comes from.
+#[derive(Debug, Clone)]
 pub enum Source {
     Image(String),
     Directory(PathBuf),
@@ -138,9 +139,7 @@ impl Options {
         }
         let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !names::is_valid(name)) {
-            return bad(format!(
-                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            ));
+            return bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
         }
         let pull = match identity.pull.as_str() {
             "always" | "true" => PullPolicy::Always,

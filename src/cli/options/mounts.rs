@@ -52,12 +52,10 @@ impl MountOptions {
             match mount.r#type.as_str() {
                 "bind" if mount.source.is_empty() => return bad(config("field Source must not be empty")),
                 "bind" if !mount.source.starts_with('/') => {
-                    return bad(config(&format!(
-                        "invalid mount path: '{}' mount path must be absolute",
-                        mount.source
-                    )));
+                    return bad(config(&format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
                 }
-                "bind" => exists(Path::new(&mount.source)).with_context(|| format!("invalid mount config for type {:?}", mount.r#type))?,
+                "bind" => exists(Path::new(&mount.source))
+                    .with_context(|| format!("invalid mount config for type {:?}", mount.r#type))?,
                 "tmpfs" if !mount.source.is_empty() => return bad(config("field Source must not be specified")),
                 _ => {}
             }
@@ -121,8 +119,7 @@ impl Bind {
                 "invalid volume specification: '{text}': invalid mount path: '{inside}' mount path must be absolute"
             ));
         }
-        let options: Vec<&str> =
-            options.split(',').filter(|o| !o.is_empty() && !MEANINGLESS.contains(o)).collect();
+        let options: Vec<&str> = options.split(',').filter(|o| !o.is_empty() && !MEANINGLESS.contains(o)).collect();
         if options.iter().any(|option| !BIND_OPTIONS.contains(option)) {
             return bad(format!("invalid volume specification: '{text}': invalid mode: {}", options.join(",")));
         }
@@ -198,9 +195,37 @@ fn clean(path: &Path) -> PathBuf {
 /// A mount flag, or one of tmpfs's own options.
 fn is_tmpfs_option(option: &str) -> Result<()> {
     const FLAGS: [&str; 32] = [
-        "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
-        "remount", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind", "relatime",
-        "norelatime", "strictatime", "nostrictatime", "private", "rprivate", "shared", "rshared", "slave", "rslave",
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "bind",
+        "rbind",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
         "noswap",
     ];
     const VALUES: [&str; 7] = ["mode", "uid", "gid", "size", "nr_inodes", "nr_blocks", "mpol"];
@@ -302,7 +327,8 @@ fn mount(text: &str) -> Result<Mount, String> {
         _ => return Err(format!("mount type unknown: {kind:?}")),
     }
     if let Some(bind) = &bind {
-        for (asked, name) in [(bind.read_only_non_recursive, "writable"), (bind.read_only_force_recursive, "readonly")] {
+        for (asked, name) in [(bind.read_only_non_recursive, "writable"), (bind.read_only_force_recursive, "readonly")]
+        {
             if asked && !mount.read_only {
                 return Err(format!(
                     "option 'bind-recursive={name}' requires 'readonly' to be specified in conjunction"

@@ -59,7 +59,9 @@ impl NetworkOptions {
             match network.as_str() {
                 "" => return bad("no name set for network"),
                 "none" | "host" if self.network.len() > 1 => {
-                    return bad("conflicting options: cannot attach both user-defined and non-user-defined network-modes");
+                    return bad(
+                        "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+                    );
                 }
                 "none" | "host" | "default" => mode.clone_from(network),
                 other => return pending::refused(&format!("--network {other}")),
@@ -115,9 +117,8 @@ fn address(text: &str) -> Result<String, String> {
 fn domain(text: &str) -> Result<String, String> {
     let text = text.trim();
     let name = text.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(text);
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if text == "." || (name.len() <= 255 && name.split('.').all(is_label)) {
         return Ok(text.to_owned());
     }

@@ -78,9 +78,9 @@ impl ProcessOptions {
         let mut env = Vec::new();
         if self.env_host {
             // Names and values that are not UTF-8 cannot be kept in a record.
-            env.extend(std::env::vars_os().filter_map(|(name, value)| {
-                Some(format!("{}={}", name.to_str()?, value.to_str()?))
-            }));
+            env.extend(
+                std::env::vars_os().filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?))),
+            );
         }
         env.extend(lines::variables(&self.env_file, &self.env, |name| std::env::var(name).ok())?);
         if let Some(signal) = &self.stop_signal {

@@ -160,10 +160,7 @@ impl ResourceOptions {
             return bad("Range of blkio weight is from 10 to 1000");
         }
         if !(-1000..=1000).contains(&self.oom_score_adj) {
-            return bad(format!(
-                "Invalid value {}, range for oom score adj is [-1000, 1000]",
-                self.oom_score_adj
-            ));
+            return bad(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", self.oom_score_adj));
         }
         let resources = Resources {
             cpu_shares: self.cpu_shares.unwrap_or_default(),
@@ -224,8 +221,21 @@ fn last_of_each(given: Vec<Ulimit>) -> Vec<Ulimit> {
 /// `nofile=1024[:2048]`; -1: unlimited.
 fn ulimit(text: &str) -> Result<Ulimit, String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let Some((name, values)) = text.split_once('=') else {
         return Err(format!("invalid ulimit argument: {text}"));

@@ -174,8 +174,14 @@ fn profile(file: &str) -> Result<String> {
 /// `name=value`, of a parameter that has a namespace.
 fn sysctl(text: &str) -> Result<(String, String), String> {
     const KERNEL: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let not_allowed = || format!("sysctl '{text}' is not allowed");
     let (name, value) = text.split_once('=').ok_or_else(not_allowed)?;
