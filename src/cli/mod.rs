@@ -9,6 +9,9 @@ mod attach;
 mod create;
 mod exec;
 mod filter;
+mod images;
+mod import;
+mod load;
 mod options;
 pub mod output;
 mod ps;
@@ -90,6 +93,9 @@ const COMMANDS: &[Entry] = &[
     entry::<wait::WaitCommand>(&["wait", "container wait"]),
     entry::<rename::RenameCommand>(&["rename", "container rename"]),
     entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
+    entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<import::Import>(&["import", "image import"]),
+    entry::<load::Load>(&["load", "image load"]),
     entry::<version::Version>(&["version"]),
 ];
 

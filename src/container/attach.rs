@@ -55,7 +55,7 @@ pub fn session(connection: Connection, attach: &Attach) -> Result<Outcome> {
     let keys = Detach::parse(attach.detach_keys.as_deref())?;
     let raw = attach.tty && attach.streams.stdin && is_terminal();
     let console = Console::open(raw, attach.sig_proxy && !raw)?;
-    let mut session = Session {
+    let session = Session {
         socket: connection.socket,
         console,
         keys: raw.then_some(keys),

@@ -87,7 +87,7 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
         let raw = exec.interactive && attach::is_terminal();
         let console = Console::open(raw, false)?;
         return Session {
-            input: exec.interactive.then(|| Output::own(master.try_clone()?)).transpose()?,
+            input: if exec.interactive { Some(Output::own(master.try_clone()?)?) } else { None },
             streams: [Some((master.try_clone()?, Output::new(stdout())?)), None],
             terminal: Some(master),
             keys: raw.then_some(keys),
