@@ -98,8 +98,9 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> nix::Re
                 }
                 break (message.bytes, fds, message.flags);
             }
-            Err(Errno::EINTR) => {}
-            Err(Errno::ECONNRESET) => return Ok((0, Vec::new())),
+            // The peer closed while a packet of ours was on its way to it. That is told once, before
+            // the packets that it sent earlier, which are here still.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(e) => return Err(e),
         }
     };
