@@ -29,7 +29,7 @@ both!(the_terminal_is_as_before, |cx| {
     for (line, code) in [
         ("$ctr run --rm -it busybox true", 0),
         ("$ctr run --rm -it busybox nosuch", 127),
-        ("$ctr run --rm -it busybox sh -c 'kill -9 $$'", 137),
+        ("$ctr run --rm -it --init busybox sh -c 'kill -9 $$'", 137),
         ("$ctr run --rm -it busybox stty raw -echo", 0),
     ] {
         terminal.line(&format!("clear; {line}; echo code=$?"));
