@@ -3,12 +3,18 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use ctr::runtime::pid1;
 use ctr::{cli, error, monitor};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.first().is_some_and(|name| name == monitor::run::NAME) {
-        return monitor::run::run(arguments);
+    if let Some(name) = arguments.first() {
+        if name == monitor::run::NAME {
+            return monitor::run::run(arguments);
+        }
+        if name == pid1::NAME {
+            return pid1::run(arguments);
+        }
     }
     match cli::run(arguments) {
         Ok(code) => ExitCode::from(code),
