@@ -57,6 +57,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     plan.mounts.iter().try_for_each(|mount| mounts::finish(root.as_fd(), mount))?;
     masks::make_read_only(root.as_fd(), &plan.read_only)?;
     masks::hide(root.as_fd(), &plan.masked)?;
+    rootfs::set_propagation(root.as_fd(), plan.root_propagation)?;
     if plan.read_only_root {
         rootfs::make_read_only(root.as_fd())?;
     }

@@ -94,6 +94,15 @@ fn open_folder(path: &Path) -> nix::Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// Of the root's own mount; empty: as it is.
+pub fn set_propagation(root: BorrowedFd, propagation: MsFlags) -> Result<(), Fault> {
+    if propagation.is_empty() {
+        return Ok(());
+    }
+    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+    api::set_attributes(root, false, attributes).at(Step::MountAttributes, "/")
+}
+
 /// Makes the root's own mount read-only; what is mounted in it stays as it is.
 pub fn make_read_only(root: BorrowedFd) -> Result<(), Fault> {
     let attributes = Attributes { set: api::RDONLY, ..Attributes::default() };
