@@ -49,17 +49,11 @@ pub(super) enum Way {
     /// A scope of systemd's that was asked for.
     Scope(scope::Asked),
     /// In this directory of v2, as `ctr-<id>` or `<id>`; processes that are in it give way.
-    Directory {
-        parent: PathBuf,
-        name: String,
-    },
+    Directory { parent: PathBuf, name: String },
     /// In each hierarchy of v1, below its mount.
     V1(PathBuf),
     /// None can be made: why, and what helps.
-    None {
-        why: String,
-        hint: &'static str,
-    },
+    None { why: String, hint: &'static str },
 }
 
 pub(super) fn unit(id: &str) -> String {
@@ -96,7 +90,7 @@ pub(super) fn choose(placement: &Placement, machine: &Machine, identity: Identit
     }
     if scope::booted() {
         if placement.parent.is_none()
-            && let Some(service) = delegated_service(&hierarchy.own)
+            && let Some(service) = delegated_service(&hierarchy.own, identity.uid)
         {
             return Ok(Way::Directory { parent: service, name: format!("ctr-{}", placement.id) });
         }
@@ -166,14 +160,19 @@ fn ancestor(own: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
 
 /// The cgroup of the service that we run in, where systemd has delegated it (`Delegate=`). Not a
 /// scope's: a terminal's scope may be delegated to the terminal, and ends with it.
-fn delegated_service(own: &Path) -> Option<PathBuf> {
+fn delegated_service(own: &Path, uid: u32) -> Option<PathBuf> {
     let is_unit = |name: &str| [".service", ".scope"].iter().any(|kind| name.ends_with(kind));
     let unit = ancestor(own, is_unit).filter(|path| path.extension().is_some_and(|kind| kind == "service"))?;
+    let manager = format!("user@{uid}.service");
+    if unit.ancestors().skip(1).any(|above| above.ends_with(&manager)) {
+        let name = unit.file_name()?.to_str()?;
+        return scope::is_delegated(uid, name).then_some(unit);
+    }
     // Since systemd 251; the attribute that only root can read is older (file-hierarchy: "user.delegate").
     let object = xattr::Object::path(&unit).ok()?;
-    let set = [c"user.delegate", c"trusted.delegate"].iter().any(|name| {
-        matches!(object.get(name), Ok(Some(value)) if value == b"1")
-    });
+    let set = [c"user.delegate", c"trusted.delegate"]
+        .iter()
+        .any(|name| matches!(object.get(name), Ok(Some(value)) if value == b"1"));
     set.then_some(unit)
 }
 
@@ -204,7 +203,14 @@ mod tests {
         assert_eq!(of(None).unwrap(), Path::new("ctr/x"));
         assert_eq!(of(Some("/a/b")).unwrap(), Path::new("a/b/x"));
         assert!(of(Some("../a")).is_err());
-        for (name, good) in [("a.slice", true), ("user-1.slice", true), ("a", false), (".slice", false), ("/a.slice", false), ("-a.slice", false)] {
+        for (name, good) in [
+            ("a.slice", true),
+            ("user-1.slice", true),
+            ("a", false),
+            (".slice", false),
+            ("/a.slice", false),
+            ("-a.slice", false),
+        ] {
             assert_eq!(is_slice(name), good, "{name}");
         }
     }
@@ -213,6 +219,6 @@ mod tests {
     fn the_nearest_unit_counts() {
         let own = Path::new("/sys/fs/cgroup/user.slice/user@1000.service/app.slice/ctr-x.scope/monitor");
         assert_eq!(ancestor(own, |n| n == unit("x")).unwrap(), own.parent().unwrap());
-        assert_eq!(delegated_service(own), None);
+        assert_eq!(delegated_service(own, 1000), None);
     }
 }
