@@ -20,13 +20,7 @@ use crate::sys::pidfd;
 ///
 /// # Errors
 /// What the client is told.
-pub fn join(
-    store: &Store,
-    id: &Id,
-    init: Pid,
-    request: &Request,
-    streams: Option<[OwnedFd; 3]>,
-) -> Result<Process> {
+pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Option<[OwnedFd; 3]>) -> Result<Process> {
     let directory = store.container(id);
     let mut config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
     let running: Record = record::read(&directory.join(PROCESS))?.context("no process.json")?;

@@ -272,7 +272,11 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
 }
 
 /// The system call filter that the container asked for.
-pub(super) fn filter(store: &Store, config: &ContainerConfig, process: &oci_spec::runtime::Process) -> Result<Option<Vec<u8>>> {
+pub(super) fn filter(
+    store: &Store,
+    config: &ContainerConfig,
+    process: &oci_spec::runtime::Process,
+) -> Result<Option<Vec<u8>>> {
     let asked = config.host_config.security_opt.iter().find_map(|option| {
         let (name, value) = option.split_once(['=', ':'])?;
         (name == "seccomp").then_some(value)
