@@ -58,7 +58,7 @@ pub fn exec(join: Join) -> Result<Process> {
     let enter = || setns(&pidfd, namespaces).at(Step::JoinNamespaces, "");
     let new_user = namespaces.contains(CloneFlags::CLONE_NEWUSER);
     let child = Child::spawn_joining(Some(enter), 0, cgroup.as_ref(), |link| run(&program, new_user, link))?;
-    child.place(cgroup.as_ref(), process.oom_score_adj())?;
+    child.place(process.oom_score_adj())?;
     child.await_exec(&[])
 }
 
