@@ -97,6 +97,7 @@ pub mod container;
 pub mod error;
 pub mod image;
 pub mod monitor;
+pub mod registry;
 pub mod runtime;
 pub mod store;
 pub mod sys;

@@ -10,6 +10,12 @@ mod create;
 mod exec;
 mod filter;
 mod options;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod load;
+mod logs;
 pub mod output;
 mod ps;
 mod rename;
@@ -17,9 +23,11 @@ mod rm;
 mod run;
 mod start;
 mod stop;
+mod unshare;
 mod usage;
 mod version;
 mod wait;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -90,6 +98,15 @@ const COMMANDS: &[Entry] = &[
     entry::<wait::WaitCommand>(&["wait", "container wait"]),
     entry::<rename::RenameCommand>(&["rename", "container rename"]),
     entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
+    entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<import::Import>(&["import", "image import"]),
+    entry::<load::Load>(&["load", "image load"]),
+    entry::<inspect::InspectCommand>(&["inspect"]),
+    entry::<inspect::ContainerInspect>(&["container inspect"]),
+    entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<unshare::Unshare>(&["unshare"]),
+    entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
 ];
 

@@ -1,8 +1,43 @@
-//! Images: references, manifests, layers, pulls, archives.
+//! Images: what they are called, what they are made of, how they come here and how they leave.
+//!
+//! The store is an OCI image layout (`image/`) that other tools can read, and beside it the layers,
+//! each unpacked once (`layers/<diff id hex>/`). An image is there when the index names it
+//! ([`index`]); whatever it needs was complete and on the disk before.
+//!
+//! - names: [`reference`], [`digest`], [`platform`]
+//! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
+//! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`]; all of them through
+//!   [`unpack`] and [`commit`]
+//! - how it goes: [`remove`]
+//!
+//! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
+//! layers they ask [`Image::is_there`], which closes the race with a removal.
 
-use anyhow::{Result, bail};
+pub mod archive;
+pub mod blobs;
+mod change;
+mod commit;
+pub mod digest;
+pub mod import;
+pub mod index;
+mod inspect;
+pub mod layers;
+pub mod list;
+pub mod manifest;
+mod parents;
+pub mod platform;
+pub mod reference;
+pub mod unpack;
+
+use anyhow::{Context, Result, bail};
 use oci_spec::image::ImageConfiguration;
 
+pub use self::inspect::inspect;
+
+use self::digest::{Digest, is_hex};
+use self::index::{Entry, Index, Stamp};
+use self::reference::Reference;
+use crate::error::Failure;
 use crate::store::Store;
 
 /// An image of the store.
@@ -12,9 +47,15 @@ pub struct Image {
     pub id: String,
     /// Full references, `docker.io/library/busybox:latest`.
     pub names: Vec<String>,
+    /// `docker.io/library/busybox@sha256:…`: what registries know it by.
+    pub repo_digests: Vec<String>,
     pub config: ImageConfiguration,
     /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` wants them.
     pub layers: Vec<String>,
+    /// Bytes of all layers' files.
+    pub size: u64,
+    /// The index in which it was found.
+    seen: Stamp,
 }
 
 /// When to ask a registry (`--pull`).
@@ -26,18 +67,164 @@ pub enum PullPolicy {
     Never,
 }
 
-/// The image that a person means: by name, digest, id or the beginning of an id.
-pub fn find(_store: &Store, _wanted: &str) -> Result<Option<Image>> {
-    bail!("image::find is not built yet")
+/// The image that a person means: by name, digest, id or the beginning of an id. Reads the index and
+/// one blob.
+///
+/// # Errors
+/// Neither a reference nor an id; an id's beginning that fits several images; a damaged store.
+pub fn find(store: &Store, wanted: &str) -> Result<Option<Image>> {
+    let index = Index::read(store)?;
+    match lookup(&index, wanted)? {
+        Some(entry) => open(store, &index, entry).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The entry of the index that a person means.
+///
+/// # Errors
+/// As [`find`].
+pub fn lookup<'a>(index: &'a Index, wanted: &str) -> Result<Option<&'a Entry>> {
+    // A reference goes before an id's beginning, as with Docker: `cafe` may be a repository.
+    let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let is_id = is_hex(hex) && hex.len() <= 64;
+    let whole_id = is_id && hex.len() == 64;
+    let reference = if whole_id { None } else { Some(wanted.parse::<Reference>()) };
+    match reference {
+        Some(Ok(reference)) => {
+            let name = reference.stored();
+            let full = name.to_string();
+            let by_name = index.entries.iter().find(|e| e.name.as_deref() == Some(&full));
+            if let Some(entry) = by_name.or_else(|| by_digest(index, &name)) {
+                return Ok(Some(entry));
+            }
+        }
+        Some(Err(error)) if !is_id => return Err(error.into()),
+        _ => {}
+    }
+    if !is_id {
+        return Ok(None);
+    }
+    let mut found: Option<&Entry> = None;
+    for entry in index.entries.iter().filter(|e| e.image.hex().starts_with(hex)) {
+        if found.is_some_and(|other| other.image != entry.image) {
+            return Err(Failure::new(format!("multiple images found with the id prefix {wanted:?}"))
+                .hint("give more digits of the id, or the name")
+                .into());
+        }
+        found = Some(entry);
+    }
+    Ok(found)
+}
+
+/// An image that was pulled by tag can be named by the digest that the tag led to.
+fn by_digest<'a>(index: &'a Index, name: &Reference) -> Option<&'a Entry> {
+    let digest = name.digest()?;
+    index.entries.iter().find(|entry| {
+        let same = entry.repo_digest.as_ref() == Some(digest) || entry.manifest.digest == *digest;
+        same && entry
+            .name
+            .as_deref()
+            .and_then(|n| n.parse::<Reference>().ok())
+            .is_some_and(|n| n.repository() == name.repository())
+    })
+}
+
+/// An entry with all that is known of its image.
+///
+/// # Errors
+/// Its configuration is not there or damaged.
+pub fn open(store: &Store, index: &Index, entry: &Entry) -> Result<Image> {
+    let id = entry.image.to_string();
+    let bytes = blobs::read(store, &entry.image)?.ok_or_else(|| {
+        Failure::new(format!("image {:?} is damaged: its configuration is missing", entry.image.short()))
+    })?;
+    let config: ImageConfiguration =
+        serde_json::from_slice(&bytes).with_context(|| format!("image {id:?} is damaged"))?;
+    let diffs = manifest::diff_ids(&config)?;
+    let same = || index.entries.iter().filter(|e| e.image == entry.image);
+    Ok(Image {
+        id,
+        names: same().filter_map(|e| e.name.clone()).filter(|name| !name.contains('@')).collect(),
+        repo_digests: repo_digests(same()),
+        config,
+        layers: layer_names(entry, &diffs),
+        size: entry.size,
+        seen: index.stamp(),
+    })
+}
+
+/// `repository@digest` of each entry that came from a registry, each once.
+pub fn repo_digests<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<String> {
+    let mut all: Vec<String> = entries
+        .filter_map(|e| {
+            let name: Reference = e.name.as_deref()?.parse().ok()?;
+            Some(name.with_digest(e.repo_digest.clone()?).to_string())
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What an overlay of the image is made of, topmost first.
+fn layer_names(entry: &Entry, diffs: &[Digest]) -> Vec<String> {
+    let parents = parents::name(diffs).filter(|_| entry.parents);
+    let seen = diffs.iter().rev().take(entry.depth.unwrap_or(usize::MAX)).map(|diff| diff.hex().to_owned());
+    let mut names: Vec<String> = parents.into_iter().collect();
+    // An image can have the same layer twice (an empty one, mostly), and overlayfs refuses that;
+    // what the lower of the two would add is there already.
+    for name in seen {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+impl Image {
+    /// Whether the store still has the image. Who has written down its layers and is then told yes
+    /// keeps them: a removal first takes the image out of the index, and looks for containers that
+    /// need its layers only then.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn is_there(&self, store: &Store) -> Result<bool> {
+        // Mostly nobody changed the index in between: then a stat is all it takes.
+        if Stamp::now(store) == self.seen {
+            return Ok(true);
+        }
+        Ok(Index::read(store)?.entries.iter().any(|e| e.image.as_str() == self.id))
+    }
 }
 
 /// The image, pulled when the policy says so. Progress goes to standard error unless `quiet`.
-pub fn obtain(
-    _store: &Store,
-    _wanted: &str,
-    _policy: PullPolicy,
-    _platform: Option<&str>,
-    _quiet: bool,
-) -> Result<Image> {
-    bail!("image::obtain is not built yet")
+pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, _platform: Option<&str>, _quiet: bool) -> Result<Image> {
+    if policy != PullPolicy::Always {
+        if let Some(image) = find(store, wanted)? {
+            return Ok(image);
+        }
+    }
+    bail!("No such image: {wanted}")
+}
+
+/// A full or read-only disk ends the command as a failure of the engine, whichever command it is.
+#[must_use]
+pub fn disk_full(error: anyhow::Error) -> anyhow::Error {
+    let errno = |e: &std::io::Error| e.raw_os_error();
+    let full = error.chain().any(|cause| {
+        let errno = cause
+            .downcast_ref()
+            .and_then(errno)
+            .or_else(|| cause.downcast_ref::<nix::errno::Errno>().map(|e| *e as i32));
+        matches!(errno, Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS))
+    });
+    if !full {
+        return error;
+    }
+    let message = format!("{error:#}");
+    Failure::new(message)
+        .hint("make room in the storage root, or pass --root DIR for another place")
+        .exit(crate::error::exit::ENGINE)
+        .into()
 }

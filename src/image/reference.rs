@@ -138,9 +138,7 @@ impl FromStr for Reference {
         let path =
             if domain == DEFAULT_DOMAIN && !name.contains('/') { format!("{OFFICIAL}{name}") } else { name.to_owned() };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(Failure::new(format!(
-                "invalid reference format: repository name ({path}) must be lowercase"
-            )));
+            return Err(Failure::new(format!("invalid reference format: repository name ({path}) must be lowercase")));
         }
         if !is_domain(domain) || !path.split('/').all(is_path_component) || !tag.as_deref().is_none_or(is_tag) {
             return Err(invalid());
@@ -270,8 +268,32 @@ mod tests {
         let long = "a".repeat(256);
         let tag = format!("a:{}", "b".repeat(129));
         let bad = [
-            "", ":", "a:", "@", "a@", "a@sha256:1", "-a", "a-", "a..b", "a___b", "a/", "/a", "a//b", "../a", "a b",
-            "a:b:c", "a:.b", "a\0", "é", HEX, "[::1/x", "h_st.com/x", "host.com:port/x", "-.com/x", &long, &tag,
+            "",
+            ":",
+            "a:",
+            "@",
+            "a@",
+            "a@sha256:1",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a/",
+            "/a",
+            "a//b",
+            "../a",
+            "a b",
+            "a:b:c",
+            "a:.b",
+            "a\0",
+            "é",
+            HEX,
+            "[::1/x",
+            "h_st.com/x",
+            "host.com:port/x",
+            "-.com/x",
+            &long,
+            &tag,
         ];
         for text in bad {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");

@@ -6,8 +6,26 @@
 //! pivots, drops everything and executes. So no mount is ever visible on the host, and nothing is
 //! left to unmount when it ends, however it ends.
 
+mod apparmor;
 pub mod cgroup;
+mod cgroups;
+mod credentials;
+mod devices;
+mod init;
+mod launch;
+mod masks;
+mod mounts;
+pub mod pid1;
+mod plan;
+mod program;
+mod report;
+mod rooted;
+mod rootfs;
 pub mod seccomp;
+mod terminal;
+mod user;
+
+pub use launch::{Prepared, launch, prepare};
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -70,3 +88,6 @@ pub struct Process {
     /// The master side, where a terminal was asked for.
     pub terminal: Option<OwnedFd>,
 }
+
+#[cfg(test)]
+mod tests;

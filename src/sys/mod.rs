@@ -2,13 +2,21 @@
 //! each block's comment names the fact that makes it sound.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
+pub mod bpf;
+pub mod clone;
+pub mod credentials;
 pub mod descriptors;
+pub mod fdtable;
 pub mod memory;
+pub mod mount;
+pub mod openat2;
 pub mod pidfd;
 pub mod process;
 pub mod reexec;
 pub mod seqpacket;
+pub mod signals;
 pub mod terminal;
+pub mod xattr;
 
 use std::io;
 
@@ -21,4 +29,18 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes come whole or not at all: getrandom(2).
     if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends this process at once: no destructor, no handler of `atexit` runs. For a cloned child, which
+/// holds copies of what its parent will put away.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) takes no pointer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets the NIS domain name of this UTS namespace: setdomainname(2).
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: the pointer and the length are of one live string.
+    let done = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

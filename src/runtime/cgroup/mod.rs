@@ -13,12 +13,29 @@
 //! - v2 without systemd, as root: `/sys/fs/cgroup/ctr/<id>`;
 //! - v1, or both: as root `ctr/<id>` of the hierarchies that are needed.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+mod bus;
+mod devices;
+mod files;
+mod hierarchy;
+mod limits;
+mod place;
+mod scope;
+mod v1;
+mod v2;
 
-use anyhow::Result;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
+
+use self::hierarchy::Machine;
+use self::limits::Setting;
+use self::place::{CONTAINER, Identity, MONITOR, Way};
+use crate::error::Failure;
 
 /// Where a container's cgroup is to be.
 #[derive(Debug, Clone)]
@@ -31,13 +48,22 @@ pub struct Placement {
 
 /// A cgroup that was asked for; systemd makes it while the caller does something else.
 #[derive(Debug)]
-pub struct Pending {}
+pub struct Pending {
+    id: String,
+    parent: Option<String>,
+    machine: Machine,
+    identity: Identity,
+    way: Way,
+}
 
 /// One container's cgroup: a directory, or on v1 one in each hierarchy that is needed.
 #[derive(Debug)]
 pub struct Cgroup {
     paths: Vec<PathBuf>,
+    /// v2: the directory.
     fd: Option<OwnedFd>,
+    /// v1: what its processes enter by.
+    doors: Vec<File>,
 }
 
 /// What `ctr info` tells of this machine.
@@ -55,22 +81,128 @@ pub struct Facts {
 
 impl Pending {
     /// Asks for the cgroup. Costs one message where systemd makes it; what comes next in the
-    /// caller goes on beside it.
-    pub fn begin(_placement: &Placement) -> Result<Self> {
-        anyhow::bail!("not built yet")
+    /// caller goes on beside it. systemd moves the *calling* process: the monitor.
+    ///
+    /// # Errors
+    /// A `parent` that this kind of machine has no use for.
+    pub fn begin(placement: &Placement) -> Result<Self> {
+        let machine = Machine::find().context("find out about cgroups")?;
+        let identity = Identity::find();
+        let way = place::choose(placement, &machine, identity)?;
+        Ok(Self { id: placement.id.clone(), parent: placement.parent.clone(), machine, identity, way })
+    }
+
+    /// For a caller that executes another program meanwhile (the pid stays): the socket to be left
+    /// open, and a number; `None`: nothing is under way, and the other program begins anew.
+    #[must_use]
+    pub fn into_parts(self) -> Option<(OwnedFd, u32)> {
+        match self.way {
+            Way::Scope(asked) => Some(asked.into_parts()),
+            _ => None,
+        }
+    }
+
+    /// The same request in the program that was executed.
+    ///
+    /// # Errors
+    /// `/proc` that cannot be read.
+    pub fn from_parts(placement: &Placement, socket: OwnedFd, serial: u32) -> Result<Self> {
+        let way = Way::Scope(scope::Asked::resume(socket, serial, place::wanted(placement)));
+        let machine = Machine::find().context("find out about cgroups")?;
+        let (id, parent) = (placement.id.clone(), placement.parent.clone());
+        Ok(Self { id, parent, machine, identity: Identity::find(), way })
     }
 
     /// Waits for the cgroup and sets its limits. `None`: nothing was asked for, and none can be
     /// made; [`facts`] says why.
     ///
-    /// Moves the caller into a cgroup beside the container's, where systemd made both.
-    pub fn finish(self, _resources: Option<&LinuxResources>) -> Result<Option<Cgroup>> {
-        anyhow::bail!("not built yet")
+    /// Under systemd the caller is afterwards in a cgroup beside the container's.
+    ///
+    /// # Errors
+    /// A limit that was asked for and cannot be set; systemd's refusal.
+    pub fn finish(self, resources: Option<&LinuxResources>) -> Result<Option<Cgroup>> {
+        let nothing = LinuxResources::default();
+        let resources = resources.unwrap_or(&nothing);
+        let settings = match self.machine {
+            Machine::V1(_) => limits::v1(resources)?,
+            _ => limits::v2(resources)?,
+        };
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let (parent, name) = match self.way {
+            Way::None { why, hint } => return without(&settings, self.parent.as_deref(), &why, hint).map(|()| None),
+            Way::V1(below) => {
+                let Machine::V1(hierarchies) = &self.machine else { return Ok(None) };
+                let paths = v1::make(hierarchies, &below, &settings, rules)?;
+                let doors = v1::doors(&paths)?;
+                return Ok(Some(Cgroup { paths, fd: None, doors }));
+            }
+            Way::Scope(asked) => {
+                asked.wait()?;
+                (enter_scope(&self.id)?, CONTAINER.to_owned())
+            }
+            Way::Directory { parent, name } => {
+                if self.identity.root && !parent.exists() {
+                    make_parents(&parent)?;
+                }
+                (parent, name)
+            }
+        };
+        let leaf = if name == CONTAINER { MONITOR } else { "ctr.leaf" };
+        let plan = v2::Plan {
+            parent: &parent,
+            name: &name,
+            settings: &settings,
+            devices: rules,
+            identity: self.identity,
+            leaf,
+        };
+        let fd = v2::make(&plan)?;
+        Ok(Some(Cgroup { paths: vec![parent.join(name)], fd: Some(fd), doors: Vec::new() }))
     }
+}
+
+/// The scope that systemd put us into: we go one level down, for only leaves have processes.
+fn enter_scope(id: &str) -> Result<PathBuf> {
+    let unit = place::unit(id);
+    let Machine::Unified(now) = Machine::find()? else { anyhow::bail!("cgroup v2 is gone") };
+    let scope = now.own.ancestors().find(|dir| dir.ends_with(&unit));
+    let Some(scope) = scope else {
+        return Err(Failure::new(format!("systemd made {unit:?} and put us into {:?}", now.own)).into());
+    };
+    let monitor = scope.join(MONITOR);
+    std::fs::create_dir(&monitor).with_context(|| format!("make cgroup {monitor:?}"))?;
+    v2::move_self(&monitor)?;
+    Ok(scope.to_owned())
+}
+
+/// Makes the cgroups above a container's, each with the controllers of that above it.
+fn make_parents(dir: &Path) -> Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        if let (Some(parent), Some(name)) = (dir.parent(), dir.file_name().and_then(|n| n.to_str())) {
+            v2::make_between(parent, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// No cgroup can be made: fine, unless one is needed.
+fn without(settings: &[Setting], parent: Option<&str>, why: &str, hint: &str) -> Result<()> {
+    let mut what: Vec<&str> = settings.iter().map(|s| v2::what(&s.controller)).collect();
+    what.dedup();
+    let failure = match (parent, what.is_empty()) {
+        (None, true) => return Ok(()),
+        (Some(parent), true) => Failure::new(format!("cannot place the container below {parent:?}: {why}")),
+        _ => Failure::new(format!("cannot limit {}: {why}", what.join(", "))),
+    };
+    Err(failure.hint(hint).into())
 }
 
 impl Cgroup {
     /// [`Pending::begin`] and [`Pending::finish`] in one.
+    ///
+    /// # Errors
+    /// As theirs.
     pub fn create(placement: &Placement, resources: Option<&LinuxResources>) -> Result<Option<Self>> {
         Pending::begin(placement)?.finish(resources)
     }
@@ -78,24 +210,43 @@ impl Cgroup {
     /// The cgroups of a container whose monitor is gone, from what [`Cgroup::paths`] said.
     #[must_use]
     pub fn from_paths(paths: &[String]) -> Self {
-        Self { paths: paths.iter().map(PathBuf::from).collect(), fd: None }
+        Self { paths: paths.iter().map(PathBuf::from).collect(), fd: None, doors: Vec::new() }
     }
 
-    /// The directory for `CLONE_INTO_CGROUP` (v2). `None` on v1: the parent calls
-    /// [`Cgroup::join`] with the child's pid while the child waits.
+    /// The directory for `CLONE_INTO_CGROUP` (v2). `None` on v1: the child calls [`Cgroup::enter`]
+    /// first of all.
     ///
     /// With `CLONE_INTO_CGROUP` the child must make its cgroup namespace itself, by
     /// `unshare(CLONE_NEWCGROUP)`: given to clone3, `CLONE_NEWCGROUP` would root the namespace at
     /// the *parent's* cgroup (`copy_cgroup_ns` asks for `current`'s). The same order is right on v1.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Puts a process into every cgroup of the container.
-    pub fn join(&self, _pid: Pid) -> Result<()> {
-        anyhow::bail!("not built yet")
+    /// The calling process enters it. For a process just forked, which has one thread and the
+    /// descriptors of its parent: system calls only, nothing is allocated. On v1 this takes 60 µs,
+    /// [`Cgroup::join`] 11 ms.
+    ///
+    /// # Errors
+    /// As write(2) on `tasks` (v1) or `cgroup.procs` (v2).
+    pub fn enter(&self) -> io::Result<()> {
+        match &self.fd {
+            Some(dir) => v2::enter(dir),
+            None => v1::enter(&self.doors),
+        }
+    }
+
+    /// Puts another process into every cgroup of the container. Slow: see [`Cgroup::enter`].
+    ///
+    /// # Errors
+    /// As write(2) on `cgroup.procs`.
+    pub fn join(&self, pid: Pid) -> Result<()> {
+        for dir in &self.paths {
+            files::write(&dir.join("cgroup.procs"), &pid.to_string())
+                .with_context(|| format!("put process {pid} into cgroup {dir:?}"))?;
+        }
+        Ok(())
     }
 
     /// All directories that [`Cgroup::remove`] removes, for the record that outlives the monitor.
@@ -105,25 +256,74 @@ impl Cgroup {
     }
 
     /// Kills every process in it, those in sub-cgroups too.
+    ///
+    /// # Errors
+    /// None yet: what cannot be killed makes [`Cgroup::remove`] fail.
     pub fn kill(&self) -> Result<()> {
-        anyhow::bail!("not built yet")
+        // On v1 the same processes are in all of them.
+        if let Some(dir) = self.paths.first() {
+            files::kill_all(dir);
+        }
+        Ok(())
     }
 
     /// Whether the kernel killed a process of it for want of memory.
     #[must_use]
     pub fn oom_killed(&self) -> bool {
-        false
+        let count = |dir: &PathBuf| {
+            let v2 = files::value_of(&dir.join("memory.events"), "oom_kill ");
+            v2.or_else(|| files::value_of(&dir.join("memory.oom_control"), "oom_kill "))
+        };
+        self.paths.iter().find_map(count).is_some_and(|n| n > 0)
     }
 
-    /// Removes it with its sub-cgroups, waiting a bounded time for dying processes. To call when
-    /// its processes have ended or were killed.
+    /// Removes it with its sub-cgroups, waiting a bounded time (5 s) for dying processes. To call
+    /// when its processes have ended or were killed. What is gone already is no error.
+    ///
+    /// # Errors
+    /// The first directory that stays; the others are removed all the same.
     pub fn remove(&self) -> Result<()> {
-        anyhow::bail!("not built yet")
+        let outcomes: Vec<Result<()>> = self.paths.iter().map(|dir| files::remove(dir)).collect();
+        outcomes.into_iter().collect()
     }
 }
 
 /// What this machine has for this user.
 #[must_use]
 pub fn facts() -> Facts {
-    Facts { version: 0, driver: "none", controllers: Vec::new(), without: None }
+    let identity = Identity::find();
+    let machine = Machine::find().unwrap_or(Machine::None);
+    let none = |version, why: &str| Facts {
+        version,
+        driver: "none",
+        controllers: Vec::new(),
+        without: Some(why.to_owned()),
+    };
+    match machine {
+        Machine::None => none(0, "no cgroups are mounted"),
+        Machine::V1(_) if !identity.root => none(1, "cgroup v1 gives an ordinary user none"),
+        Machine::V1(map) => {
+            Facts { version: 1, driver: "cgroupfs", controllers: map.into_keys().collect(), without: None }
+        }
+        Machine::Unified(hierarchy) => {
+            let managed = scope::booted() && scope::reachable(identity.root, identity.uid);
+            let dir = match (managed, identity.root) {
+                (_, true) => hierarchy.mount.clone(),
+                // What a scope of the user's manager can have is what that manager has.
+                (true, false) => hierarchy
+                    .mount
+                    .join(format!("user.slice/user-{0}.slice/user@{0}.service", identity.uid)),
+                (false, false) => hierarchy.own.clone(),
+            };
+            if !managed && !identity.root && !place::is_ours(&hierarchy) {
+                return none(2, "no cgroup is delegated to you");
+            }
+            let controllers = v2::controllers(&dir).unwrap_or_default();
+            let driver = if managed { "systemd" } else { "cgroupfs" };
+            Facts { version: 2, driver, controllers, without: None }
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! `ctr images`.
+
+use anyhow::Result;
+use gotmpl::Value;
+
+use crate::cli::output::template::{Column, listing, text};
+use crate::cli::output::{self, units};
+use crate::cli::{Globals, Run};
+use crate::error::{Failure, exit};
+use crate::image::list::{Filter, Row, list};
+use crate::image::reference::Reference;
+use crate::store::Id;
+
+/// List images
+#[derive(Debug, clap::Parser)]
+pub struct Images {
+    /// Show all images (default hides intermediate images)
+    #[arg(short, long)]
+    all: bool,
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or TEMPLATE
+    #[arg(long, value_name = "STRING")]
+    format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// List multi-platform images as a tree
+    #[arg(long)]
+    tree: bool,
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: Option<String>,
+}
+
+const NONE: &str = "<none>";
+
+struct Line {
+    row: Row,
+    no_trunc: bool,
+}
+
+impl Line {
+    fn id(&self) -> String {
+        if self.no_trunc {
+            return self.row.id.clone();
+        }
+        let hex = self.row.id.trim_start_matches("sha256:");
+        hex[..Id::SHORT.min(hex.len())].to_owned()
+    }
+}
+
+fn or_none(value: Option<impl Into<String>>) -> Value {
+    text(value.map_or_else(|| NONE.to_owned(), Into::into))
+}
+
+const COLUMNS: &[Column<Line>] = &[
+    Column { name: "Containers", heading: "CONTAINERS", cell: |_| text("N/A") },
+    Column {
+        name: "CreatedAt",
+        heading: "CREATED AT",
+        cell: |l| text(l.row.created.map_or_else(|| "N/A".to_owned(), units::local_time)),
+    },
+    Column {
+        name: "CreatedSince",
+        heading: "CREATED",
+        cell: |l| text(l.row.created.map_or_else(|| "N/A".to_owned(), units::ago)),
+    },
+    Column { name: "Digest", heading: "DIGEST", cell: |l| or_none(l.row.digest.clone()) },
+    Column { name: "ID", heading: "IMAGE ID", cell: |l| text(l.id()) },
+    Column {
+        name: "Repository",
+        heading: "REPOSITORY",
+        cell: |l| or_none(l.row.name.as_ref().map(Reference::familiar_repository)),
+    },
+    Column { name: "SharedSize", heading: "SHARED SIZE", cell: |_| text("N/A") },
+    Column { name: "Size", heading: "SIZE", cell: |l| text(units::size(l.row.size)) },
+    Column { name: "Tag", heading: "TAG", cell: |l| or_none(l.row.name.as_ref().and_then(Reference::tag)) },
+    Column { name: "UniqueSize", heading: "UNIQUE SIZE", cell: |_| text("N/A") },
+    Column { name: "VirtualSize", heading: "VIRTUAL SIZE", cell: |l| text(units::size(l.row.size)) },
+];
+
+impl Run for Images {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        if self.tree {
+            return Err(Failure::new("--tree is not supported yet").exit(exit::ENGINE).into());
+        }
+        // Every image is one that somebody brought: there are no intermediate ones to hide.
+        let _ = self.all;
+        let store = globals.store()?;
+        let mut filters = self.filter.iter().map(|f| Filter::parse(&store, f)).collect::<Result<Vec<_>>>()?;
+        filters.extend(self.name.clone().map(Filter::Reference));
+        let mut rows = list(&store, &filters)?;
+        if self.quiet && self.format.is_none() {
+            // An image with two names is one image.
+            let mut seen = std::collections::HashSet::new();
+            rows.retain(|row| seen.insert(row.id.clone()));
+        }
+        let lines: Vec<Line> = rows.into_iter().map(|row| Line { row, no_trunc: self.no_trunc }).collect();
+        if self.quiet && self.format.as_deref().is_none_or(|f| f == "table") {
+            output::print(&lines.iter().map(|line| line.id() + "\n").collect::<String>());
+            return Ok(0);
+        }
+        let columns: &[&str] = if self.digests {
+            &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"]
+        } else {
+            &["Repository", "Tag", "ID", "CreatedSince", "Size"]
+        };
+        output::print(&listing(COLUMNS, columns, self.format.as_deref(), &lines)?);
+        Ok(0)
+    }
+}

@@ -1,0 +1,72 @@
+//! The last step of everything that brings an image: all that it needs is in the store and held,
+//! goes to the disk, and then the index names it.
+
+use anyhow::Result;
+
+use crate::image::digest::Digest;
+use crate::image::index::{Descriptor, Entry, Index, Platform};
+use crate::image::layers::{self, Pinned};
+use crate::image::reference::Reference;
+use crate::image::unpack::Powers;
+use crate::image::{blobs, manifest, parents};
+use crate::store::{Lock, Store};
+
+/// An image whose layers are in the store.
+pub struct Complete<'a> {
+    pub manifest: &'a [u8],
+    pub manifest_type: &'a str,
+    pub config: &'a [u8],
+    /// Bottom first, one for each diff id of the configuration.
+    pub layers: Vec<Pinned>,
+    /// What keeps its layers' blobs.
+    pub blobs: Vec<Lock>,
+    /// What the registry calls it.
+    pub repo_digest: Option<Digest>,
+}
+
+impl Complete<'_> {
+    /// Enters the image into the index under `names`, or without a name; returns its id.
+    ///
+    /// # Errors
+    /// The disk is full or refuses; the index is as it was then.
+    pub fn commit(mut self, store: &Store, names: &[Reference]) -> Result<Digest> {
+        let (image, _config) = blobs::put(store, self.config)?;
+        let (digest, _manifest) = blobs::put(store, self.manifest)?;
+        let (config, _) = manifest::parse_config(self.config, self.layers.len())?;
+        let folders = parents::make(store, &self.layers.iter().collect::<Vec<_>>(), Powers::now())?;
+        let opaque = self.layers.iter().rev().position(|layer| layer.record.opaque);
+        let entry = Entry {
+            manifest: Descriptor {
+                media_type: self.manifest_type.to_owned(),
+                digest,
+                size: self.manifest.len() as u64,
+                platform: Some(Platform {
+                    architecture: config.architecture().to_string(),
+                    os: config.os().to_string(),
+                    variant: config.variant().clone(),
+                }),
+                annotations: None,
+            },
+            name: None,
+            image: image.clone(),
+            repo_digest: self.repo_digest,
+            created: config.created().clone(),
+            size: self.layers.iter().map(|layer| layer.record.size).sum(),
+            depth: opaque.map(|above| above + 1),
+            parents: folders.is_some(),
+        };
+        layers::sync(store, &mut self.layers)?;
+        Index::change(store, |index| {
+            for name in names {
+                index.add(Entry { name: Some(name.stored().to_string()), ..entry.clone() });
+            }
+            if names.is_empty() {
+                index.add(entry);
+            }
+            Ok(())
+        })?;
+        // Everything was held until here: from now on the index speaks for it.
+        drop((self.layers, self.blobs, folders));
+        Ok(image)
+    }
+}

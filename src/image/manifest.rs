@@ -1,0 +1,155 @@
+//! Manifests and indexes as registries and archives hold them: OCI and Docker's schema 2.
+
+use anyhow::{Context, Result};
+use oci_spec::image::ImageConfiguration;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::image::digest::Digest;
+use crate::image::index::Descriptor;
+use crate::image::unpack::Compression;
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// The media type of a layer's blob.
+#[must_use]
+pub fn layer_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    }
+}
+
+/// Layers of an image: overlayfs takes some 500, Docker 127.
+const MAX_LAYERS: usize = 500;
+
+/// What a manifest's address can lead to.
+#[derive(Debug)]
+pub enum Document {
+    Manifest(Manifest),
+    Index(Vec<Descriptor>),
+}
+
+/// One image: its configuration and its layers, bottom first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    pub schema_version: u32,
+    #[serde(default)]
+    pub media_type: String,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Probe {
+    #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// Reads a manifest or an index.
+///
+/// # Errors
+/// Neither of them, an artifact that is no image, or Docker's schema 1.
+pub fn parse(bytes: &[u8]) -> Result<Document> {
+    let probe: Probe = serde_json::from_slice(bytes).context("damaged manifest")?;
+    if probe.schema_version == 1 || probe.media_type.contains("docker.distribution.manifest.v1") {
+        return Err(Failure::new("the image has a manifest of Docker's schema 1, which was given up in 2019")
+            .hint("push it again with a present-day tool, which writes schema 2 or OCI")
+            .into());
+    }
+    match (probe.manifests, probe.config, probe.layers) {
+        // A document that is both would be read one way here and the other way elsewhere
+        // (CVE-2021-41190).
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+            Err(Failure::new("damaged manifest: it is an index and a manifest at once").into())
+        }
+        (Some(manifests), None, None) => Ok(Document::Index(manifests)),
+        (None, Some(_), Some(_)) => {
+            let manifest: Manifest = serde_json::from_slice(bytes).context("damaged manifest")?;
+            let kind = &manifest.config.media_type;
+            if !kind.is_empty() && !kind.contains("image.config") && !kind.contains("container.image.v1") {
+                return Err(Failure::new(format!("not a container image but an artifact of type {kind:?}")).into());
+            }
+            if let Some(layer) = manifest.layers.iter().find(|l| l.media_type.contains("encrypted")) {
+                return Err(Failure::new(format!(
+                    "layer {:?} is encrypted, which is not supported",
+                    layer.digest.short()
+                ))
+                .into());
+            }
+            if manifest.layers.len() > MAX_LAYERS {
+                return Err(Failure::new(format!("the image has more than {MAX_LAYERS} layers")).into());
+            }
+            Ok(Document::Manifest(manifest))
+        }
+        _ => Err(Failure::new("damaged manifest: neither an image nor an index of images").into()),
+    }
+}
+
+/// Reads a configuration, and its diff ids, bottom first.
+///
+/// # Errors
+/// Damage, or another number of diff ids than `layers`.
+pub fn parse_config(bytes: &[u8], layers: usize) -> Result<(ImageConfiguration, Vec<Digest>)> {
+    let config: ImageConfiguration = serde_json::from_slice(bytes).context("damaged image configuration")?;
+    let diffs = diff_ids(&config)?;
+    if diffs.len() != layers {
+        return Err(Failure::new(format!(
+            "damaged image configuration: it has {} layers, the manifest {layers}",
+            diffs.len()
+        ))
+        .into());
+    }
+    Ok((config, diffs))
+}
+
+/// The digests of the layers' archives, bottom first.
+///
+/// # Errors
+/// One that is not a digest.
+pub fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>> {
+    let diffs = config.rootfs().diff_ids().iter().map(|diff| Ok(diff.parse()?));
+    diffs.collect::<Result<_>>().context("damaged image configuration")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn error(text: &str) -> String {
+        format!("{:#}", parse(text.replace('D', D).as_bytes()).expect_err(text))
+    }
+
+    #[test]
+    fn both_kinds_are_read() {
+        let manifest = r#"{"schemaVersion":2,"config":{"digest":"D","size":1},"layers":[{"digest":"D","size":2}]}"#;
+        assert!(matches!(parse(manifest.replace('D', D).as_bytes()), Ok(Document::Manifest(m)) if m.layers.len() == 1));
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert!(matches!(parse(index.as_bytes()), Ok(Document::Index(i)) if i.is_empty()));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_and_named() {
+        assert!(error(r#"{"schemaVersion":1,"fsLayers":[]}"#).contains("schema 1"));
+        assert!(error(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#).contains("at once"));
+        assert!(error("{}").contains("neither"));
+        assert!(error("[").contains("damaged"));
+        let chart = r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"D","size":1},"layers":[]}"#;
+        assert!(error(chart).contains("helm"));
+        assert!(error(r#"{"config":{"digest":"../x","size":1},"layers":[]}"#).contains("not a digest"));
+    }
+}

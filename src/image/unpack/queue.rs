@@ -1,0 +1,77 @@
+//! A short queue of buffers between two stages. Buffers go back when they are empty, so that a
+//! layer of any size passes through the same few.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+/// Bytes of a buffer: large enough that a queue's cost does not show, small enough for the cache.
+const BUFFER: usize = 128 << 10;
+/// Buffers that wait.
+const LENGTH: usize = 8;
+
+/// The side that fills.
+pub struct Input {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+/// The side that reads; ends when the other side is dropped.
+pub struct Output {
+    full: Receiver<Vec<u8>>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+/// The reader has gone.
+pub struct Gone;
+
+pub fn pair() -> (Input, Output) {
+    let (full_in, full_out) = sync_channel(LENGTH);
+    let (empty_in, empty_out) = channel();
+    (
+        Input { full: full_in, empty: empty_out },
+        Output { full: full_out, empty: empty_in, current: Vec::new(), position: 0 },
+    )
+}
+
+impl Input {
+    /// A buffer to fill, its contents whatever they were.
+    pub fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.empty.try_recv().unwrap_or_default();
+        buffer.resize(BUFFER, 0);
+        buffer
+    }
+
+    pub fn send(&self, buffer: Vec<u8>) -> Result<(), Gone> {
+        self.full.send(buffer).map_err(|_| Gone)
+    }
+}
+
+impl BufRead for Output {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.position == self.current.len() {
+            let Ok(next) = self.full.recv() else {
+                return Ok(&[]);
+            };
+            // The other side may have ended already; then nobody wants the buffer.
+            let _ = self.empty.send(std::mem::replace(&mut self.current, next));
+            self.position = 0;
+        }
+        Ok(&self.current[self.position..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.position += n;
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.fill_buf()?;
+        let n = chunk.len().min(into.len());
+        into[..n].copy_from_slice(&chunk[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}

@@ -1,0 +1,220 @@
+//! The parent's side: makes the child, gives it its place, and waits until it executes.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::cgroup::Cgroup;
+use super::mounts::{Kind, Mount};
+use super::plan::{Joined, Plan};
+use super::report::{At, Fault, Link, Message, Step};
+use super::{Launch, Process, init};
+use crate::error::Failure;
+use crate::sys::{self, clone};
+
+/// A container whose first process exists in its namespaces and its cgroup, with its ids mapped,
+/// and is building the root meanwhile; it goes on to its program with [`Prepared::start`]. Until
+/// then its network can be made. Dropped without that, it is killed.
+#[derive(Debug)]
+pub struct Prepared {
+    child: Child,
+    mounts: Vec<Mount>,
+}
+
+/// Makes a container's process and waits until it executes its program.
+///
+/// # Errors
+/// With Docker's exit codes: 127 for a program that is not there, 126 for one that cannot be
+/// executed or a bad working directory, else 125. Nothing is left of it then.
+pub fn launch(launch: Launch) -> Result<Process> {
+    prepare(launch)?.start()
+}
+
+/// [`launch`] up to the point where the network can be made.
+///
+/// To be called by a process of one thread, with a mount namespace of its own.
+pub fn prepare(mut launch: Launch) -> Result<Prepared> {
+    let cgroup = launch.cgroup.take();
+    let plan = Plan::check(launch)?;
+    // Those that a process can only make itself, in its place.
+    let mut late = CloneFlags::CLONE_NEWCGROUP;
+    if !plan.namespaces.time_offsets.is_empty() {
+        late |= CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+    }
+    let flags = flag_bits(plan.namespaces.new - late);
+    let child = Child::spawn(&plan.namespaces.joined, flags, cgroup.as_ref(), |link| init::run(&plan, link))?;
+    if !plan.uid_map.is_empty() {
+        // gid_map first: written by a privileged process, the order is free, and nothing runs in between.
+        child.map_ids("gid_map", &plan.gid_map)?;
+        child.map_ids("uid_map", &plan.uid_map)?;
+    }
+    child.place(cgroup.as_ref(), plan.oom_score_adj)?;
+    Ok(Prepared { child, mounts: plan.mounts })
+}
+
+impl Prepared {
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Lets the process go on, and waits until it executes its program.
+    pub fn start(self) -> Result<Process> {
+        // A child that has failed is gone; what it said is still to be read.
+        let _ = self.child.link.send(&Message::Go);
+        self.child.await_exec(&self.mounts)
+    }
+}
+
+/// The bits of clone3(2), which has 64 of them.
+fn flag_bits(flags: CloneFlags) -> u64 {
+    u64::from(flags.bits().cast_unsigned())
+}
+
+/// A child that has not executed yet; killed when it is dropped.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: Pid,
+    pidfd: OwnedFd,
+    link: Link,
+    kept: bool,
+}
+
+impl Child {
+    /// Makes a child that runs `body` in new namespaces (`flags`), in the ones to join, and, on
+    /// cgroup v2, in the cgroup.
+    ///
+    /// A process cannot come back from a namespace it has joined, and a joined pid namespace holds
+    /// only for its children. So with anything to join a first child joins, and makes the one that
+    /// stays, as its own sibling: a child of this process, which it can wait for.
+    pub fn spawn(
+        joined: &[Joined],
+        flags: u64,
+        cgroup: Option<&Cgroup>,
+        body: impl FnOnce(&Link) -> Infallible,
+    ) -> Result<Self> {
+        let join = || joined.iter().try_for_each(|j| setns(&j.namespace, j.kind).at_path(Step::JoinNamespace, &j.path));
+        Self::spawn_joining((!joined.is_empty()).then_some(join), flags, cgroup, body)
+    }
+
+    /// [`Child::spawn`] with any way to join.
+    pub fn spawn_joining(
+        join: Option<impl FnOnce() -> Result<(), Fault>>,
+        flags: u64,
+        cgroup: Option<&Cgroup>,
+        body: impl FnOnce(&Link) -> Infallible,
+    ) -> Result<Self> {
+        let (link, far) = Link::pair().context("create a socket pair")?;
+        let fd = cgroup.and_then(Cgroup::fd);
+        let Some(join) = join else {
+            let made = clone::spawn(flags, fd, || body(&far));
+            let (pid, pidfd) = made.at(Step::MakeNamespaces, "").map_err(|fault| fault.failure())?;
+            return Ok(Self { pid, pidfd, link, kept: false });
+        };
+        let steps = || -> Result<(), Fault> {
+            // Whom we join may be hostile: nothing of this process is theirs to see.
+            nix::sys::prctl::set_dumpable(false).at(Step::JoinNamespaces, "")?;
+            join()?;
+            let made = clone::spawn(flags | clone::CLONE_PARENT, None, || body(&far));
+            let (pid, pidfd) = made.at(Step::MakeNamespaces, "")?;
+            far.send(&Message::Cloned { pid, pidfd }).at(Step::ParentDied, "")
+        };
+        let joiner = clone::spawn(0, fd, || {
+            if let Err(fault) = steps() {
+                let _ = far.send(&Message::Failed(fault));
+            }
+            sys::exit_now(0)
+        });
+        let (_, joiner) = joiner.at(Step::MakeNamespaces, "").map_err(|fault| fault.failure())?;
+        drop(far);
+        let answer = link.receive();
+        waitid(Id::PIDFd(joiner.as_fd()), WaitPidFlag::WEXITED).context("wait for the joining process")?;
+        match answer.context("hear of the joining process")? {
+            Some(Message::Cloned { pid, pidfd }) => Ok(Self { pid, pidfd, link, kept: false }),
+            Some(Message::Failed(fault)) => Err(fault.failure().into()),
+            _ => Err(Failure::new("the joining process was killed").into()),
+        }
+    }
+
+    /// Writes the child's uid_map or gid_map.
+    fn map_ids(&self, file: &str, map: &str) -> Result<()> {
+        fs::write(format!("/proc/{}/{file}", self.pid), map)
+            .with_context(|| format!("map ids: write {map:?} to {file}"))
+            .map_err(|e| Failure::new("make the container's user namespace").source(e).into())
+    }
+
+    /// Puts the child where it belongs, and lets it begin.
+    pub fn place(&self, cgroup: Option<&Cgroup>, oom_score_adj: Option<i32>) -> Result<()> {
+        if let Some(cgroup) = cgroup.filter(|c| c.fd().is_none()) {
+            cgroup.join(self.pid)?;
+        }
+        if let Some(score) = oom_score_adj {
+            match fs::write(format!("/proc/{}/oom_score_adj", self.pid), score.to_string()) {
+                // Lower than it is only CAP_SYS_RESOURCE sets it, and what is allowed is what it has: proc(5).
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+                done => done.with_context(|| format!("set oom_score_adj to {score}"))?,
+            }
+        }
+        // As in `Prepared::start`.
+        let _ = self.link.send(&Message::Placed);
+        Ok(())
+    }
+
+    /// Serves the child until it executes or fails.
+    pub fn await_exec(mut self, mounts: &[Mount]) -> Result<Process> {
+        let mut terminal = None;
+        let mut executing = false;
+        loop {
+            match self.link.receive().context("hear of the container's process")? {
+                Some(Message::WantSource(index)) => {
+                    let answer = open_source(mounts, index).unwrap_or_else(Message::NoSource);
+                    let _ = self.link.send(&answer);
+                }
+                Some(Message::Terminal(master)) => terminal = Some(master),
+                Some(Message::Executing) => executing = true,
+                Some(Message::Failed(fault)) => return Err(fault.failure().into()),
+                None if executing => break,
+                None => {
+                    return Err(Failure::new("the container's process was killed before it could run its command")
+                        .hint("where a memory limit is set, it may be too low for the command to start")
+                        .into());
+                }
+                Some(_) => return Err(Failure::new("the container's process said what it cannot say").into()),
+            }
+        }
+        self.kept = true;
+        let pidfd = self.pidfd.try_clone().context("keep the process's descriptor")?;
+        Ok(Process { pid: self.pid, pidfd, terminal })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = clone::kill(self.pidfd.as_fd());
+            let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
+        }
+    }
+}
+
+/// The source of a bind mount, for a child whose root is nobody to the folders on the way.
+fn open_source(mounts: &[Mount], index: u32) -> Result<Message, Errno> {
+    match mounts.get(index as usize).map(|m| &m.kind) {
+        Some(Kind::Bind { source, recursive }) => sys::mount::copy_tree(source, *recursive)
+            .map(Message::Source)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,113 @@
+//! The container's root: mounted in its own mount namespace, so that nobody else ever sees it, and
+//! then all that there is.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, fchdir, pivot_root};
+
+use super::Root;
+use super::report::{At, Fault, Step};
+use crate::sys::mount::{self as api, Attributes};
+
+const NONE: Option<&str> = None;
+
+/// Keeps what is mounted here from reaching the host.
+pub fn detach_propagation(propagation: MsFlags) -> Result<(), Fault> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | propagation, NONE).at(Step::DetachPropagation, "/")
+}
+
+/// Mounts the root and returns it.
+pub fn make(root: &Root, user_xattr: bool) -> Result<OwnedFd, Fault> {
+    match root {
+        Root::Overlay { lower, upper, work, volatile } => {
+            let layer = |path: &Path| open_folder(path).at_path(Step::OpenLayer, path);
+            let layers = lower.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
+            overlay(&layers, upper, work, *volatile, user_xattr)
+        }
+        Root::Directory(path) => directory(path),
+    }
+}
+
+/// Mounts an overlay over its own upper folder, in the place of a mount point that would have to be
+/// made and removed.
+///
+/// The options must fit into one page. So the folders are given as the shortest names there are:
+/// their descriptors' numbers, resolved in /proc/self/fd. That has room for the 500 layers that the
+/// kernel takes, and shows no path of the host to who reads mountinfo in the container.
+fn overlay(layers: &[OwnedFd], upper: &Path, work: &Path, volatile: bool, user_xattr: bool) -> Result<OwnedFd, Fault> {
+    let failed = |e: Errno| Fault::new(Step::MountOverlay, e, upper.display().to_string());
+    let upper_fd = open_folder(upper).at_path(Step::OpenLayer, upper)?;
+    let work_fd = open_folder(work).at_path(Step::OpenLayer, work)?;
+    let names: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    // Without an index, an upper folder whose last mount is not quite gone yet is no error.
+    let mut options = format!(
+        "lowerdir={},upperdir={},workdir={},index=off",
+        names.join(":"),
+        upper_fd.as_raw_fd(),
+        work_fd.as_raw_fd()
+    );
+    if user_xattr {
+        options += ",userxattr";
+    }
+    if volatile {
+        options += ",volatile";
+    }
+    chdir("/proc/self/fd").map_err(failed)?;
+    let target = upper_fd.as_raw_fd().to_string();
+    let mount = || mount(Some("overlay"), target.as_str(), Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    match mount() {
+        // A volatile overlay refuses what an earlier one left behind, lest lost writes go unseen:
+        // whoever asks for `volatile` again has accepted that.
+        Err(Errno::EINVAL) if volatile && forget_volatile(work) => mount(),
+        done => done,
+    }
+    .map_err(failed)?;
+    // By its path: the descriptor names what is covered now.
+    open_folder(upper).map_err(failed)
+}
+
+/// Removes overlay's mark of a volatile mount; whether there was one.
+fn forget_volatile(work: &Path) -> bool {
+    std::fs::remove_dir(work.join("work/incompat/volatile")).is_ok()
+}
+
+/// A folder as it is, with what is mounted in it.
+fn directory(path: &Path) -> Result<OwnedFd, Fault> {
+    let private = Attributes { propagation: MsFlags::MS_PRIVATE.bits(), ..Attributes::default() };
+    let mount = || -> std::io::Result<OwnedFd> {
+        let place = open_folder(path)?;
+        let tree = api::copy_tree_of(place.as_fd(), true)?;
+        api::set_attributes(tree.as_fd(), true, private)?;
+        // pivot_root(2) wants a mount point, and the folder itself is one that is there.
+        api::attach(tree.as_fd(), place.as_fd())?;
+        Ok(tree)
+    };
+    mount().at_path(Step::OpenRoot, path)
+}
+
+fn open_folder(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Makes the root's own mount read-only; what is mounted in it stays as it is.
+pub fn make_read_only(root: BorrowedFd) -> Result<(), Fault> {
+    let attributes = Attributes { set: api::RDONLY, ..Attributes::default() };
+    api::set_attributes(root, false, attributes).at(Step::ReadOnlyRoot, "/")
+}
+
+/// Makes `root` this namespace's root and takes the host's away, so that no path leads there.
+pub fn pivot(root: BorrowedFd) -> Result<(), Fault> {
+    let steps = || {
+        fchdir(root)?;
+        // The old root comes to lie over the new one: pivot_root(2), "pivot_root(".", ".")".
+        pivot_root(".", ".")?;
+        umount2(".", MntFlags::MNT_DETACH)?;
+        chdir("/")
+    };
+    steps().at(Step::Pivot, "/")
+}

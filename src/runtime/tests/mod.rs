@@ -1,0 +1,4 @@
+//! Containers launched for real, as root and as a user, looked at from the inside.
+
+mod bed;
+mod launched;
