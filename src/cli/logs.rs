@@ -51,7 +51,8 @@ impl Run for LogsCommand {
         };
         let store = globals.store()?;
         let id = names::resolve(&store, &self.container)?;
-        let printer = RefCell::new(Printer { timestamps: self.timestamps, details: self.details, ..Printer::default() });
+        let printer =
+            RefCell::new(Printer { timestamps: self.timestamps, details: self.details, ..Printer::default() });
         logs::read(&store, &id, &wanted, |record| printer.borrow_mut().take(record), || printer.borrow_mut().flush())?;
         Ok(0)
     }

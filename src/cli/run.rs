@@ -118,8 +118,14 @@ pub fn make(
         }
     }
     let file = request.host_config.container_id_file.clone();
-    let new =
-        New { name: request.name, root, image, config: request.config, host_config: request.host_config, starts_at_once };
+    let new = New {
+        name: request.name,
+        root,
+        image,
+        config: request.config,
+        host_config: request.host_config,
+        starts_at_once,
+    };
     let created = create::create(store, new)?;
     if !file.is_empty() {
         let written =

@@ -28,7 +28,9 @@ pub struct Unshare {
 impl Run for Unshare {
     fn run(self, globals: &Globals) -> Result<u8> {
         if userns::is_host_root() {
-            return Err(Failure::new("please use unshare with an ordinary user: root has no use for it").exit(exit::ENGINE).into());
+            return Err(Failure::new("please use unshare with an ordinary user: root has no use for it")
+                .exit(exit::ENGINE)
+                .into());
         }
         let store = globals.store()?;
         userns::enter(&store)?;

@@ -18,8 +18,8 @@ use crate::monitor::protocol::{CHUNK, Message, PACKET, Stream, WINDOW};
 use crate::monitor::{Connection, Streams, to_error};
 use crate::sys::seqpacket;
 
-pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use console::{Console, Told};
+pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use keys::Detach;
 pub(crate) use output::Output;
 
@@ -55,7 +55,7 @@ pub fn session(connection: Connection, attach: &Attach) -> Result<Outcome> {
     let keys = Detach::parse(attach.detach_keys.as_deref())?;
     let raw = attach.tty && attach.streams.stdin && is_terminal();
     let console = Console::open(raw, attach.sig_proxy && !raw)?;
-    let mut session = Session {
+    let session = Session {
         socket: connection.socket,
         console,
         keys: raw.then_some(keys),
@@ -193,7 +193,9 @@ impl Session {
         let count = match write(output) {
             Ok(count) => count,
             Err(Errno::EPIPE) => self.console.broken_pipe(),
-            Err(e) => return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into()),
+            Err(e) => {
+                return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into());
+            }
         };
         if count > 0 && self.exited.is_none() {
             self.tell(&Message::Taken { stream, count: u32::try_from(count)? });

@@ -13,11 +13,12 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 
 use crate::container::config::ContainerConfig;
+use crate::container::remove;
 use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
 use crate::error::exit;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
-use crate::store::{Id, Lock, Store, names};
+use crate::store::{Id, Lock, Store};
 use crate::sys::pidfd;
 
 /// What was found.
@@ -31,9 +32,7 @@ pub enum Healed {
     Removed,
 }
 
-/// Puts the container in order if that is needed and nobody holds its lock. Rootless, the caller is in
-/// the user's own namespace when the container may have to be removed ([`crate::userns::enter`]); from
-/// outside of it, that is left to the next command that is.
+/// Puts the container in order if that is needed and nobody holds its lock.
 ///
 /// # Errors
 /// A record cannot be read or written.
@@ -67,7 +66,7 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     }
     remove_traces(store, id);
     let config: Option<ContainerConfig> = record::read(&directory.join("config.json"))?;
-    if config.is_some_and(|c| c.host_config.auto_remove) && remove(store, id, &state.name).is_ok() {
+    if config.is_some_and(|c| c.host_config.auto_remove) && remove::discard(store, id, &state.name).is_ok() {
         return Ok(Healed::Removed);
     }
     state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
@@ -99,20 +98,6 @@ pub fn remove_run(store: &Store, id: &Id) {
     let _ = fs::remove_dir_all(store.container_run(id));
 }
 
-/// Removes the container: its name, and all that it wrote. Its configuration goes first: without it a
-/// container does not exist, whatever of the rest a crash leaves to be swept.
-///
-/// # Errors
-/// What could not be removed.
-pub fn remove(store: &Store, id: &Id, name: &str) -> Result<()> {
-    let directory = store.container(id);
-    names::release(store, name, id)?;
-    let garbage = record::temporary_beside(&directory);
-    fs::rename(&directory, &garbage)?;
-    fs::remove_dir_all(&garbage)?;
-    Ok(())
-}
-
 /// The container's first process dies with its monitor; it is given a moment to.
 fn kill_leftover(process: &Process) {
     let pid = Pid::from_raw(process.pid);
@@ -124,4 +109,3 @@ fn kill_leftover(process: &Process) {
     let _ = pidfd::signal(handle.as_fd(), libc::SIGKILL);
     let _ = poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], 5000u16);
 }
-

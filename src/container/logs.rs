@@ -179,12 +179,7 @@ fn pass_on(line: &[u8], wanted: &Wanted, sink: &mut impl FnMut(&Record)) -> bool
 }
 
 /// Reads what was added, over rotations; false: past what is wanted.
-fn follow(
-    path: &Path,
-    current: &mut Option<Reader>,
-    wanted: &Wanted,
-    sink: &mut impl FnMut(&Record),
-) -> Result<bool> {
+fn follow(path: &Path, current: &mut Option<Reader>, wanted: &Wanted, sink: &mut impl FnMut(&Record)) -> Result<bool> {
     if let Some(reader) = current {
         if !reader.drain(wanted, sink)? {
             return Ok(false);
@@ -306,8 +301,10 @@ impl Watch {
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left.unsigned_abs() + std::time::Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds =
-            [PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN), PollFd::new(self.changes.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e).context("wait for the log"),
@@ -346,8 +343,10 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_found_from_the_end() {
-        let mut files =
-            [write(&[("stdout", "a\n"), ("stdout", "b\n")]), write(&[("stdout", "c1"), ("stdout", "c2\n"), ("stderr", "d\n")])];
+        let mut files = [
+            write(&[("stdout", "a\n"), ("stdout", "b\n")]),
+            write(&[("stdout", "c1"), ("stdout", "c2\n"), ("stderr", "d\n")]),
+        ];
         for (lines, expected) in [(0, ""), (1, "d\n"), (2, "c1c2\nd\n"), (3, "b\nc1c2\nd\n"), (9, "a\nb\nc1c2\nd\n")] {
             let place = tail(&mut files, lines).unwrap();
             assert_eq!(from(&files, place), expected, "{lines}");

@@ -4,7 +4,6 @@
 //! can fail or wait at any step; the monitor only hears from it, over a socket of the same protocol:
 //! `Started` (with the terminal's master, where it has one) or `Failed`, then `Exit`.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -23,13 +22,9 @@ use crate::runtime::Process;
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::sys::{descriptors, pidfd, seqpacket};
 
-/// Starts the process of a request, in the child, as the child's own child. The descriptors are its
-/// standard streams; there are none for a terminal.
-pub trait Further: fmt::Debug {
-    /// # Errors
-    /// What the client is told.
-    fn start(&self, request: &Request, streams: Option<[OwnedFd; 3]>) -> Result<Process>;
-}
+/// Makes the process of a request, in the forked child and as that child's own child. The descriptors
+/// are its standard streams; there are none for a terminal.
+pub type Further = dyn Fn(&Request, Option<[OwnedFd; 3]>) -> Result<Process>;
 
 /// One further process, or the attempt.
 #[derive(Debug)]
@@ -50,7 +45,7 @@ impl Session {
     ///
     /// # Errors
     /// A request that is none, or the kernel has no process to give.
-    pub fn start(client: u64, request: &[u8], streams: Vec<OwnedFd>, further: &dyn Further) -> Result<Self> {
+    pub fn start(client: u64, request: &[u8], streams: Vec<OwnedFd>, further: &Further) -> Result<Self> {
         let request: Request = serde_json::from_slice(request).context("read the request")?;
         let streams = match (request.tty, request.detach, streams.len()) {
             (true, _, 0) => None,
@@ -101,7 +96,9 @@ impl Session {
                 // The child is gone, or is about to be: it closes this socket by ending.
                 let _ = waitpid(self.child, None);
                 if let Some(client) = client.filter(|_| !self.has_ended) {
-                    client.send(&Message::Failed(&super::failed(&anyhow::anyhow!("the process was killed while it was made"))));
+                    client.send(&Message::Failed(&super::failed(&anyhow::anyhow!(
+                        "the process was killed while it was made"
+                    ))));
                 }
                 return true;
             }
@@ -152,7 +149,7 @@ impl Session {
 
 /// The child: makes the process, reports, waits for its end. It must not keep what the monitor has
 /// open: its lock says that the monitor lives, its sockets that clients are served.
-fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, further: &dyn Further) -> i32 {
+fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, further: &Further) -> i32 {
     let outcome = (|| {
         let mut kept: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
         kept.push(report.as_fd());
@@ -160,7 +157,7 @@ fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, fur
         // The monitor's death is the container's.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         SigSet::all().thread_unblock()?;
-        further.start(request, streams)
+        further(request, streams)
     })();
     let told = match &outcome {
         Ok(Process { pid, terminal, .. }) => {

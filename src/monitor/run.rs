@@ -16,9 +16,10 @@ use oci_spec::runtime::Spec;
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, signal, spec};
+use crate::container::{heal, remove, signal, spec};
 use crate::monitor::client::Role;
-use crate::monitor::exec::Joining;
+use crate::monitor::exec::Further;
+use crate::monitor::join;
 use crate::monitor::log::{Driver, Log};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
@@ -44,8 +45,6 @@ const STATE: &str = "state.json";
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let Ok((socket, alive)) = inherited() else { return ExitCode::FAILURE };
-    // Held until this process ends.
-    let _alive = alive;
     let monitor = match Monitor::prepare(arguments) {
         Ok(monitor) => monitor,
         Err(e) => {
@@ -53,7 +52,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match monitor.watch(socket) {
+    match monitor.watch(socket, alive) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -103,7 +102,7 @@ impl Monitor {
     }
 
     /// The whole life.
-    fn watch(&self, socket: OwnedFd) -> Result<()> {
+    fn watch(&self, socket: OwnedFd, alive: OwnedFd) -> Result<()> {
         let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, _| match message {
             Message::Begin { streams, size } => Some((streams, size)),
             _ => None,
@@ -129,6 +128,8 @@ impl Monitor {
         memory::release();
         let code = running.relay.run()?;
         let mut relay = self.finish(running, code);
+        // A client that stands still keeps this process, and nobody else waiting.
+        drop(alive);
         relay.farewell(code)
     }
 
@@ -168,12 +169,18 @@ impl Monitor {
             (None, None) => bail!("the runtime gave no terminal"),
         };
         let stop = stop(&config);
-        let further = Box::new(Joining { store: self.store.clone(), id: self.id.clone(), pid });
+        let further = self.further(pid);
         let stdin_once = config.config.stdin_once;
         let relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
         let started = Timestamp::now();
         let before = self.record_start(pid, &cgroups, started)?;
         Ok(Running { relay, cgroups, before, started, pid })
+    }
+
+    /// How further processes are made. All that they need is read anew, in the child that makes them.
+    fn further(&self, init: Pid) -> Box<Further> {
+        let (store, id) = (self.store.clone(), self.id.clone());
+        Box::new(move |request, streams| join::join(&store, &id, init, request, streams))
     }
 
     /// Under the lock of the one who starts it. Returns the phase that the container was in.
@@ -235,7 +242,7 @@ impl Monitor {
         let _ = fs::remove_file(directory.join(PROCESS));
         let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
         if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
-            let removed = heal::remove(&self.store, &self.id, &state.name);
+            let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
                 return removed;
             }
@@ -265,7 +272,7 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
 }
 
 /// The system call filter that the container asked for.
-fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Result<Option<Vec<u8>>> {
+pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Result<Option<Vec<u8>>> {
     let asked = config.host_config.security_opt.iter().find_map(|option| {
         let (name, value) = option.split_once(['=', ':'])?;
         (name == "seccomp").then_some(value)

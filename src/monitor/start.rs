@@ -76,7 +76,7 @@ pub fn start(
         let _ = plan.map(monitor, &mut link);
     }
     let size = size.unwrap_or_default();
-    let outcome = match Message::Begin { streams, size }.send(ours.as_fd()) {
+    let outcome = match (Message::Begin { streams, size }).send(ours.as_fd()) {
         // The monitor has left; its last word waits to be read.
         Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => report(&ours, signals.as_ref()),
         Err(e) => Err(e.into()),
