@@ -126,5 +126,5 @@ fn plain(known: &Value) -> String {
         ("Total memory", units::binary_size(known["MemTotal"].as_u64().unwrap_or_default())),
         ("Name", show("Name")),
     ];
-    lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    lines.each_ref().map(|(name, value)| format!("{name}: {value}\n")).concat()
 }

@@ -123,7 +123,8 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            return Ok(0);
         }
         Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
     };

@@ -112,10 +112,10 @@ pub fn make(
             (RootFs::Directory { path: path.to_owned() }, None)
         }
     };
-    if let Some(name) = request.name.as_deref().filter(|_| replace) {
-        if let Some(owner) = names::owner(store, name)? {
-            remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
-        }
+    if let Some(name) = request.name.as_deref().filter(|_| replace)
+        && let Some(owner) = names::owner(store, name)?
+    {
+        remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
     }
     let file = request.host_config.container_id_file.clone();
     let new = New {

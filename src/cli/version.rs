@@ -21,20 +21,19 @@ const API: &str = "1.48";
 impl Run for Version {
     fn run(self, _: &Globals) -> Result<u8> {
         let known = known()?;
-        match self.format.as_deref().filter(|format| !format.is_empty()) {
-            Some(source) => output::print(&template::render(source, &known)?),
-            None => {
-                let field = |name: &str| known["Client"][name].as_str().unwrap_or_default().to_owned();
-                output::print(&format!(
-                    "ctr version {}\n API version:  {API} (Docker's, whose shapes are printed)\n OS/Arch:      {}/{}\n \
-                     Kernel:       {}\n",
-                    field("Version"),
-                    field("Os"),
-                    field("Arch"),
-                    field("KernelVersion"),
-                ));
-            }
+        if let Some(source) = self.format.as_deref().filter(|format| !format.is_empty()) {
+            output::print(&template::render(source, &known)?);
+            return Ok(0);
         }
+        let field = |name: &str| known["Client"][name].as_str().unwrap_or_default().to_owned();
+        output::print(&format!(
+            "ctr version {}\n API version:  {API} (Docker's, whose shapes are printed)\n OS/Arch:      {}/{}\n \
+             Kernel:       {}\n",
+            field("Version"),
+            field("Os"),
+            field("Arch"),
+            field("KernelVersion"),
+        ));
         Ok(0)
     }
 }

@@ -29,7 +29,7 @@ fn at(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
             Some((_, hour)) if hour.len() == 2 => format!("{civil}:00").parse::<DateTime>().ok()?,
             Some(_) => civil.parse::<DateTime>().ok()?,
         };
-        return Some(zone.to_timestamp(time).ok()?);
+        return zone.to_timestamp(time).ok();
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {

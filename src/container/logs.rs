@@ -180,10 +180,10 @@ fn pass_on(line: &[u8], wanted: &Wanted, sink: &mut impl FnMut(&Record)) -> bool
 
 /// Reads what was added, over rotations; false: past what is wanted.
 fn follow(path: &Path, current: &mut Option<Reader>, wanted: &Wanted, sink: &mut impl FnMut(&Record)) -> Result<bool> {
-    if let Some(reader) = current {
-        if !reader.drain(wanted, sink)? {
-            return Ok(false);
-        }
+    if let Some(reader) = current
+        && !reader.drain(wanted, sink)?
+    {
+        return Ok(false);
     }
     // Those that came after the one at hand.
     let mut newer = open_all(path)?;
