@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStringExt;
 use crate::support::both;
 
 both!(unknown_words, |cx| {
-    cx.ctr("nosuch").refuses(125, "[..]nosuch[..]");
+    cx.ctr("nosuch").refuses(1, "[..]nosuch[..]");
     cx.ctr("--nosuch ps").refuses(125, "[..]--nosuch[..]");
     cx.ctr("ps --nosuch").refuses(125, "[..]--nosuch[..]");
     cx.ctr("run --nosuch busybox").refuses(125, "[..]--nosuch[..]");
-    cx.ctr("run").refuses(125, "[..]");
-    cx.ctr("ps extra").refuses(125, "[..]extra[..]");
+    cx.ctr("run").refuses(1, "[..]requires at least 1 argument");
+    cx.ctr("ps extra").refuses(1, "[..]");
     cx.ctr("run --name").refuses(125, "[..]--name[..]");
-    cx.ctr("stop").refuses(125, "[..]");
+    cx.ctr("stop").refuses(1, "[..]requires at least 1 argument");
 });
 
 both!(flags_that_are_known_and_not_there_yet, |cx| {
@@ -85,7 +85,7 @@ both!(sizes_and_numbers, |cx| {
         ran.refuses(125, "[..]");
     }
     cx.ctr("ps -aq").prints("");
-    cx.ctr("logs --tail -5x nosuch").refuses(1, "[..]");
+    cx.ctr("logs --tail -5x nosuch").refuses(125, "[..]");
     cx.ctr("stop -t x nosuch").refuses(125, "[..]x[..]");
     cx.ctr("ps -n x").refuses(125, "[..]x[..]");
 });
