@@ -2,13 +2,13 @@
 # Tests ctr where most of its users are: systemd, cgroup v2, login sessions; on Debian's stable kernel,
 # and the main path on the one before. See README.md beside it.
 #
-#   sh tests/vm/test.sh [path/to/ctr]     default: the release build
+#   sh tests/vm/test.sh [path/to/ctr]     default: $CTR_BIN, or the release build
 #
 # A line for each check, and at the end `N passed, N failed`.
 set -u
+ctr=$(readlink -f "${1-${CTR_BIN-}}")
 cd "$(dirname "$0")" || exit
-
-ctr=${1-$(find ../../target -path '*/release/ctr' -type f | head -n 1)}
+[ -n "$ctr" ] || ctr=$(find ../../target -path '*/release/ctr' -type f | head -n 1)
 [ -x "$ctr" ] || {
 	echo "test.sh: there is no binary to test: build with cargo build --release" >&2
 	exit 2
