@@ -2,10 +2,18 @@
 
 use std::process::ExitCode;
 
-use ctr::{cli, error};
+use ctr::runtime::pid1;
+use ctr::{cli, error, monitor};
 
 fn main() -> ExitCode {
-    match cli::run(std::env::args_os().collect()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    // Other processes of ours, which are started by exec and not by a command.
+    match args.first().and_then(|name| name.to_str()) {
+        Some(monitor::run::NAME) => return monitor::run::run(args),
+        Some(pid1::NAME) => return pid1::run(args),
+        _ => {}
+    }
+    match cli::run(args) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             cli::output::say(&error::render(&e));
