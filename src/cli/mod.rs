@@ -9,6 +9,7 @@ mod images;
 mod import;
 mod load;
 pub mod output;
+mod pull;
 mod usage;
 mod version;
 
@@ -70,6 +71,7 @@ const COMMANDS: &[Entry] = &[
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<version::Version>(&["version"]),
 ];
 

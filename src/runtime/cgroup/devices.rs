@@ -60,10 +60,10 @@ pub(super) fn v2(rules: &[LinuxDeviceCgroup]) -> Vec<u64> {
     let mut program = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
         instruction(MOVE_WORD, 3, 2, 0, 0),
-        instruction(AND, 2, 0, 0, 0xffff), // r2: type
+        instruction(AND, 2, 0, 0, 0xffff),     // r2: type
         instruction(SHIFT_RIGHT, 3, 0, 0, 16), // r3: access
-        instruction(LOAD_WORD, 4, 1, 4, 0), // r4: major
-        instruction(LOAD_WORD, 5, 1, 8, 0), // r5: minor
+        instruction(LOAD_WORD, 4, 1, 4, 0),    // r4: major
+        instruction(LOAD_WORD, 5, 1, 8, 0),    // r5: minor
     ];
     // The last rule that matches decides, so they are asked from the last to the first. What is
     // behind a rule for everything is never asked.

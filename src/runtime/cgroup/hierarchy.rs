@@ -50,9 +50,10 @@ impl Machine {
                 }
                 "cgroup" => {
                     let names = own.lines().filter_map(|l| l.split(':').nth(1)).filter(|n| !n.is_empty());
-                    let Some(names) = names.into_iter().find(|names| {
-                        names.split(',').all(|name| options.split(',').any(|option| option == name))
-                    }) else {
+                    let Some(names) = names
+                        .into_iter()
+                        .find(|names| names.split(',').all(|name| options.split(',').any(|option| option == name)))
+                    else {
                         continue;
                     };
                     let Some(path) = line_of(own, names) else { continue };

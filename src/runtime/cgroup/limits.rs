@@ -291,7 +291,17 @@ mod tests {
 
     #[test]
     fn shares_become_weights_as_runc_has_it() {
-        let pairs = [(2, 1), (10, 4), (100, 17), (256, 36), (512, 59), (1024, 100), (2048, 174), (8192, 572), (262_144, 10_000)];
+        let pairs = [
+            (2, 1),
+            (10, 4),
+            (100, 17),
+            (256, 36),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (8192, 572),
+            (262_144, 10_000),
+        ];
         for (shares, weight) in pairs {
             assert_eq!(weight_of_shares(shares), weight, "{shares} shares");
         }
@@ -310,9 +320,17 @@ mod tests {
         assert_eq!(
             lines(v2(&r)),
             [
-                "memory.max=67108864", "memory.swap.max=67108864", "memory.low=1048576", "cpu.weight=59",
-                "cpu.max=50000 100000", "cpuset.cpus=0-1", "cpuset.mems=0", "pids.max=100", "io.bfq.weight=500",
-                "io.max=8:0 rbps=1000", "memory.high=1M"
+                "memory.max=67108864",
+                "memory.swap.max=67108864",
+                "memory.low=1048576",
+                "cpu.weight=59",
+                "cpu.max=50000 100000",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+                "pids.max=100",
+                "io.bfq.weight=500",
+                "io.max=8:0 rbps=1000",
+                "memory.high=1M"
             ]
         );
     }
@@ -348,9 +366,17 @@ mod tests {
         assert_eq!(
             lines(v1(&r)),
             [
-                "memory.limit_in_bytes=64", "memory.memsw.limit_in_bytes=128", "memory.swappiness=0",
-                "memory.oom_control=1", "cpu.shares=512", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000",
-                "cpu.rt_runtime_us=7", "cpuset.cpus=0", "pids.max=max", "blkio.weight=500"
+                "memory.limit_in_bytes=64",
+                "memory.memsw.limit_in_bytes=128",
+                "memory.swappiness=0",
+                "memory.oom_control=1",
+                "cpu.shares=512",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "cpu.rt_runtime_us=7",
+                "cpuset.cpus=0",
+                "pids.max=max",
+                "blkio.weight=500"
             ]
         );
         assert!(v1(&resources(r#"{"unified": {"memory.max": "1"}}"#)).is_err());

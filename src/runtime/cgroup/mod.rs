@@ -293,12 +293,8 @@ impl Cgroup {
 pub fn facts() -> Facts {
     let identity = Identity::find();
     let machine = Machine::find().unwrap_or(Machine::None);
-    let none = |version, why: &str| Facts {
-        version,
-        driver: "none",
-        controllers: Vec::new(),
-        without: Some(why.to_owned()),
-    };
+    let none =
+        |version, why: &str| Facts { version, driver: "none", controllers: Vec::new(), without: Some(why.to_owned()) };
     match machine {
         Machine::None => none(0, "no cgroups are mounted"),
         Machine::V1(_) if !identity.root => none(1, "cgroup v1 gives an ordinary user none"),
@@ -310,9 +306,9 @@ pub fn facts() -> Facts {
             let dir = match (managed, identity.root) {
                 (_, true) => hierarchy.mount.clone(),
                 // What a scope of the user's manager can have is what that manager has.
-                (true, false) => hierarchy
-                    .mount
-                    .join(format!("user.slice/user-{0}.slice/user@{0}.service", identity.uid)),
+                (true, false) => {
+                    hierarchy.mount.join(format!("user.slice/user-{0}.slice/user@{0}.service", identity.uid))
+                }
                 (false, false) => hierarchy.own.clone(),
             };
             if !managed && !identity.root && !place::is_ours(&hierarchy) {

@@ -49,17 +49,11 @@ pub(super) enum Way {
     /// A scope of systemd's that was asked for.
     Scope(scope::Asked),
     /// In this directory of v2, as `ctr-<id>` or `<id>`; processes that are in it give way.
-    Directory {
-        parent: PathBuf,
-        name: String,
-    },
+    Directory { parent: PathBuf, name: String },
     /// In each hierarchy of v1, below its mount.
     V1(PathBuf),
     /// None can be made: why, and what helps.
-    None {
-        why: String,
-        hint: &'static str,
-    },
+    None { why: String, hint: &'static str },
 }
 
 pub(super) fn unit(id: &str) -> String {
@@ -171,9 +165,9 @@ fn delegated_service(own: &Path) -> Option<PathBuf> {
     let unit = ancestor(own, is_unit).filter(|path| path.extension().is_some_and(|kind| kind == "service"))?;
     // Since systemd 251; the attribute that only root can read is older (file-hierarchy: "user.delegate").
     let object = xattr::Object::path(&unit).ok()?;
-    let set = [c"user.delegate", c"trusted.delegate"].iter().any(|name| {
-        matches!(object.get(name), Ok(Some(value)) if value == b"1")
-    });
+    let set = [c"user.delegate", c"trusted.delegate"]
+        .iter()
+        .any(|name| matches!(object.get(name), Ok(Some(value)) if value == b"1"));
     set.then_some(unit)
 }
 
@@ -204,7 +198,14 @@ mod tests {
         assert_eq!(of(None).unwrap(), Path::new("ctr/x"));
         assert_eq!(of(Some("/a/b")).unwrap(), Path::new("a/b/x"));
         assert!(of(Some("../a")).is_err());
-        for (name, good) in [("a.slice", true), ("user-1.slice", true), ("a", false), (".slice", false), ("/a.slice", false), ("-a.slice", false)] {
+        for (name, good) in [
+            ("a.slice", true),
+            ("user-1.slice", true),
+            ("a", false),
+            (".slice", false),
+            ("/a.slice", false),
+            ("-a.slice", false),
+        ] {
             assert_eq!(is_slice(name), good, "{name}");
         }
     }

@@ -91,7 +91,10 @@ fn what_the_kernel_refuses_is_told_and_leaves_nothing() {
     let placement = Placement { id: id.clone(), parent: Some("ctr-test".into()) };
     let resources: LinuxResources = serde_json::from_str(r#"{"cpu": {"cpus": "77777"}}"#).unwrap();
     let error = format!("{:#}", Cgroup::create(&placement, Some(&resources)).unwrap_err());
-    assert!(error.starts_with(r#"cannot limit the CPUs and memory nodes: write "77777" to "cpuset.cpus": "#), "{error}");
+    assert!(
+        error.starts_with(r#"cannot limit the CPUs and memory nodes: write "77777" to "cpuset.cpus": "#),
+        "{error}"
+    );
     assert!(!Path::new("/sys/fs/cgroup/pids/ctr-test").join(&id).exists());
 }
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use oci_spec::runtime::LinuxDeviceCgroup;
 
+use super::devices;
 use super::files;
 use super::limits::Setting;
-use super::devices;
 use super::place::Identity;
 use crate::error::Failure;
 use crate::sys::bpf;
