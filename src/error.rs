@@ -14,6 +14,8 @@ pub mod exit {
     pub const NOT_FOUND: u8 = 127;
     /// A process that was ended by signal n exits with `SIGNALLED + n`.
     pub const SIGNALLED: u8 = 128;
+    /// Ended by SIGKILL.
+    pub const KILLED: u8 = SIGNALLED + 9;
 }
 
 /// A link of an error's chain that knows more than its sentence.

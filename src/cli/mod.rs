@@ -5,20 +5,36 @@
 //! builds the clap tree of that command alone. The whole tree ([`tree`]) is built only for help
 //! and for the man pages and completions made from it.
 
+mod attach;
+mod create;
+mod exec;
+mod filter;
 mod images;
 mod import;
 mod load;
+mod options;
 pub mod output;
+mod ps;
 mod pull;
+mod rename;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
 mod usage;
 mod version;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
+use crate::container::list::{self, Status};
+use crate::error::{self, Failure, exit};
 use crate::store::Store;
 
 /// Flags that stand before the command.
@@ -68,10 +84,22 @@ const fn entry<C: Run>(names: &'static [&'static str]) -> Entry {
 
 /// Every command, in the order of `ctr --help`.
 const COMMANDS: &[Entry] = &[
+    entry::<run::RunCommand>(&["run", "container run"]),
+    entry::<exec::ExecCommand>(&["exec", "container exec"]),
+    entry::<ps::Ps>(&["ps", "container ls", "container ps", "container list"]),
+    entry::<create::Create>(&["create", "container create"]),
+    entry::<start::StartCommand>(&["start", "container start"]),
+    entry::<stop::StopCommand>(&["stop", "container stop"]),
+    entry::<stop::KillCommand>(&["kill", "container kill"]),
+    entry::<attach::AttachCommand>(&["attach", "container attach"]),
+    entry::<wait::WaitCommand>(&["wait", "container wait"]),
+    entry::<rename::RenameCommand>(&["rename", "container rename"]),
+    entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
 ];
 
@@ -83,16 +111,14 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
     let Some((entry, words)) = find(&args) else {
         return usage::no_such_command(&args);
     };
-    let mut command = (entry.tree)().bin_name(format!("ctr {words}")).disable_version_flag(true);
-    // `container ls` is two words deep, `ps` one; the last word's subcommand holds the flags.
-    for (depth, word) in words.split(' ').rev().enumerate() {
-        let name = word.to_owned();
-        command = if depth == 0 { command.name(name) } else { Command::new(name).subcommand(command) };
-    }
-    let root = skeleton().subcommand(command);
-    let matches = match root.try_get_matches_from(args) {
+    let command = as_docker_parses(plant((entry.tree)(), words));
+    let matches = match skeleton().subcommand(command).try_get_matches_from(&args) {
         Ok(matches) => matches,
-        Err(error) => return usage::refused(&error, words),
+        // Help shows flags as they are written in the source, without what their parsing needs.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+        }
+        Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
     };
     let globals = Globals::from_arg_matches(&matches)?;
     let mut innermost = &matches;
@@ -102,9 +128,40 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
     (entry.run)(innermost, &globals)
 }
 
+/// A command under its words: `container ls` is two deep, `ps` one.
+fn plant(command: Command, words: &str) -> Command {
+    let command = command.bin_name(format!("ctr {words}")).disable_version_flag(true);
+    match words.split_once(' ') {
+        None => command.name(words.to_owned()),
+        Some((group, name)) => Command::new(group.to_owned()).subcommand(command.name(name.to_owned())),
+    }
+}
+
+/// Flags as Docker's parser (Go's `pflag`) reads them: `--rm=false` for what is on or off, the word
+/// behind a flag is its value whatever it begins with, and the last of several wins.
+pub(crate) fn as_docker_parses(command: Command) -> Command {
+    let groups: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let command = groups.into_iter().fold(command, |c, name| c.mut_subcommand(name, as_docker_parses));
+    command.args_override_self(true).mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(options::boolean),
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() && !arg.is_require_equals_set() => {
+            arg.allow_hyphen_values(true)
+        }
+        _ => arg,
+    })
+}
+
 /// The command without subcommands: name, global flags.
 fn skeleton() -> Command {
-    Globals::augment_args(Command::new("ctr").about("A container engine without a daemon"))
+    Globals::augment_args(Command::new("ctr"))
+        .about("A container engine without a daemon")
+        .after_help("'ctr COMMAND --help' shows a command's flags and examples.")
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }
@@ -114,15 +171,18 @@ fn skeleton() -> Command {
 pub fn tree() -> Command {
     let mut root = skeleton();
     for entry in COMMANDS {
+        let mut shown = Vec::new();
         for words in entry.names {
             let leaf = (entry.tree)().disable_version_flag(true);
             root = match words.split_once(' ') {
                 None => root.subcommand(leaf.name((*words).to_owned())),
                 Some((group, name)) => {
-                    let leaf = leaf.name(name.to_owned());
+                    // A further name in the same group is an alias.
+                    let leaf = leaf.name(name.to_owned()).hide(shown.contains(&group));
+                    shown.push(group);
                     match root.find_subcommand(group) {
                         Some(_) => root.mut_subcommand(group, |g| g.subcommand(leaf)),
-                        None => root.subcommand(Command::new(group.to_owned()).subcommand(leaf)),
+                        None => root.subcommand(self::group(group).subcommand(leaf)),
                     }
                 }
             };
@@ -131,18 +191,32 @@ pub fn tree() -> Command {
     root
 }
 
-/// The command that the first words name, past the global flags and their values.
-fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
-    let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
-    let first = loop {
-        match words.next()? {
-            "--root" | "--runroot" => {
-                words.next()?;
-            }
-            flag if flag.starts_with('-') => {}
-            word => break word,
-        }
+/// A word that commands stand behind.
+fn group(name: &str) -> Command {
+    let about = match name {
+        "container" => "Manage containers",
+        "image" => "Manage images",
+        "system" => "Manage ctr",
+        _ => "",
     };
+    Command::new(name.to_owned()).about(about.to_owned()).disable_help_subcommand(true)
+}
+
+/// The words past the global flags and their values.
+fn plain_words(args: &[OsString]) -> impl Iterator<Item = &str> {
+    let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default()).peekable();
+    while let Some(flag) = words.next_if(|word| word.starts_with('-')) {
+        if matches!(flag, "--root" | "--runroot") {
+            words.next();
+        }
+    }
+    words
+}
+
+/// The command that the first words name.
+fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
+    let mut words = plain_words(args);
+    let first = words.next()?;
     let second = words.next().unwrap_or_default();
     let mut one = None;
     for entry in COMMANDS {
@@ -155,4 +229,51 @@ fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
         }
     }
     one
+}
+
+/// Does something for each, goes on past failures, and says them; the exit code is 1 if one failed.
+fn each(wanted: &[String], mut act: impl FnMut(&str) -> Result<()>) -> u8 {
+    let mut code = 0;
+    for name in wanted {
+        if let Err(failure) = act(name) {
+            output::say(&error::render(&failure));
+            code = 1;
+        }
+    }
+    code
+}
+
+/// The containers that a command is for: those named, all in a fitting state (`--all`), or the
+/// newest (`--latest`).
+fn selection(
+    store: &Store,
+    words: &str,
+    named: Vec<String>,
+    all: bool,
+    latest: bool,
+    fits: impl Fn(Status) -> bool,
+) -> Result<Vec<String>> {
+    if !all && !latest {
+        return if named.is_empty() { Err(usage::too_few(words, 1)) } else { Ok(named) };
+    }
+    if !named.is_empty() {
+        return Err(Failure::new("no names can be given together with --all or --latest").exit(exit::ENGINE).into());
+    }
+    let mut containers =
+        list::all(store, |id, error| output::say(&format!("ctr: container {}: {error:#}", id.short())))?;
+    if latest {
+        containers.truncate(1);
+    }
+    Ok(containers.iter().filter(|c| latest || fits(c.status())).map(|c| c.id.to_string()).collect())
+}
+
+/// `run` and `create`: a failure without an exit code of its own is the engine's.
+fn engine_failure(outcome: Result<u8>) -> Result<u8> {
+    match outcome {
+        Err(failure) if error::exit_code(&failure).is_none() => {
+            output::say(&error::render(&failure));
+            Ok(exit::ENGINE)
+        }
+        other => other,
+    }
 }

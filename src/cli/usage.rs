@@ -1,33 +1,256 @@
-//! What a wrong command line gets: one line that says what is wrong, and where to read more.
+//! What a wrong command line gets: one line that says what is wrong, in Docker's words, and where
+//! to read more. Exit codes are Docker's too: 125 for flags, 1 for the number of arguments.
 
 use std::ffi::OsString;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::output;
 use crate::error::{Failure, exit};
 
-/// Help and usage errors as clap found them.
-pub fn refused(error: &clap::Error, words: &str) -> Result<u8> {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+/// Prints the help that `args` asks of this tree.
+pub fn help(mut tree: Command, args: &[OsString]) -> Result<u8> {
+    if let Err(error) = tree.try_get_matches_from_mut(args) {
         output::print(&error.render().to_string());
-        return Ok(0);
     }
-    let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
-    Err(Failure::new(line).hint(format!("see 'ctr {words} --help'")).exit(exit::ENGINE).into())
+    Ok(0)
 }
 
-/// No word, or an unknown one, where the command should stand.
+/// A usage error as clap found it. `command`: the tree of the command's own flags; `words`: its
+/// name.
+pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsString]) -> Result<u8> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    // `--memory <bytes>` and the like: the flag alone.
+    let flag = context(ContextKind::InvalidArg).and_then(|arg| arg.split([' ', '[', '=']).next()).unwrap_or_default();
+    let value = context(ContextKind::InvalidValue);
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),
+        ErrorKind::UnknownArgument if flag.starts_with('-') => {
+            let letter = flag.trim_start_matches('-');
+            let cluster = args
+                .iter()
+                .filter_map(|arg| arg.to_str())
+                .find(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(letter));
+            format!("unknown shorthand flag: '{letter}' in {}", cluster.unwrap_or(flag))
+        }
+        ErrorKind::UnknownArgument => return Err(too_many(command, words)),
+        // No value at all, as the last word or behind an equals sign.
+        ErrorKind::InvalidValue if value.is_none_or(str::is_empty) && !flag.is_empty() => {
+            let with_equals = args.iter().any(|arg| arg.to_str() == Some(&format!("{flag}=")));
+            if with_equals {
+                format!("invalid argument \"\" for {:?} flag: it is empty", full_name(command, flag))
+            } else {
+                missing_value(command, flag, args)
+            }
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            let why = why.unwrap_or_else(|| allowed(error));
+            format!(
+                "invalid argument {:?} for {:?} flag: {}",
+                value.unwrap_or_default(),
+                full_name(command, flag),
+                number(&why, value)
+            )
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
+            return Err(too_few(words, required(command)));
+        }
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".into(),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("error: ").unwrap_or(line).to_owned()
+        }
+    };
+    Err(Failure::new(message).hint(see(words)).exit(exit::ENGINE).into())
+}
+
+fn see(words: &str) -> String {
+    if words.is_empty() { "see 'ctr --help'".into() } else { format!("see 'ctr {words} --help'") }
+}
+
+/// `-m, --memory`, as Docker names a flag in its messages.
+fn full_name(command: &Command, flag: &str) -> String {
+    let long = flag.trim_start_matches('-');
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long));
+    match arg.and_then(clap::Arg::get_short) {
+        Some(short) => format!("-{short}, {flag}"),
+        None => flag.to_owned(),
+    }
+}
+
+fn missing_value(command: &Command, flag: &str, args: &[OsString]) -> String {
+    let last = args.last().and_then(|arg| arg.to_str()).unwrap_or_default();
+    let long = flag.trim_start_matches('-');
+    let short = command.get_arguments().find(|arg| arg.get_long() == Some(long)).and_then(clap::Arg::get_short);
+    match short {
+        Some(short) if last.starts_with('-') && !last.starts_with("--") && last.ends_with(short) => {
+            format!("flag needs an argument: '{short}' in {last}")
+        }
+        _ => format!("flag needs an argument: {flag}"),
+    }
+}
+
+/// Rust's words for a wrong number, in Go's.
+fn number(why: &str, value: Option<&str>) -> String {
+    let go = |reason: &str| format!("parsing {:?}: {reason}", value.unwrap_or_default());
+    if why.contains("invalid digit") || why.contains("cannot parse integer from empty") {
+        go("invalid syntax")
+    } else if why.contains("is not in") || why.contains("too large") || why.contains("too small") {
+        go("value out of range")
+    } else {
+        why.to_owned()
+    }
+}
+
+fn allowed(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => format!("must be one of {}", values.join(", ")),
+        _ => "invalid value".into(),
+    }
+}
+
+fn required(command: &Command) -> usize {
+    command
+        .get_positionals()
+        .filter(|arg| arg.is_required_set())
+        .map(|arg| arg.get_num_args().map_or(1, |range| range.min_values().max(1)))
+        .sum()
+}
+
+/// Too few arguments for a command that takes more than `least`, or just as many.
+#[must_use]
+pub fn too_few(words: &str, least: usize) -> anyhow::Error {
+    let plural = if least == 1 { "" } else { "s" };
+    Failure::new(format!("'ctr {words}' requires at least {least} argument{plural}")).hint(see(words)).exit(1).into()
+}
+
+fn too_many(command: &Command, words: &str) -> anyhow::Error {
+    let message = match command.get_positionals().count() {
+        0 => format!("'ctr {words}' accepts no arguments"),
+        1 => format!("'ctr {words}' requires 1 argument"),
+        most => format!("'ctr {words}' requires {most} arguments"),
+    };
+    Failure::new(message).hint(see(words)).exit(1).into()
+}
+
+/// No word, or an unknown one, where the command should stand; help for the whole or for a group.
 pub fn no_such_command(args: &[OsString]) -> Result<u8> {
-    match super::tree().arg_required_else_help(true).try_get_matches_from(args) {
-        Ok(_) => Ok(0),
-        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::print(&error.render().to_string());
+    let tree = super::tree();
+    let words: Vec<&str> = args.iter().skip(1).filter_map(|arg| arg.to_str()).collect();
+    let mut plain = super::plain_words(args);
+    let asks_for_help = words.iter().any(|word| matches!(*word, "--help" | "-h"));
+    let Some(first) = plain.next() else {
+        // `ctr` alone, `ctr --help`, or a flag that is not there.
+        return match tree.arg_required_else_help(true).try_get_matches_from(args) {
+            Ok(_) => Ok(0),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                ) =>
+            {
+                output::print(&error.render().to_string());
+                Ok(0)
+            }
+            Err(error) => refused(&error, &super::skeleton(), "", args),
+        };
+    };
+    let unknown = |name: &str, group: &str| {
+        let similar = nearest(name, group, &super::tree());
+        let hint = similar.map_or_else(|| see(group), |word| format!("did you mean 'ctr {word}'?"));
+        Err(Failure::new(format!("{name:?} is not a ctr command")).hint(hint).exit(1).into())
+    };
+    if first == "help" {
+        let mut asked: Vec<OsString> = args.iter().filter(|arg| *arg != "help").cloned().collect();
+        asked.push("--help".into());
+        return super::run(asked);
+    }
+    match (tree.find_subcommand(first), plain.next()) {
+        (None, _) => unknown(first, ""),
+        (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
+        (Some(group), _) => {
+            let mut group = group.clone().bin_name(format!("ctr {first}"));
+            output::print(&group.render_help().to_string());
             Ok(0)
         }
-        Err(error) => refused(&error, "").map(|_| 0),
+    }
+}
+
+/// The command that a mistyped word was most likely meant to be.
+fn nearest(word: &str, group: &str, tree: &Command) -> Option<String> {
+    let (commands, prefix) = match tree.find_subcommand(group) {
+        Some(group) => (group.get_subcommands(), format!("{} ", group.get_name())),
+        None => (tree.get_subcommands(), String::new()),
+    };
+    let word = word.rsplit(' ').next().unwrap_or_default();
+    let best = commands.map(|c| c.get_name()).min_by_key(|name| distance(name, word))?;
+    (distance(best, word) <= 2 && best.len() > 2).then(|| prefix + best)
+}
+
+/// Levenshtein's distance: letters to change, add or take away.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error;
+
+    /// The message and the exit code of a wrong command line.
+    fn run(line: &str) -> (String, Option<u8>) {
+        let args = std::iter::once("ctr").chain(line.split(' ')).map(Into::into).collect();
+        let failure = crate::cli::run(args).unwrap_err();
+        (error::message(&failure), error::exit_code(&failure))
+    }
+
+    #[test]
+    fn messages_are_dockers() {
+        let cases = [
+            ("run --foo x", "unknown flag: --foo", 125),
+            ("run -itZ x", "unknown shorthand flag: 'Z' in -itZ", 125),
+            ("run", "'ctr run' requires at least 1 argument", 1),
+            ("ps x", "'ctr ps' accepts no arguments", 1),
+            ("foo", "\"foo\" is not a ctr command", 1),
+            ("container foo", "\"container foo\" is not a ctr command", 1),
+            ("rm", "'ctr rm' requires at least 1 argument", 1),
+            ("exec x", "'ctr exec' requires at least 2 arguments", 1),
+            ("run --memory 1z b", "invalid argument \"1z\" for \"-m, --memory\" flag: invalid suffix: 'z'", 125),
+            ("run --name", "flag needs an argument: --name", 125),
+            ("run -v", "flag needs an argument: 'v' in -v", 125),
+            (
+                "run --rm=maybe b",
+                "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+                125,
+            ),
+            ("stop -t a x", "invalid argument \"a\" for \"-t, --timeout\" flag: parsing \"a\": invalid syntax", 125),
+            ("run -p 80:80 b", "the option \"--publish\" is not supported yet", 125),
+        ];
+        for (line, message, code) in cases {
+            assert_eq!(run(line), (message.to_owned(), Some(code)), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistyped_words_are_guessed() {
+        assert_eq!(super::nearest("rnu", "", &crate::cli::tree()).as_deref(), Some("run"));
+        assert_eq!(super::nearest("stat", "container", &crate::cli::tree()).as_deref(), Some("container start"));
+        assert_eq!(super::nearest("frobnicate", "", &crate::cli::tree()), None);
     }
 }

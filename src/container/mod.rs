@@ -5,6 +5,17 @@
 
 pub mod attach;
 pub mod config;
+pub mod create;
 pub mod exec;
+pub mod heal;
+pub mod inspect;
+pub mod list;
+pub mod name;
+pub mod remove;
+pub mod rename;
+pub mod signal;
+pub mod size;
 pub mod spec;
+pub mod start;
 pub mod state;
+pub mod stop;

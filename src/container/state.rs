@@ -24,6 +24,10 @@ pub struct State {
     /// Times that it was started again by its restart policy.
     #[serde(default)]
     pub restarts: u32,
+    /// Made by `run --rm`, which starts it at once: still only created and with nobody holding its
+    /// lock, it is what a killed `run` left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unstarted: bool,
 }
 
 impl Record for State {

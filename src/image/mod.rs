@@ -28,6 +28,7 @@ mod parents;
 pub mod platform;
 pub mod pull;
 pub mod reference;
+pub mod remove;
 pub mod unpack;
 
 use anyhow::{Context, Result};

@@ -1,39 +1,134 @@
-//! The one process beside each running container.
+//! The one process beside each running container. It holds the container's standard streams, writes
+//! its log, serves its clients, records its end, and leaves with it.
+//!
+//! Called by `container` through [`start`] (fork, and wait until the container runs) and [`connect`]
+//! (a further client), and by `main` through [`run`] in the new process. Promises: what the container
+//! writes is never lost to the client that started it and never blocked by another ([`client`] says
+//! how); the log is complete before the end is recorded; and when the monitor dies, the container's
+//! processes die with it.
+//!
+//! The way of a monitor: [`start`] forks; the child leaves the session, enters the user's own user
+//! namespace and a mount namespace of its own, and executes this binary again from a read-only mount
+//! ([`reexec`](crate::sys::reexec)). From there it is [`run`]: launch, report, [`relay`], record.
 
-use std::os::fd::OwnedFd;
+mod client;
+mod exec;
+mod input;
+mod join;
+pub mod log;
+pub mod protocol;
+mod relay;
+pub mod run;
+mod start;
 
-use anyhow::{Result, bail};
+use std::os::fd::{AsFd, OwnedFd};
 
-use crate::container::config::ContainerConfig;
-use crate::store::{Id, Store};
+use anyhow::{Context, Result};
+use nix::unistd::Pid;
+
+use crate::container::state::{PROCESS, Process};
+use crate::error::{self, Failure};
+use crate::store::{Id, Store, record};
+use crate::sys::seqpacket;
+
+use protocol::{Failed, Message, VERSION};
+pub use start::start;
+
+/// The monitor's socket in the container's run directory.
+const SOCKET: &str = "attach";
 
 /// A client's end of a monitor's socket.
 #[derive(Debug)]
 pub struct Connection {
     pub socket: OwnedFd,
+    /// The container's first process, where this client started it.
+    pub pid: Option<Pid>,
 }
 
 /// Which streams of the container a client is joined to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Streams {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
 }
 
-/// Starts a monitor for the container, whose lock the caller holds, and waits until its process
-/// runs or could not be run. `streams`: join this client before the first byte of output;
-/// `size`: the terminal's rows and columns.
-pub fn start(
-    _store: &Store,
-    _config: &ContainerConfig,
-    _streams: Option<Streams>,
-    _size: Option<(u16, u16)>,
-) -> Result<Connection> {
-    bail!("monitor::start is not built yet")
+/// Joins the monitor of a running container.
+///
+/// # Errors
+/// `container <id> is not running`, in Docker's words.
+pub fn connect(store: &Store, id: &Id, streams: Streams) -> Result<Connection> {
+    let socket = dial(store, id)?;
+    Message::Attach { version: VERSION, streams }.send(socket.as_fd()).map_err(|_| not_running(id))?;
+    Ok(Connection { socket, pid: None })
 }
 
-/// Joins the monitor of a running container.
-pub fn connect(_store: &Store, _id: &Id, _streams: Streams) -> Result<Connection> {
-    bail!("monitor::connect is not built yet")
+/// A connection on which nothing has been said.
+pub(crate) fn dial(store: &Store, id: &Id) -> Result<OwnedFd> {
+    let process: Option<Process> = record::read(&store.container(id).join(PROCESS))?;
+    let process = process.ok_or_else(|| not_running(id))?;
+    // The user may have another run directory now than when it was started.
+    let directory = Store::at(store.root().to_owned(), process.run).container_run(id);
+    seqpacket::connect(&directory, SOCKET).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOENT | libc::ECONNREFUSED) => not_running(id),
+        _ => anyhow::Error::new(e).context(format!("connect to the monitor of container {id}")),
+    })
+}
+
+/// In Docker's words, which scripts look for.
+pub(crate) fn not_running(id: &Id) -> anyhow::Error {
+    Failure::new(format!("container {id} is not running")).into()
+}
+
+/// Bytes that a [`Message::Failed`] may have.
+const LONGEST_FAILURE: usize = 16 * 1024;
+
+/// An error as [`Message::Failed`] carries it.
+fn failed(e: &anyhow::Error) -> Vec<u8> {
+    let mut message = error::message(e);
+    let mut end = message.len().min(LONGEST_FAILURE / 8);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.truncate(end);
+    let failed = Failed { message, hint: error::hint(e).map(str::to_owned), exit: error::exit_code(e) };
+    // A structure of strings and numbers is always JSON.
+    serde_json::to_vec(&failed).unwrap_or_default()
+}
+
+/// The same error on the other side of the socket.
+pub(crate) fn to_error(failed: &[u8]) -> anyhow::Error {
+    let failed: Failed = match serde_json::from_slice(failed).context("the monitor's report is damaged") {
+        Ok(failed) => failed,
+        Err(e) => return e,
+    };
+    let mut failure = Failure::new(failed.message);
+    if let Some(hint) = failed.hint {
+        failure = failure.hint(hint);
+    }
+    if let Some(code) = failed.exit {
+        failure = failure.exit(code);
+    }
+    failure.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_survives_the_way_to_the_client() {
+        let e = anyhow::Error::new(Failure::new("exec: \"x\": not found").hint("install it").exit(127)).context("start");
+        let same = to_error(&failed(&e));
+        assert_eq!(error::render(&same), error::render(&e));
+        assert_eq!(error::exit_code(&same), Some(127));
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_and_still_fits() {
+        let e = anyhow::anyhow!("{}", "€\u{1}".repeat(LONGEST_FAILURE));
+        let text = failed(&e);
+        assert!(text.len() <= LONGEST_FAILURE, "{}", text.len());
+        assert!(error::message(&to_error(&text)).starts_with("€"));
+    }
 }

@@ -30,10 +30,10 @@ struct Load {
 #[repr(C)]
 #[derive(Default)]
 struct Attach {
-    target_fd: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
 }
 
 /// Lets a program decide which devices the processes of a cgroup (v2) open and make. It stays
@@ -55,10 +55,10 @@ pub fn attach_devices(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Result<()>
     // SAFETY: the kernel just made this descriptor for us, and nobody else has its number.
     let loaded = unsafe { OwnedFd::from_raw_fd(loaded) };
     let attach = Attach {
-        target_fd: cgroup.as_raw_fd().cast_unsigned(),
-        attach_bpf_fd: loaded.as_raw_fd().cast_unsigned(),
-        attach_type: CGROUP_DEVICE,
-        attach_flags: ALLOW_MULTI,
+        target: cgroup.as_raw_fd().cast_unsigned(),
+        program: loaded.as_raw_fd().cast_unsigned(),
+        kind: CGROUP_DEVICE,
+        flags: ALLOW_MULTI,
     };
     bpf(PROG_ATTACH, &attach).map(drop)
 }

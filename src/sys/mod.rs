@@ -3,17 +3,20 @@
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
 pub mod bpf;
-pub mod openat2;
-pub mod process;
-pub mod xattr;
-
 pub mod clone;
 pub mod credentials;
+pub mod descriptors;
 pub mod fdtable;
+pub mod memory;
 pub mod mount;
+pub mod openat2;
+pub mod pidfd;
+pub mod process;
+pub mod reexec;
 pub mod seqpacket;
 pub mod signals;
 pub mod terminal;
+pub mod xattr;
 
 use std::io;
 

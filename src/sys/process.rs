@@ -34,3 +34,17 @@ pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
+
+/// Ends this process as a signal that it did not catch would have, so that its parent sees that.
+pub fn die_of(signal: i32) -> ! {
+    // SAFETY: the default action runs no code of ours; the mask is this thread's.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::raise(signal);
+    }
+    exit_now(128 + signal)
+}

@@ -24,6 +24,15 @@ pub fn set_size(terminal: BorrowedFd, rows: u16, columns: u16) -> io::Result<()>
     done_or_error(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
 }
 
+/// Rows and columns; `None`: not a terminal.
+#[must_use]
+pub fn size(terminal: BorrowedFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize, which lives through the call.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// Makes `terminal` the controlling one of this session, whose leader the caller is.
 pub fn control(terminal: BorrowedFd) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes a number.

@@ -5,7 +5,32 @@
     clippy::print_stderr,
     reason = "a test fails by panicking, and says on standard error why it was skipped"
 )]
-#![allow(clippy::needless_pass_by_value, reason = "closures of tests read better so")]
+#![allow(clippy::format_collect, clippy::format_push_string, reason = "tests are read more often than they run")]
 
 mod support;
-mod version;
+
+mod archives;
+mod attach;
+mod attacks;
+mod bad_input;
+mod bed;
+mod crash;
+mod disk_full;
+mod exec;
+mod hostile_layers;
+mod images;
+mod info;
+mod inspect;
+mod interactive;
+mod limits;
+mod logs;
+mod many;
+mod ps;
+mod pull;
+mod rename;
+mod rm;
+mod run;
+mod start;
+mod stop;
+mod unshare;
+mod wait;

@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A connection that has been authenticated.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Bus {
     socket: UnixStream,
     serial: u32,
     input: Vec<u8>,
+    /// The answer to the authentication has been read.
+    welcome: bool,
 }
 
 /// An incoming message, as far as the callers here look.
@@ -43,28 +45,18 @@ pub(super) enum Kind {
 const LONGEST: usize = 1 << 20;
 
 impl Bus {
-    /// Connects and authenticates.
-    pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
+    /// Connects, and says who we are without waiting for the answer: what is called meanwhile is
+    /// read behind it.
+    pub(super) fn connect(path: &Path) -> io::Result<Self> {
         let mut socket = UnixStream::connect(path)?;
-        socket.set_read_timeout(Some(patience))?;
-        socket.set_write_timeout(Some(patience))?;
         // EXTERNAL without an identity: who we are, the bus asks the kernel.
         socket.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-        let mut answer = Vec::new();
-        let mut some = [0; 256];
-        while !answer.ends_with(b"\r\n") || !contains(&answer, b"OK ") {
-            let n = socket.read(&mut some)?;
-            answer.extend_from_slice(&some[..n]);
-            if n == 0 || contains(&answer, b"REJECTED") || contains(&answer, b"ERROR") || answer.len() > 1024 {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the bus refused the connection"));
-            }
-        }
-        Ok(Self { socket, serial: 0, input: Vec::new() })
+        Ok(Self::resume(socket, 0))
     }
 
-    /// A connection that was authenticated earlier, and the serial of its last call.
+    /// A connection that was made earlier and not listened to yet, and the serial of its last call.
     pub(super) fn resume(socket: UnixStream, serial: u32) -> Self {
-        Self { socket, serial, input: Vec::new() }
+        Self { socket, serial, input: Vec::new(), welcome: false }
     }
 
     pub(super) fn into_socket(self) -> UnixStream {
@@ -110,7 +102,12 @@ impl Bus {
     /// The next message, whichever it is.
     pub(super) fn next(&mut self, deadline: Instant) -> io::Result<Message> {
         loop {
-            if let Some(length) = whole(&self.input)? {
+            if !self.welcome {
+                self.welcome = welcomed(&mut self.input)?;
+            }
+            if self.welcome
+                && let Some(length) = whole(&self.input)?
+            {
                 let rest = self.input.split_off(length);
                 let message = parse(&std::mem::replace(&mut self.input, rest));
                 return message.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed message"));
@@ -131,8 +128,22 @@ impl Bus {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|w| w == part)
+/// Takes the lines of the authentication's answer away; whether all are there: `DATA`, which asks
+/// for the identity, and `OK` with the bus's own.
+fn welcomed(input: &mut Vec<u8>) -> io::Result<bool> {
+    while let Some(end) = input.windows(2).position(|w| w == b"\r\n") {
+        let line: Vec<u8> = input.drain(..end + 2).collect();
+        if line.starts_with(b"OK") {
+            return Ok(true);
+        }
+        if !line.starts_with(b"DATA") {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the connection was refused"));
+        }
+    }
+    if input.len() > 1024 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no D-Bus answer"));
+    }
+    Ok(false)
 }
 
 /// Values in D-Bus's own form ("Marshaling"), in the machine's byte order.
@@ -261,6 +272,11 @@ impl Message {
         text(&self.body, 0, self.big_endian).map_or_else(String::new, |(value, _)| value)
     }
 
+    /// Of a body that is one boolean variant.
+    pub(super) fn is_true(&self) -> bool {
+        self.body.get(1) == Some(&b'b') && number(&self.body, 4, self.big_endian) == Some(1)
+    }
+
     /// Of a body `uoss…`: the object and the two strings.
     pub(super) fn job_removed(&self) -> Option<(String, String, String)> {
         let (job, at) = text(&self.body, 4, self.big_endian)?;
@@ -291,6 +307,16 @@ mod tests {
         let message = parse(&sent[..n]).unwrap();
         assert_eq!((message.member.as_str(), message.kind), ("M", Kind::Other));
         assert_eq!(message.job_removed().unwrap(), ("/job/7".into(), "x.scope".into(), "done".into()));
+    }
+
+    #[test]
+    fn the_answer_to_the_greeting_comes_in_pieces() {
+        let mut input = b"DATA\r\nOK 123".to_vec();
+        assert!(!welcomed(&mut input).unwrap());
+        input.extend(b"4\r\nl");
+        assert!(welcomed(&mut input).unwrap());
+        assert_eq!(input, b"l");
+        assert!(welcomed(&mut b"REJECTED EXTERNAL\r\n".to_vec()).is_err());
     }
 
     #[test]

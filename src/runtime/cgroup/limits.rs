@@ -4,7 +4,7 @@
 //! Conversions between the versions are runc's, which the OCI runtime spec names as the model
 //! (config-linux.md, "Unified"; opencontainers/cgroups, `utils.go`).
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use anyhow::Result;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
@@ -64,7 +64,7 @@ pub(super) fn v2(resources: &LinuxResources) -> Result<Settings> {
         let mut line = device.clone();
         for (name, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {
             if let Some(value) = value {
-                line.push_str(&format!(" {name}={value}"));
+                let _ = write!(line, " {name}={value}");
             }
         }
         set(&mut to, "rdma.max", line);
@@ -295,11 +295,11 @@ mod tests {
             (2, 1),
             (10, 4),
             (100, 17),
-            (256, 36),
+            (256, 35),
             (512, 59),
             (1024, 100),
             (2048, 174),
-            (8192, 572),
+            (8192, 532),
             (262_144, 10_000),
         ];
         for (shares, weight) in pairs {

@@ -90,7 +90,7 @@ pub(super) fn choose(placement: &Placement, machine: &Machine, identity: Identit
     }
     if scope::booted() {
         if placement.parent.is_none()
-            && let Some(service) = delegated_service(&hierarchy.own)
+            && let Some(service) = delegated_service(&hierarchy.own, identity.uid)
         {
             return Ok(Way::Directory { parent: service, name: format!("ctr-{}", placement.id) });
         }
@@ -160,9 +160,14 @@ fn ancestor(own: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
 
 /// The cgroup of the service that we run in, where systemd has delegated it (`Delegate=`). Not a
 /// scope's: a terminal's scope may be delegated to the terminal, and ends with it.
-fn delegated_service(own: &Path) -> Option<PathBuf> {
+fn delegated_service(own: &Path, uid: u32) -> Option<PathBuf> {
     let is_unit = |name: &str| [".service", ".scope"].iter().any(|kind| name.ends_with(kind));
     let unit = ancestor(own, is_unit).filter(|path| path.extension().is_some_and(|kind| kind == "service"))?;
+    let manager = format!("user@{uid}.service");
+    if unit.ancestors().skip(1).any(|above| above.ends_with(&manager)) {
+        let name = unit.file_name()?.to_str()?;
+        return scope::is_delegated(uid, name).then_some(unit);
+    }
     // Since systemd 251; the attribute that only root can read is older (file-hierarchy: "user.delegate").
     let object = xattr::Object::path(&unit).ok()?;
     let set = [c"user.delegate", c"trusted.delegate"]
@@ -214,6 +219,6 @@ mod tests {
     fn the_nearest_unit_counts() {
         let own = Path::new("/sys/fs/cgroup/user.slice/user@1000.service/app.slice/ctr-x.scope/monitor");
         assert_eq!(ancestor(own, |n| n == unit("x")).unwrap(), own.parent().unwrap());
-        assert_eq!(delegated_service(own), None);
+        assert_eq!(delegated_service(own, 1000), None);
     }
 }

@@ -72,7 +72,7 @@ fn bus_paths(address: &str) -> impl Iterator<Item = PathBuf> {
 fn connect(root: bool, uid: u32) -> io::Result<Bus> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (path, is_bus) in sockets(root, uid) {
-        match Bus::connect(&path, PATIENCE) {
+        match Bus::connect(&path) {
             Ok(mut bus) => {
                 if is_bus {
                     // A bus wants to be greeted; the answer is one more message to pass over.
@@ -86,6 +86,41 @@ fn connect(root: bool, uid: u32) -> io::Result<Bus> {
         }
     }
     Err(last)
+}
+
+/// Whether a service of the user's own manager is delegated (`Delegate=`). Only the system's manager
+/// marks the cgroup itself.
+pub(super) fn is_delegated(uid: u32, service: &str) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut bus = connect(false, uid)?;
+        let mut body = Body::default();
+        body.string("org.freedesktop.systemd1.Service");
+        body.string("Delegate");
+        let object = format!("{OBJECT}/unit/{}", object_name(service));
+        let serial = bus.call(SYSTEMD, &object, "org.freedesktop.DBus.Properties", "Get", "ss", &body)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let message = bus.next(deadline)?;
+            if message.reply_to == serial {
+                return Ok(message.kind == Kind::Return && message.is_true());
+            }
+        }
+    };
+    ask().unwrap_or(false)
+}
+
+/// A unit's name as part of an object path: `a-b.service` is `a_2db_2eservice` (sd_bus_path_encode(3)).
+fn object_name(unit: &str) -> String {
+    use std::fmt::Write;
+    let mut name = String::new();
+    for (i, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (i > 0 && byte.is_ascii_digit()) {
+            name.push(char::from(byte));
+        } else {
+            let _ = write!(name, "_{byte:02x}");
+        }
+    }
+    name
 }
 
 /// Whether there is a manager to ask, without asking.
@@ -170,6 +205,12 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_as_objects() {
+        assert_eq!(object_name("a-1.service"), "a_2d1_2eservice");
+        assert_eq!(object_name("1a@x.service"), "_31a_40x_2eservice");
+    }
 
     #[test]
     fn addresses_of_buses() {

@@ -263,7 +263,7 @@ pub(super) mod tests {
             4 => arch,
             16..64 => {
                 let value = args[(offset as usize - 16) / 8].to_ne_bytes();
-                let half = if offset % 8 == 0 { &value[..4] } else { &value[4..] };
+                let half = if offset.is_multiple_of(8) { &value[..4] } else { &value[4..] };
                 u32::from_ne_bytes(half.try_into().unwrap())
             }
             _ => 0,

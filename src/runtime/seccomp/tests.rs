@@ -44,13 +44,11 @@ fn compiled(profile: &Profile, caps: &Capabilities) -> Vec<u8> {
 /// The number of a system call of this architecture, by libseccomp or by the kernel's table.
 fn number(name: &str) -> u32 {
     let new = [("cachestat", 451), ("fchmodat2", 452), ("mseal", 462), ("removexattrat", 466), ("uretprobe", 335)];
-    match new.iter().find(|(n, _)| *n == name) {
-        Some(&(_, number)) => number,
-        None => {
-            let call = libseccomp::ScmpSyscall::from_name_by_arch(name, libseccomp::ScmpArch::X8664).unwrap();
-            u32::try_from(call.as_raw_syscall()).unwrap()
-        }
+    if let Some(&(_, number)) = new.iter().find(|(n, _)| *n == name) {
+        return number;
     }
+    let call = libseccomp::ScmpSyscall::from_name_by_arch(name, libseccomp::ScmpArch::X8664).unwrap();
+    u32::try_from(call.as_raw_syscall()).unwrap()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -115,7 +113,7 @@ fn arguments_are_looked_at() {
         assert_eq!(ask(&p, "socket", &[family]), if blocked { EPERM } else { ALLOW }, "family {family}");
     }
     for namespace in [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
-        assert_eq!(ask(&p, "clone", &[namespace | 17]), EPERM, "namespace {namespace:#x}");
+        assert_eq!(ask(&p, "clone", &[namespace | 0x11]), EPERM, "namespace {namespace:#x}");
     }
     assert_eq!(ask(&p, "clone", &[0x003d_0f00]), ALLOW, "a thread");
     for (value, what) in [(0, ALLOW), (8, ALLOW), (0x20008, ALLOW), (0xffff_ffff, ALLOW), (0x0004_0000, EPERM)] {
@@ -162,7 +160,7 @@ fn every_abi_of_the_machine_is_filtered() {
     assert_eq!(run(&p, X86, 21, six), EPERM, "mount of x86");
     assert_eq!(run(&p, X86, 451, six), ALLOW, "cachestat of x86");
     assert_eq!(run(&p, X86_64, 0x4000_0000, six), ALLOW, "read of x32");
-    assert_eq!(run(&p, X86_64, 0x4000_0000 | 165, six), EPERM, "mount of x32");
+    assert_eq!(run(&p, X86_64, 0x4000_00a5, six), EPERM, "mount of x32");
     assert_eq!(run(&p, X86_64, 467, six), ENOSYS, "newer than the policy");
     assert_eq!(run(&p, X86_64, 9999, six), ENOSYS);
     assert_eq!(run(&p, X86_64, u32::MAX, six), ENOSYS, "no number at all");

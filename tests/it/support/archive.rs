@@ -25,6 +25,7 @@ pub enum Packing {
 #[derive(Debug, Clone)]
 struct Packed {
     blob: Vec<u8>,
+    digest: String,
     diff_id: String,
     packing: Packing,
 }
@@ -83,7 +84,7 @@ impl Image {
 
     /// Adds a layer as it travels, true or false.
     pub fn layer_blob(mut self, blob: Vec<u8>, diff_id: String) -> Self {
-        self.layers.push(Packed { blob, diff_id, packing: self.packing });
+        self.layers.push(Packed { digest: digest(&blob), blob, diff_id, packing: self.packing });
         self
     }
 
@@ -134,7 +135,8 @@ impl Image {
                     Packing::Gzip => "+gzip",
                     Packing::Zstd => "+zstd",
                 };
-                descriptor(&format!("application/vnd.oci.image.layer.v1.tar{suffix}"), &layer.blob)
+                let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+                json!({"mediaType": media_type, "digest": layer.digest, "size": layer.blob.len()})
             })
             .collect();
         serde_json::to_vec(&json!({
@@ -148,8 +150,8 @@ impl Image {
 
     /// Every blob but the manifest, by its digest.
     pub fn blobs(&self) -> Vec<(String, Vec<u8>)> {
-        let blobs = self.layers.iter().map(|layer| layer.blob.clone());
-        blobs.chain([self.configuration()]).map(|blob| (digest(&blob), blob)).collect()
+        let layers = self.layers.iter().map(|layer| (layer.digest.clone(), layer.blob.clone()));
+        layers.chain([(self.id(), self.configuration())]).collect()
     }
 
     /// An archive of an OCI image layout, as a file that everybody can read.

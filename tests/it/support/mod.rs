@@ -9,7 +9,7 @@ mod archive;
 mod images;
 mod leftovers;
 mod ran;
-mod registry;
+pub mod registry;
 mod running;
 mod sandbox;
 mod server;
@@ -19,11 +19,11 @@ mod who;
 
 use std::time::{Duration, Instant};
 
-pub use archive::Image;
+pub use archive::{Image, Packing, architecture, digest, publish};
 pub use ran::Ran;
-pub use registry::Registry;
+pub use registry::{Registry, log_in};
 pub use running::Running;
-pub use sandbox::Sandbox;
+pub use sandbox::{Sandbox, binary, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;

@@ -22,10 +22,18 @@ impl Ran {
         self.is(0, stdout, "");
     }
 
-    /// It failed with this code and this message, and printed nothing else.
+    /// The engine refused: it printed nothing but one line for the reason and, where there is a
+    /// remedy, a line for that.
     #[track_caller]
-    pub fn fails(&self, code: i32, stderr: &str) {
-        self.is(code, "", stderr);
+    pub fn refuses(&self, code: i32, reason: &str) {
+        let err = self.err();
+        let mut lines = err.lines();
+        let said = lines.next().is_some_and(|line| line_matches(&format!("ctr: {reason}"), line));
+        let rest_is_hint = lines.next().is_none_or(|line| line.starts_with("hint: ")) && lines.next().is_none();
+        assert!(
+            self.code == code && self.stdout.is_empty() && said && rest_is_hint,
+            "exit code {code} and this were expected:\nctr: {reason}\n{self}"
+        );
     }
 
     /// All three at once.
@@ -56,6 +64,21 @@ impl Ran {
         assert!(self.code == code && self.stderr.is_empty(), "exit code {code} and no error were expected\n{self}");
         let out = self.out();
         out.strip_suffix('\n').unwrap_or(&out).to_owned()
+    }
+
+    /// The engine failed with this code, printed no output, and said this, in any case of letters.
+    #[track_caller]
+    pub fn fails_saying(&self, code: i32, part: &str) {
+        let said = self.err().to_lowercase().contains(&part.to_lowercase());
+        let wanted = self.code == code && self.stdout.is_empty() && said && self.err().contains("ctr: ");
+        assert!(wanted, "exit code {code} and an error with {part:?} in it were expected\n{self}");
+    }
+
+    /// The command in the container failed, in its own words.
+    #[track_caller]
+    pub fn ends_failing(&self) {
+        let engine = self.err().starts_with("ctr: ");
+        assert!(self.code != 0 && self.stdout.is_empty() && !engine, "a failure of the command was expected\n{self}");
     }
 
     /// It succeeded, whatever it said on standard error (progress, warnings).

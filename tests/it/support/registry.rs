@@ -12,6 +12,7 @@ use base64::Engine;
 use super::who::base;
 use super::{Image, Sandbox, until};
 
+/// Who may pull from the secure one.
 pub const USER: &str = "ada";
 pub const PASSWORD: &str = "lovelace 1843";
 

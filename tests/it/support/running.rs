@@ -40,7 +40,7 @@ impl Stream {
         let into = Arc::clone(&bytes);
         let reader = std::thread::spawn(move || {
             let _open = open;
-            let mut buffer = [0; 65536];
+            let mut buffer = vec![0; 65536];
             while let Ok(n @ 1..) = from.read(&mut buffer) {
                 into.lock().unwrap().extend_from_slice(&buffer[..n]);
             }
@@ -102,10 +102,10 @@ impl Running {
             if String::from_utf8_lossy(&so_far).contains(text) {
                 return;
             }
+            // Its end may come between a look at the output and a look at the end.
             let over = Instant::now() > end || self.stdout.reader.as_ref().is_some_and(JoinHandle::is_finished);
-            if over && !String::from_utf8_lossy(&self.stdout.so_far()).contains(text) {
-                panic!("waited in vain for {text:?}\n{}", self.as_ran(-1));
-            }
+            let in_vain = over && !String::from_utf8_lossy(&self.stdout.so_far()).contains(text);
+            assert!(!in_vain, "waited in vain for {text:?}\n{}", self.as_ran(-1));
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }

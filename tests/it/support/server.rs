@@ -41,6 +41,8 @@ impl Reply {
 struct Shelf {
     replies: HashMap<String, Reply>,
     asked: Vec<String>,
+    /// The `Authorization` that images are given for, and the `WWW-Authenticate` without it.
+    demand: Option<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,11 @@ impl Server {
         }
     }
 
+    /// Gives images only to those who send this `Authorization`; others get the challenge.
+    pub fn demand(&self, authorization: &str, challenge: &str) {
+        self.shelf.lock().unwrap().demand = Some((authorization.to_owned(), challenge.to_owned()));
+    }
+
     /// The requests so far: `GET /v2/`, and ` bytes=10-` behind it for a range.
     pub fn asked(&self) -> Vec<String> {
         self.shelf.lock().unwrap().asked.clone()
@@ -114,7 +121,7 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
         if reader.read_line(&mut first).unwrap_or(0) == 0 {
             return;
         }
-        let mut range = None;
+        let (mut range, mut authorization) = (None, None);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -124,9 +131,11 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
             if line.is_empty() {
                 break;
             }
-            if let Some((name, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("range")) {
-                let _ = name;
-                range = Some(value.trim().to_owned());
+            let Some((name, value)) = line.split_once(':') else { continue };
+            match name.to_ascii_lowercase().as_str() {
+                "range" => range = Some(value.trim().to_owned()),
+                "authorization" => authorization = Some(value.trim().to_owned()),
+                _ => {}
             }
         }
         let mut words = first.split(' ');
@@ -138,13 +147,21 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
                 None => format!("{method} {path}"),
                 Some(range) => format!("{method} {path} {range}"),
             });
+            let refused = shelf.demand.clone().filter(|(wanted, _)| authorization.as_ref() != Some(wanted));
             let reply = shelf.replies.get_mut(path).map(|reply| {
                 let now = reply.clone();
                 // One break less for the next request.
                 reply.broken = reply.broken.and_then(|(at, times)| (times > 1).then(|| (at, times - 1)));
                 now
             });
-            reply.unwrap_or_else(|| Reply { status: 404, ..Reply::ok("application/json", r#"{"errors":[]}"#) })
+            let nothing = Reply::ok("application/json", r#"{"errors":[]}"#);
+            match (refused.filter(|_| path.starts_with("/v2/")), reply) {
+                (Some((_, challenge)), _) => {
+                    Reply { status: 401, headers: vec![("WWW-Authenticate".into(), challenge)], ..nothing }
+                }
+                (None, Some(reply)) => reply,
+                (None, None) => Reply { status: 404, ..nothing },
+            }
         };
         if answer(stream, method, range.as_deref(), &reply).is_err() || reply.broken.is_some() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -171,7 +188,7 @@ fn answer(mut stream: &TcpStream, method: &str, range: Option<&str>, reply: &Rep
     }
     if let Some(length) = reply.endless {
         for _ in 0..length.div_ceil(65536) {
-            stream.write_all(&[b' '; 65536])?;
+            stream.write_all(&vec![b' '; 65536])?;
         }
         return Ok(());
     }

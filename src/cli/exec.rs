@@ -1,0 +1,95 @@
+//! `ctr exec`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::cli::options::lines;
+use crate::cli::{Globals, Run, run, usage};
+use crate::container::attach::Outcome;
+use crate::container::exec::{self, Exec};
+use crate::container::state;
+use crate::error::{Failure, exit};
+use crate::store::names;
+
+/// Run a command in a running container
+#[derive(Debug, clap::Parser)]
+#[command(
+    override_usage = "ctr exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+    after_help = "Examples:
+  ctr exec -it web sh
+  ctr exec -u postgres -w /var/lib db psql -c 'select 1'
+
+Exit code: the command's own; 126 when it cannot be executed, 127 when it is not found."
+)]
+pub struct ExecCommand {
+    /// Run in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave a command with a terminal (ctrl-p,ctrl-q)
+    #[arg(long, value_name = "keys")]
+    detach_keys: Option<String>,
+    /// Set an environment variable; a bare name takes its value from here
+    #[arg(short, long, value_name = "name[=value]", value_parser = lines::variable)]
+    env: Vec<String>,
+    /// Environment variables from a file, one on a line
+    #[arg(long, value_name = "file")]
+    env_file: Vec<PathBuf>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give all capabilities
+    #[arg(long)]
+    privileged: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User, and group, by name or number
+    #[arg(short, long, value_name = "user[:group]")]
+    user: Option<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "path")]
+    workdir: Option<String>,
+    // One list, because flags end at its first word: what follows is the command's own.
+    /// The container, then the command and its arguments
+    #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
+    words: Vec<String>,
+}
+
+impl Run for ExecCommand {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        let [container, argv @ ..] = self.words.as_slice() else { return Err(usage::too_few("exec", 2)) };
+        if argv.is_empty() {
+            return Err(usage::too_few("exec", 2));
+        }
+        if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
+            return Err(Failure::new(format!("the working directory {path:?} is not an absolute path"))
+                .exit(exit::ENGINE)
+                .into());
+        }
+        let env = lines::variables(&self.env_file, &self.env, |name| std::env::var(name).ok())?;
+        let store = globals.store()?;
+        let id = names::resolve(&store, container)?;
+        if !state::is_alive(&store, &id) {
+            return Err(Failure::new(format!("container {id} is not running"))
+                .hint(format!("ctr start {container}"))
+                .into());
+        }
+        run::require_terminal(self.tty && self.interactive && !self.detach)?;
+        let exec = Exec {
+            argv: argv.to_vec(),
+            env: lines::merged(env),
+            user: self.user.filter(|user| !user.is_empty()),
+            workdir: self.workdir,
+            tty: self.tty,
+            interactive: self.interactive,
+            detach: self.detach,
+            privileged: self.privileged,
+            detach_keys: self.detach_keys,
+        };
+        match exec::run(&store, &id, &exec)? {
+            Outcome::Exited(code) => Ok(code),
+            Outcome::Detached => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The flags that `run` and `create` share, and what comes of them: a [`Request`], checked, that an
+//! image's configuration is then laid under.
+//!
+//! Each file holds one subject's flags as clap has them and their `check`, with Docker's rules and
+//! words; `pending` refuses by name what is not there yet.
+
+pub mod lines;
+mod merge;
+mod mounts;
+mod network;
+pub mod pending;
+pub mod process;
+mod resources;
+mod security;
+pub mod size;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::container::config::{Config, HostConfig, LogConfig};
+use crate::error::{Failure, exit};
+use crate::image::PullPolicy;
+use crate::store::names;
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub process: process::ProcessOptions,
+    #[command(flatten)]
+    mounts: mounts::MountOptions,
+    #[command(flatten)]
+    network: network::NetworkOptions,
+    #[command(flatten)]
+    resources: resources::ResourceOptions,
+    #[command(flatten)]
+    security: security::SecurityOptions,
+    #[command(flatten)]
+    pending: pending::Pending,
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::Help, help_heading = "Options")]
+    help: Option<bool>,
+    // One list, because flags end at its first word: what follows is the command's own.
+    /// The image, then the command and its arguments
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", trailing_var_arg = true, hide = true)]
+    words: Vec<OsString>,
+}
+
+/// What a container is called, from where it comes, and where it is written down.
+#[derive(Debug, clap::Args)]
+pub struct Identity {
+    /// Name of the container
+    #[arg(long, value_name = "name")]
+    name: Option<String>,
+    /// Remove a container that has the name already
+    #[arg(long)]
+    pub replace: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "file")]
+    pub cidfile: Option<PathBuf>,
+    /// When to pull the image: always, missing, never
+    #[arg(long, value_name = "policy", default_value = "missing", hide_default_value = true)]
+    pull: String,
+    /// Show nothing of the pull
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Platform of the image (linux/arm64)
+    #[arg(long, value_name = "os/arch")]
+    pub platform: Option<String>,
+    /// The first word is a directory to be used as the root, not an image
+    #[arg(long)]
+    pub rootfs: bool,
+    /// Labels
+    #[arg(short, long, value_name = "name[=value]", value_parser = lines::label)]
+    label: Vec<String>,
+    /// Labels from a file, one on a line
+    #[arg(long, value_name = "file")]
+    label_file: Vec<PathBuf>,
+    /// Annotations
+    #[arg(long, value_name = "name[=value]")]
+    annotation: Vec<String>,
+    /// Where output is kept: json-file, none
+    #[arg(long, value_name = "driver", default_value = "json-file", hide_default_value = true)]
+    log_driver: String,
+    /// Options of the log (max-size=10m, max-file=3)
+    #[arg(long, value_name = "name=value")]
+    log_opt: Vec<String>,
+    // There is no health check yet, so not to have one asks for nothing.
+    #[arg(long, hide = true)]
+    no_healthcheck: bool,
+    // Docker verifies no image unless told to; only telling it asks for something.
+    #[arg(long, action = clap::ArgAction::Set, hide = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
+    disable_content_trust: bool,
+}
+
+/// What the flags came to.
+pub struct Request {
+    pub name: Option<String>,
+    pub source: Source,
+    pub pull: PullPolicy,
+    pub config: Config,
+    pub host_config: HostConfig,
+}
+
+/// Where the root comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Image(String),
+    Directory(PathBuf),
+}
+
+impl Options {
+    /// Checks everything that needs no image. `command`: `run` or `create`, for messages; `detach`:
+    /// nobody attaches.
+    ///
+    /// # Errors
+    /// Docker's sentences, exit code 125.
+    pub fn check(self, command: &str, detach: bool) -> Result<(Request, Identity, process::ProcessOptions)> {
+        let mut words = Vec::with_capacity(self.words.len());
+        for word in &self.words {
+            match word.to_str() {
+                Some(word) => words.push(word.to_owned()),
+                None => return bad(format!("{word:?} is not UTF-8")),
+            }
+        }
+        let Some((image, command_words)) = words.split_first() else {
+            return Err(super::usage::too_few(command, 1));
+        };
+        self.pending.check()?;
+        let identity = self.identity;
+        if !identity.disable_content_trust {
+            return pending::refused("--disable-content-trust=false");
+        }
+        let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !names::is_valid(name)) {
+            return bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
+        }
+        let pull = match identity.pull.as_str() {
+            "always" | "true" => PullPolicy::Always,
+            "missing" | "" | "false" => PullPolicy::Missing,
+            "never" => PullPolicy::Never,
+            other => {
+                return bad(format!(
+                    "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+                ));
+            }
+        };
+        let mut config = self.process.check(command_words, detach)?;
+        config.labels = lines::labels(&identity.label_file, &identity.label)?;
+        let source = if identity.rootfs { Source::Directory(rootfs(image)?) } else { Source::Image(image.clone()) };
+        if let Source::Image(image) = &source {
+            config.image.clone_from(image);
+        }
+        let host_config = host_config(
+            &identity,
+            &mut config,
+            self.mounts.check()?,
+            self.network.check()?,
+            self.resources.check()?,
+            self.security.check()?,
+        )?;
+        let host_config = HostConfig {
+            group_add: self.process.group_add.clone(),
+            init: Some(self.process.init).filter(|init| *init),
+            ..host_config
+        };
+        if let Some(file) = identity.cidfile.as_deref().filter(|file| file.exists()) {
+            return bad(format!(
+                "container ID file found, make sure the other container isn't running or delete {}",
+                file.display()
+            ));
+        }
+        let name = name.filter(|name| !name.is_empty());
+        Ok((Request { name, source, pull, config, host_config }, identity, self.process))
+    }
+}
+
+fn host_config(
+    identity: &Identity,
+    config: &mut Config,
+    mounts: mounts::Checked,
+    network: network::Checked,
+    resources: resources::Checked,
+    security: security::Checked,
+) -> Result<HostConfig> {
+    config.hostname = network.hostname;
+    config.domainname = network.domainname;
+    config.exposed_ports = network.exposed_ports;
+    if security.uts_mode == "host" && !config.hostname.is_empty() {
+        return bad("conflicting options: hostname and the UTS mode");
+    }
+    if network.mode == "host" && security.sysctls.iter().any(|(name, _)| name.starts_with("net.")) {
+        let name = security.sysctls.iter().find(|(name, _)| name.starts_with("net."));
+        let name = name.map(|(name, _)| name.as_str()).unwrap_or_default();
+        return bad(format!("sysctl {name:?} not allowed in host network namespace"));
+    }
+    let nothing = || security.open_system_paths.then(Vec::new);
+    Ok(HostConfig {
+        binds: mounts.binds,
+        mounts: mounts.mounts,
+        tmpfs: mounts.tmpfs,
+        readonly_rootfs: mounts.readonly_rootfs,
+        container_id_file: identity.cidfile.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned(),
+        log_config: log_config(&identity.log_driver, &identity.log_opt)?,
+        network_mode: network.mode,
+        extra_hosts: network.extra_hosts,
+        dns: network.dns,
+        dns_options: network.dns_options,
+        dns_search: network.dns_search,
+        auto_remove: identity.rm,
+        annotations: identity.annotation.iter().map(|text| lines::pair(text)).collect(),
+        masked_paths: nothing(),
+        readonly_paths: nothing(),
+        cap_add: security.cap_add,
+        cap_drop: security.cap_drop,
+        privileged: security.privileged,
+        security_opt: security.security_opt,
+        sysctls: security.sysctls.into_iter().collect(),
+        cgroupns_mode: security.cgroupns_mode,
+        ipc_mode: security.ipc_mode,
+        pid_mode: security.pid_mode,
+        uts_mode: security.uts_mode,
+        userns_mode: security.userns_mode,
+        cgroup_parent: resources.cgroup_parent,
+        oom_score_adj: resources.oom_score_adj,
+        shm_size: resources.shm_size,
+        resources: resources.resources,
+        ..HostConfig::default()
+    })
+}
+
+fn rootfs(path: &str) -> Result<PathBuf> {
+    let path = std::fs::canonicalize(path).with_context(|| format!("--rootfs {path:?}"))?;
+    if !path.is_dir() {
+        return bad(format!("--rootfs {path:?}: not a directory"));
+    }
+    if path == Path::new("/") {
+        return bad("--rootfs: the host's own root cannot be a container's");
+    }
+    Ok(path)
+}
+
+fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {
+    if driver == "none" && !options.is_empty() {
+        return bad("invalid logging opts for driver none");
+    }
+    match driver {
+        "json-file" | "none" => {}
+        "" => return log_config("json-file", options),
+        "local" | "journald" | "syslog" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "k8s-file"
+        | "passthrough" => return pending::refused(&format!("--log-driver {driver}")),
+        _ => {
+            return bad(format!("logger: no log driver named '{driver}' is registered"));
+        }
+    }
+    for option in options {
+        let (name, value) = lines::pair(option);
+        match name.as_str() {
+            "max-size" if value == "-1" || size::bytes(&value).is_ok_and(|size| size > 0) => {}
+            "max-file" if value.parse::<u32>().is_ok_and(|n| n > 0) => {}
+            "max-size" | "max-file" => return bad(format!("invalid value for {name}: {value:?}")),
+            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode" | "max-buffer-size" => {
+                return pending::refused(&format!("--log-opt {name}"));
+            }
+            _ => return bad(format!("unknown log opt '{name}' for json-file log driver")),
+        }
+    }
+    Ok(LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() })
+}
+
+/// A failed check: the engine's exit code.
+fn bad<T>(message: impl Into<String>) -> Result<T> {
+    Err(Failure::new(message).exit(exit::ENGINE).into())
+}
+
+/// Docker's spellings of yes and no (Go's `strconv.ParseBool`).
+///
+/// # Errors
+/// Go's sentence.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+    }
+}

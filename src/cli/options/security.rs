@@ -1,0 +1,242 @@
+//! What a container may do: capabilities, security options, namespaces that it shares.
+
+use anyhow::Result;
+
+use super::{bad, pending};
+use crate::error::{Failure, exit};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Isolation")]
+pub struct SecurityOptions {
+    /// Give all capabilities, all devices, and no confinement
+    #[arg(long)]
+    privileged: bool,
+    /// Capabilities to add (NET_ADMIN, ALL)
+    #[arg(long, value_name = "list")]
+    cap_add: Vec<String>,
+    /// Capabilities to take away (NET_RAW, ALL)
+    #[arg(long, value_name = "list")]
+    cap_drop: Vec<String>,
+    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined
+    #[arg(long, value_name = "option")]
+    security_opt: Vec<String>,
+    /// User namespace: host, or a new one
+    #[arg(long, value_name = "mode")]
+    userns: Option<String>,
+    /// Process namespace: host, or a new one
+    #[arg(long, value_name = "mode")]
+    pid: Option<String>,
+    /// Shared memory and semaphores: private, shareable, none, host
+    #[arg(long, value_name = "mode")]
+    ipc: Option<String>,
+    /// Host name: host, or its own
+    #[arg(long, value_name = "mode")]
+    uts: Option<String>,
+    /// View of the cgroups: private, host
+    #[arg(long, value_name = "mode")]
+    cgroupns: Option<String>,
+    /// Kernel parameters of the container's namespaces (net.ipv4.ip_forward=1)
+    #[arg(long, value_name = "name=value", value_parser = sysctl)]
+    sysctl: Vec<(String, String)>,
+}
+
+/// What came of [`SecurityOptions`], in the fields of `HostConfig`.
+pub struct Checked {
+    pub privileged: bool,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub userns_mode: String,
+    pub pid_mode: String,
+    pub ipc_mode: String,
+    pub uts_mode: String,
+    pub cgroupns_mode: String,
+    pub sysctls: Vec<(String, String)>,
+    /// Neither masked nor read-only paths.
+    pub open_system_paths: bool,
+}
+
+impl SecurityOptions {
+    /// # Errors
+    /// Unknown capabilities, modes and options; a seccomp profile that cannot be read.
+    pub fn check(self) -> Result<Checked> {
+        let mut security_opt = Vec::new();
+        let mut open_system_paths = self.privileged;
+        for text in &self.security_opt {
+            match SecurityOpt::parse(text)? {
+                SecurityOpt::OpenSystemPaths => open_system_paths = true,
+                SecurityOpt::Kept(option) => security_opt.push(option),
+                SecurityOpt::Nothing => {}
+            }
+        }
+        let pid_mode = mode("pid", "PID", self.pid, &["host"])?;
+        let ipc_mode = mode("ipc", "IPC", self.ipc, &["private", "shareable", "none", "host"])?;
+        let uts_mode = mode("uts", "UTS", self.uts, &["host"])?;
+        for (name, _) in &self.sysctl {
+            // A parameter of a namespace that is the host's would be the host's.
+            if ipc_mode == "host" && !name.starts_with("net.") {
+                return bad(format!("sysctl {name:?} not allowed in host ipc namespace"));
+            }
+        }
+        Ok(Checked {
+            privileged: self.privileged,
+            cap_add: capabilities("CapAdd", &self.cap_add)?,
+            cap_drop: capabilities("CapDrop", &self.cap_drop)?,
+            security_opt,
+            userns_mode: mode("userns", "USER", self.userns, &["host"])?,
+            pid_mode,
+            ipc_mode,
+            uts_mode,
+            cgroupns_mode: mode("cgroupns", "CGROUP", self.cgroupns, &["private", "host"])?,
+            sysctls: self.sysctl,
+            open_system_paths,
+        })
+    }
+}
+
+fn mode(option: &str, kind: &str, value: Option<String>, known: &[&str]) -> Result<String> {
+    let value = value.unwrap_or_default();
+    let is_later = value.starts_with("container:")
+        || (option == "userns" && matches!(value.split(':').next(), Some("keep-id" | "auto" | "nomap" | "private")));
+    if is_later {
+        return pending::refused(&format!("--{option} {value}"));
+    }
+    if value.is_empty() || known.contains(&value.as_str()) {
+        return Ok(value);
+    }
+    bad(format!("--{option}: invalid {kind} mode"))
+}
+
+/// Names with `CAP_`, in capitals, each once; `ALL` as it is.
+fn capabilities(field: &str, given: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in given.iter().flat_map(|list| list.split(',')) {
+        let upper = name.trim().to_ascii_uppercase();
+        let full = match upper.as_str() {
+            "ALL" => upper,
+            _ if upper.starts_with("CAP_") => upper,
+            _ => format!("CAP_{upper}"),
+        };
+        if full != "ALL" && full.parse::<caps::Capability>().is_err() {
+            return bad(format!("invalid {field}: unknown capability: {full:?}"));
+        }
+        if !all.contains(&full) {
+            all.push(full);
+        }
+    }
+    Ok(all)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum SecurityOpt {
+    OpenSystemPaths,
+    /// For `HostConfig.SecurityOpt`, as `name=value`.
+    Kept(String),
+    Nothing,
+}
+
+impl SecurityOpt {
+    fn parse(text: &str) -> Result<Self> {
+        // Docker took a colon before it took the equals sign, and takes it still.
+        let (name, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
+            Some((name, value)) => (name, value),
+            None if text == "no-new-privileges" => (text, "true"),
+            None => return bad(format!("Invalid --security-opt: {text:?}")),
+        };
+        Ok(match (name, value) {
+            ("no-new-privileges", value) => match super::boolean(value) {
+                Ok(true) => Self::Kept("no-new-privileges".into()),
+                Ok(false) => Self::Nothing,
+                Err(_) => return bad(format!("invalid --security-opt: {text:?}")),
+            },
+            ("systempaths", "unconfined") => Self::OpenSystemPaths,
+            ("unmask", value) if value.eq_ignore_ascii_case("all") => Self::OpenSystemPaths,
+            ("seccomp", "builtin") => Self::Nothing,
+            ("seccomp", "unconfined") => Self::Kept("seccomp=unconfined".into()),
+            ("seccomp", file) => Self::Kept(format!("seccomp={}", profile(file)?)),
+            ("apparmor" | "label", value) => Self::Kept(format!("{name}={value}")),
+            ("mask" | "unmask" | "proc-opts" | "writable-cgroups" | "credentialspec", _) => {
+                return pending::refused(&format!("--security-opt {text}"));
+            }
+            _ => return bad(format!("invalid --security-opt: {text:?}")),
+        })
+    }
+}
+
+/// A seccomp profile's JSON on one line.
+fn profile(file: &str) -> Result<String> {
+    let failed = |what: &str| Failure::new(format!("{what} seccomp profile ({file}) failed")).exit(exit::ENGINE);
+    let text = std::fs::read(file).map_err(|e| failed("opening").source(e))?;
+    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| failed("parsing").source(e))?;
+    Ok(json.to_string())
+}
+
+/// `name=value`, of a parameter that has a namespace.
+fn sysctl(text: &str) -> Result<(String, String), String> {
+    const KERNEL: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let not_allowed = || format!("sysctl '{text}' is not allowed");
+    let (name, value) = text.split_once('=').ok_or_else(not_allowed)?;
+    // A path in disguise would leave the namespaced part of /proc/sys.
+    let is_plain = name.split('.').all(|word| !word.is_empty() && !word.contains("/.."));
+    let namespaced = KERNEL.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
+    if namespaced && is_plain { Ok((name.to_owned(), value.to_owned())) } else { Err(not_allowed()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_one_spelling() {
+        let given = ["net_admin".to_owned(), "CAP_SYS_TIME,NET_ADMIN".to_owned(), "all".to_owned()];
+        assert_eq!(capabilities("CapAdd", &given).unwrap(), ["CAP_NET_ADMIN", "CAP_SYS_TIME", "ALL"]);
+        let message = capabilities("CapDrop", &["foo".to_owned()]).unwrap_err().to_string();
+        assert_eq!(message, "invalid CapDrop: unknown capability: \"CAP_FOO\"");
+    }
+
+    #[test]
+    fn security_options() {
+        let kept = |text: &str| SecurityOpt::Kept(text.into());
+        let cases = [
+            ("no-new-privileges", kept("no-new-privileges")),
+            ("no-new-privileges:true", kept("no-new-privileges")),
+            ("no-new-privileges=false", SecurityOpt::Nothing),
+            ("seccomp=unconfined", kept("seccomp=unconfined")),
+            ("seccomp:unconfined", kept("seccomp=unconfined")),
+            ("label:disable", kept("label=disable")),
+            ("apparmor=x", kept("apparmor=x")),
+            ("systempaths=unconfined", SecurityOpt::OpenSystemPaths),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(SecurityOpt::parse(text).unwrap(), expected, "{text}");
+        }
+        assert_eq!(SecurityOpt::parse("foo").unwrap_err().to_string(), "Invalid --security-opt: \"foo\"");
+        assert!(SecurityOpt::parse("seccomp=/none").unwrap_err().to_string().starts_with("opening seccomp profile"));
+    }
+
+    #[test]
+    fn sysctls_have_namespaces() {
+        assert_eq!(sysctl("net.core.somaxconn=5"), Ok(("net.core.somaxconn".into(), "5".into())));
+        assert_eq!(sysctl("kernel.panic=1"), Err("sysctl 'kernel.panic=1' is not allowed".into()));
+        assert!(sysctl("net../../kernel/panic=1").is_err());
+        assert!(sysctl("a").is_err());
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode("pid", "PID", Some("host".into()), &["host"]).unwrap(), "host");
+        let message = |mode: Result<String>| mode.unwrap_err().to_string();
+        assert_eq!(message(mode("pid", "PID", Some("x".into()), &["host"])), "--pid: invalid PID mode");
+        let later = mode("ipc", "IPC", Some("container:x".into()), &["host"]);
+        assert_eq!(message(later), "the option \"--ipc container:x\" is not supported yet");
+    }
+}

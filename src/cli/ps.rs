@@ -1,0 +1,256 @@
+//! `ctr ps`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use gotmpl::Value;
+
+use crate::cli::filter::Filters;
+use crate::cli::output::template::{self, Column, text};
+use crate::cli::output::units;
+use crate::cli::{Globals, Run, output};
+use crate::container::config::ContainerConfig;
+use crate::container::list::{self, Container, Status};
+use crate::container::size::Sizes;
+use crate::container::start;
+use crate::container::state::Phase;
+use crate::store::Store;
+
+/// List containers
+#[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr ps -a                                   those that do not run too
+  ctr ps -aq --filter status=exited           ids, for other commands
+  ctr ps --format 'table {{.Names}}\\t{{.Status}}'
+  ctr ps --format json
+
+Filters: id, name (regular expressions), label, status, exited, ancestor, before, since.")]
+pub struct Ps {
+    /// Those that do not run too
+    #[arg(short, long)]
+    all: bool,
+    /// Only those that match: name=web, label=a=b, status=exited, …
+    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair)]
+    filter: Vec<(String, String)>,
+    /// table, json, or a Go template
+    #[arg(long, value_name = "format")]
+    format: Option<String>,
+    /// The last n made, whatever became of them
+    #[arg(short = 'n', long, value_name = "n", default_value = "-1", hide_default_value = true)]
+    last: i64,
+    /// The last one made
+    #[arg(short, long)]
+    latest: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Sizes of what containers wrote
+    #[arg(short, long)]
+    size: bool,
+}
+
+/// A container with what its row shows.
+struct Row {
+    container: Container,
+    config: Option<ContainerConfig>,
+    size: Option<(u64, u64)>,
+    whole: bool,
+}
+
+const DEFAULT: [&str; 8] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
+
+/// Docker's, in the order of its `ContainerContext`.
+const COLUMNS: &[Column<Row>] = &[
+    Column { name: "ID", heading: "CONTAINER ID", cell: |row| text(row.id()) },
+    Column { name: "Names", heading: "NAMES", cell: |row| text(row.container.state.name.as_str()) },
+    Column { name: "Image", heading: "IMAGE", cell: |row| text(row.image()) },
+    Column { name: "Command", heading: "COMMAND", cell: |row| text(row.command()) },
+    Column {
+        name: "CreatedAt",
+        heading: "CREATED AT",
+        cell: |row| text(units::local_time(row.container.state.created)),
+    },
+    Column { name: "RunningFor", heading: "CREATED", cell: |row| text(units::ago(row.container.state.created)) },
+    Column { name: "Ports", heading: "PORTS", cell: |_| text("") },
+    Column { name: "State", heading: "STATE", cell: |row| text(row.container.status().as_str()) },
+    Column { name: "Status", heading: "STATUS", cell: |row| text(status(&row.container.state.phase)) },
+    Column { name: "Size", heading: "SIZE", cell: |row| text(row.size()) },
+    Column { name: "Labels", heading: "LABELS", cell: |row| text(row.labels()) },
+    Column { name: "LabelMap", heading: "LABELS", cell: |row| map(&row.container.state.labels) },
+    Column { name: "Mounts", heading: "MOUNTS", cell: |row| text(row.mounts()) },
+    Column { name: "LocalVolumes", heading: "LOCAL VOLUMES", cell: |_| text("0") },
+    Column { name: "Networks", heading: "NETWORKS", cell: |row| text(row.networks()) },
+    Column { name: "Platform", heading: "PLATFORM", cell: |_| Value::Nil },
+];
+
+impl Run for Ps {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        let store = globals.store()?;
+        let filters = Filters::check(&store, &self.filter)?;
+        let format = if self.quiet { None } else { self.format.as_deref() };
+        if self.quiet && self.format.is_some() {
+            output::say("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+        }
+        let mut containers = list::all(&store, |id, error| {
+            output::say(&format!("ctr: container {}: {error:#}", id.short()));
+        })?;
+        let last = if self.latest { 1 } else { self.last };
+        let all = self.all || last > 0 || filters.ask_for_status();
+        filters.resolve(&containers)?.retain(&mut containers);
+        containers.retain(|container| all || container.status() == Status::Running);
+        if let Some(last) = usize::try_from(last).ok().filter(|last| *last > 0) {
+            containers.truncate(last);
+        }
+        if self.quiet {
+            let id = |c: &Container| if self.no_trunc { c.id.as_str().to_owned() } else { c.id.short().to_owned() };
+            let ids: String = containers.iter().map(|c| id(c) + "\n").collect();
+            output::print(&ids);
+            return Ok(0);
+        }
+        let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
+        let needs_config = ["Mounts", "Networks"].iter().any(|name| template::shows(format, shown, name));
+        let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
+        let rows = self.rows(&store, containers, needs_config, needs_size)?;
+        output::print(&template::listing(COLUMNS, shown, format, &rows)?);
+        Ok(0)
+    }
+}
+
+impl Ps {
+    fn rows(&self, store: &Store, containers: Vec<Container>, config: bool, size: bool) -> Result<Vec<Row>> {
+        let mut rows = Vec::with_capacity(containers.len());
+        for container in containers {
+            // One that goes away meanwhile is shown without what it took along.
+            let config = if config || size { start::config(store, &container.id).ok() } else { None };
+            rows.push(Row { container, config, size: None, whole: self.no_trunc });
+        }
+        if size {
+            let mut sizes = Sizes::enter(store)?;
+            for row in &mut rows {
+                row.size = row.config.as_ref().map(|config| sizes.of(config));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Row {
+    fn id(&self) -> &str {
+        if self.whole { self.container.id.as_str() } else { self.container.id.short() }
+    }
+
+    fn image(&self) -> String {
+        let state = &self.container.state;
+        // An image given by its id is shown as a short one.
+        match state.image.strip_prefix("sha256:") {
+            Some(hex) if !self.whole => hex.chars().take(12).collect(),
+            _ => state.image.clone(),
+        }
+    }
+
+    fn command(&self) -> String {
+        let words = self.container.state.command.join(" ");
+        quoted(&if self.whole { words } else { ellipsis(&words, 20) })
+    }
+
+    fn size(&self) -> String {
+        let Some((written, whole)) = self.size else { return "0B".into() };
+        format!("{} (virtual {})", units::size(written), units::size(whole))
+    }
+
+    fn labels(&self) -> String {
+        let labels = self.container.state.labels.iter().map(|(name, value)| format!("{name}={value}"));
+        labels.collect::<Vec<_>>().join(",")
+    }
+
+    fn mounts(&self) -> String {
+        let Some(config) = &self.config else { return String::new() };
+        let host = &config.host_config;
+        let binds = host.binds.iter().filter_map(|bind| bind.split(':').next());
+        let sources = binds.chain(host.mounts.iter().map(|m| m.source.as_str())).filter(|source| !source.is_empty());
+        let shown = sources.map(|source| if self.whole { source.to_owned() } else { ellipsis(source, 15) });
+        shown.collect::<Vec<_>>().join(",")
+    }
+
+    fn networks(&self) -> String {
+        match self.config.as_ref().map(|config| config.host_config.network_mode.as_str()) {
+            // Until there are networks, the default is a namespace with loopback alone.
+            Some("default" | "") => "none".into(),
+            Some(mode) => mode.into(),
+            None => String::new(),
+        }
+    }
+}
+
+fn map(entries: &BTreeMap<String, String>) -> Value {
+    Value::from(entries.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect::<BTreeMap<_, _>>())
+}
+
+/// `Up 5 seconds`, `Exited (143) 3 minutes ago`, `Created`.
+fn status(phase: &Phase) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    match phase {
+        Phase::Created { .. } => "Created".into(),
+        Phase::Running { started } => format!("Up {}", units::duration(now - started.as_second())),
+        Phase::Exited { finished, code, .. } => {
+            format!("Exited ({code}) {} ago", units::duration(now - finished.as_second()))
+        }
+    }
+}
+
+/// At most `most` characters, the last one `…` where some are missing.
+fn ellipsis(words: &str, most: usize) -> String {
+    if words.chars().count() <= most {
+        return words.to_owned();
+    }
+    words.chars().take(most - 1).chain(['…']).collect()
+}
+
+/// In double quotes as Go writes them (`strconv.Quote`): characters stay, what does not print is
+/// escaped.
+fn quoted(words: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::from("\"");
+    for c in words.chars() {
+        // Writing to a string cannot fail.
+        let _ = match c {
+            '"' | '\\' => write!(out, "\\{c}"),
+            '\n' => write!(out, "\\n"),
+            '\t' => write!(out, "\\t"),
+            '\r' => write!(out, "\\r"),
+            '\x07' => write!(out, "\\a"),
+            '\x08' => write!(out, "\\b"),
+            '\x0b' => write!(out, "\\v"),
+            '\x0c' => write!(out, "\\f"),
+            c if c.is_ascii_control() => write!(out, "\\x{:02x}", c as u32),
+            c if c.is_control() => write!(out, "\\u{:04x}", c as u32),
+            c => write!(out, "{c}"),
+        };
+    }
+    out + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::{Timestamp, ToSpan};
+
+    #[test]
+    fn commands_are_quoted_and_cut() {
+        assert_eq!(quoted(&ellipsis("sh -c 'while true; do :; done'", 20)), "\"sh -c 'while true; …\"");
+        assert_eq!(quoted("a\"b\\c\n\x1b"), "\"a\\\"b\\\\c\\n\\x1b\"");
+        assert_eq!(ellipsis("12345678901234567890", 20), "12345678901234567890");
+    }
+
+    #[test]
+    fn states_in_dockers_words() {
+        let ago = |seconds: i64| Timestamp::now() - seconds.seconds();
+        assert_eq!(status(&Phase::Running { started: ago(5) }), "Up 5 seconds");
+        let exited = Phase::Exited { started: ago(9), finished: ago(180), code: 143, oom_killed: false };
+        assert_eq!(status(&exited), "Exited (143) 3 minutes ago");
+        assert_eq!(status(&Phase::Created { failure: Some((127, "x".into())) }), "Created");
+    }
+}

@@ -1,0 +1,68 @@
+//! `ctr rm`.
+
+use anyhow::Result;
+
+use crate::cli::options::pending;
+use crate::cli::{Globals, Run, output, selection};
+use crate::container::remove::{self, Removal};
+use crate::error;
+use crate::store::names;
+
+/// Remove containers
+#[derive(Debug, clap::Parser)]
+#[command(
+    override_usage = "ctr rm [OPTIONS] CONTAINER [CONTAINER...]",
+    after_help = "Examples:
+  ctr rm job
+  ctr rm -f web     although it runs
+  ctr rm -a         all that do not run"
+)]
+pub struct RmCommand {
+    /// All containers: those that do not run, and with -f those that do
+    #[arg(short, long)]
+    all: bool,
+    /// Kill containers that run, and do not mind those that are not there
+    #[arg(short, long)]
+    force: bool,
+    #[arg(short, long, hide = true)]
+    link: bool,
+    /// Remove anonymous volumes too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Run for RmCommand {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        if self.link {
+            return pending::refused("--link");
+        }
+        let store = globals.store()?;
+        let force = self.force;
+        let wanted = selection(&store, "rm", self.containers, self.all, false, |status| {
+            force || status != crate::container::list::Status::Running
+        })?;
+        let mut code = 0;
+        for name in &wanted {
+            let id = match names::resolve(&store, name) {
+                Ok(id) => id,
+                Err(failure) => {
+                    output::say(&error::render(&failure));
+                    // Docker: gone is what was wanted.
+                    code = if force { code } else { 1 };
+                    continue;
+                }
+            };
+            match remove::remove(&store, &id, Removal { force }) {
+                Ok(()) => output::print(&format!("{name}\n")),
+                Err(failure) => {
+                    output::say(&error::render(&failure));
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
+    }
+}

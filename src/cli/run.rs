@@ -1,0 +1,155 @@
+//! `ctr run`.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, Result};
+
+use crate::cli::options::{Options, Request, Source};
+use crate::cli::{Globals, Run, engine_failure, output};
+use crate::container::attach::{self, Attach, Outcome};
+use crate::container::config::RootFs;
+use crate::container::create::{self, Created, New};
+use crate::container::remove::{self, Removal};
+use crate::container::start;
+use crate::error::{Failure, exit};
+use crate::monitor::Streams;
+use crate::store::{Store, names};
+use crate::{image, sys};
+
+/// Make a container and run a command in it
+#[derive(Debug, clap::Parser)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "ctr run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+    after_help = "Examples:
+  ctr run --rm -it busybox sh                   a shell, and nothing left behind
+  ctr run -d --name web -v ./site:/srv:ro httpd in the background
+  ctr run --rm -m 512m --cpus 1.5 debian make   with limits
+  ctr run --rm --rootfs ./tree /bin/sh          a directory instead of an image
+
+Exit code: the command's own; 125 when ctr fails, 126 when the command cannot be
+executed, 127 when it is not found, 128 and its number when a signal ended it."
+)]
+pub struct RunCommand {
+    /// Run in the background and print the id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave a container with a terminal (ctrl-p,ctrl-q)
+    #[arg(long, value_name = "keys")]
+    detach_keys: Option<String>,
+    /// Pass signals on to the command
+    #[arg(long, action = clap::ArgAction::Set, value_name = "bool", default_value = "true", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
+    sig_proxy: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Run for RunCommand {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        engine_failure(self.go(globals))
+    }
+}
+
+impl RunCommand {
+    fn go(self, globals: &Globals) -> Result<u8> {
+        let detach = self.detach;
+        let (mut request, identity, process) = self.options.check("run", detach)?;
+        require_terminal(process.tty && request.config.attach_stdin)?;
+        let size = process.tty.then(terminal_size).flatten();
+        if let Some((rows, columns)) = size {
+            request.host_config.console_size = [rows, columns];
+        }
+        let store = globals.store()?;
+        let config = &request.config;
+        let streams =
+            Streams { stdin: config.attach_stdin, stdout: config.attach_stdout, stderr: config.attach_stderr };
+        let Created { config, lock, .. } =
+            make(&store, request, identity.platform.as_deref(), identity.quiet, identity.replace, true)?;
+        let started = start::start_made(&store, &config, lock, (!detach).then_some(streams), size);
+        let connection = match started {
+            Ok(connection) => connection,
+            Err(error) => {
+                if config.host_config.auto_remove {
+                    // The start's own error is the one to be told.
+                    let _ = remove::remove(&store, &config.id, Removal { force: true });
+                }
+                return Err(error);
+            }
+        };
+        if detach {
+            output::print(&format!("{}\n", config.id));
+            return Ok(0);
+        }
+        let attach = Attach { streams, tty: process.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
+        match attach::session(connection, &attach)? {
+            Outcome::Exited(code) => Ok(code),
+            Outcome::Detached => Ok(0),
+        }
+    }
+}
+
+/// From a checked request to a container: image, merge, record, `--cidfile`.
+pub fn make(
+    store: &Store,
+    mut request: Request,
+    platform: Option<&str>,
+    quiet: bool,
+    replace: bool,
+    starts_at_once: bool,
+) -> Result<Created> {
+    let root = match request.source.clone() {
+        Source::Image(wanted) => {
+            let image = image::obtain(store, &wanted, request.pull, platform, quiet)?;
+            request.complete(Some(&image.config))?;
+            RootFs::Image { id: image.id, layers: image.layers }
+        }
+        Source::Directory(path) => {
+            request.complete(None)?;
+            let Some(path) = path.to_str() else {
+                return Err(Failure::new(format!("{path:?} is not UTF-8")).exit(exit::ENGINE).into());
+            };
+            RootFs::Directory { path: path.to_owned() }
+        }
+    };
+    if let Some(name) = request.name.as_deref().filter(|_| replace) {
+        if let Some(owner) = names::owner(store, name)? {
+            remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
+        }
+    }
+    let file = request.host_config.container_id_file.clone();
+    let new =
+        New { name: request.name, root, config: request.config, host_config: request.host_config, starts_at_once };
+    let created = create::create(store, new)?;
+    if !file.is_empty() {
+        let written =
+            std::fs::File::create_new(&file).and_then(|mut f| f.write_all(created.config.id.as_str().as_bytes()));
+        if let Err(error) = written {
+            let _ = remove::discard(store, &created.config.id, &created.name);
+            return Err(Failure::new(format!("write the container ID file {file:?}"))
+                .source(error)
+                .exit(exit::ENGINE)
+                .into());
+        }
+    }
+    Ok(created)
+}
+
+/// Docker's refusal to give a terminal's input to what is not fed by one.
+pub fn require_terminal(wanted: bool) -> Result<()> {
+    if wanted && !std::io::stdin().is_terminal() {
+        return Err(Failure::new("the input device is not a TTY")
+            .hint("leave -t away, or -i, when the input comes from a file or a pipe")
+            .exit(1)
+            .into());
+    }
+    Ok(())
+}
+
+/// Rows and columns of the terminal that this command runs in.
+#[must_use]
+pub fn terminal_size() -> Option<(u16, u16)> {
+    use std::os::fd::AsFd;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    [stdout.as_fd(), stdin.as_fd(), stderr.as_fd()].into_iter().find_map(sys::terminal::size)
+}

@@ -1,0 +1,230 @@
+//! Making a container: everything under a temporary name, a rename into place, then the claim of
+//! its name. Whoever is killed on the way leaves garbage that [`super::list`] sweeps, or a container
+//! whose name is not claimed: its maker held its lock, so that one found unlocked is finished
+//! or removed by the next command.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use crate::container::config::{Config, ContainerConfig, HostConfig, RootFs};
+use crate::container::name;
+use crate::container::remove;
+use crate::container::state::{Phase, State};
+use crate::error::{Failure, exit};
+use crate::store::names::{self, Claim};
+use crate::store::record::{self, Durability};
+use crate::store::{Id, Lock, Store};
+
+/// What is wanted, complete.
+#[derive(Debug)]
+pub struct New {
+    /// `None`: one is made up.
+    pub name: Option<String>,
+    pub root: RootFs,
+    pub config: Config,
+    pub host_config: HostConfig,
+    /// It is started at once by this same command: one that is left unstarted and is to be removed
+    /// at its end was ended early.
+    pub starts_at_once: bool,
+}
+
+/// A container that was just made.
+#[derive(Debug)]
+pub struct Created {
+    pub config: ContainerConfig,
+    /// Held since before anybody else could see it.
+    pub lock: Lock,
+    /// Its name.
+    pub name: String,
+}
+
+/// Makes it.
+///
+/// # Errors
+/// The name is taken (Docker's `Conflict.`), the image went away, the disk is full. Nothing of the
+/// container is left then.
+pub fn create(store: &Store, new: New) -> Result<Created> {
+    if let Some(name) = &new.name {
+        // Found early, it costs no directory; the claim below is what decides.
+        if let Some(owner) =
+            names::owner(store, name)?.filter(|owner| store.container(owner).join("config.json").exists())
+        {
+            return Err(conflict(name, &owner));
+        }
+    }
+    let id = Id::random().context("make an id")?;
+    let name = match &new.name {
+        Some(name) => name.clone(),
+        None => name::random(0)?,
+    };
+    let config = ContainerConfig {
+        id: id.clone(),
+        created: Timestamp::now(),
+        root: new.root,
+        config: new.config,
+        host_config: new.host_config,
+    };
+    let mut state = State {
+        name,
+        image: config.config.image.clone(),
+        image_id: match &config.root {
+            RootFs::Image { id, .. } => id.clone(),
+            RootFs::Directory { .. } => String::new(),
+        },
+        command: config.argv(),
+        created: config.created,
+        phase: Phase::Created { failure: None },
+        labels: config.config.labels.clone(),
+        restarts: 0,
+        unstarted: new.starts_at_once && config.host_config.auto_remove,
+    };
+    let place = store.container(&id);
+    let temporary = record::temporary_beside(&place);
+    let lock = fill(store, &temporary, &place, &config, &state).inspect_err(|_| {
+        // Best effort: what stays is swept later.
+        let _ = remove::tree(&temporary);
+    })?;
+    if let Err(error) = claim(store, &place, &id, &mut state, new.name.is_some()) {
+        let _ = remove::discard(store, &id, &state.name);
+        return Err(error);
+    }
+    Ok(Created { config, lock, name: state.name })
+}
+
+fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig, state: &State) -> Result<Lock> {
+    let make = |path: &Path| {
+        DirBuilder::new().mode(0o700).create(path).with_context(|| format!("make the directory {path:?}"))
+    };
+    make(temporary)?;
+    let lock = Lock::exclusive(temporary).with_context(|| format!("lock {temporary:?}"))?;
+    let durability = durability(config);
+    if let RootFs::Image { layers, .. } = &config.root {
+        let upper = temporary.join("upper");
+        make(&upper)?;
+        make(&temporary.join("work"))?;
+        // The upper directory is what the container's "/" looks like.
+        let mode = layers.first().and_then(|top| fs::metadata(store.layers().join(top)).ok());
+        let mode = mode.map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
+        fs::set_permissions(&upper, Permissions::from_mode(mode))
+            .with_context(|| format!("set the mode of {upper:?}"))?;
+    }
+    record::write(&temporary.join("config.json"), config, durability)?;
+    record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
+    // While this is held no image is removed: either the layers are there, and whoever removes the
+    // image afterwards sees that this container needs them, or they are gone already.
+    let _images = match &config.root {
+        RootFs::Image { .. } => Some(Lock::shared(&store.image_layout()).context("lock the images")?),
+        RootFs::Directory { .. } => None,
+    };
+    if let RootFs::Image { layers, .. } = &config.root {
+        if let Some(gone) = layers.iter().find(|layer| !store.layers().join(layer).is_dir()) {
+            return Err(Failure::new(format!("image {:?} was removed meanwhile (layer {gone})", config.config.image))
+                .hint("pull it again")
+                .exit(exit::ENGINE)
+                .into());
+        }
+    }
+    fs::rename(temporary, place).with_context(|| format!("make {place:?}"))?;
+    if durability == Durability::Synced {
+        record::sync_parent(place).with_context(|| format!("sync {:?}", store.containers()))?;
+    }
+    Ok(lock)
+}
+
+/// Gives the container its name; one that was made up gives way to another when it is taken.
+fn claim(store: &Store, place: &Path, id: &Id, state: &mut State, is_given: bool) -> Result<()> {
+    for attempt in 1.. {
+        match claim_name(store, &state.name, id)? {
+            Claim::Made => return Ok(()),
+            Claim::Taken(owner) if is_given || attempt > 100 => return Err(conflict(&state.name, &owner)),
+            Claim::Taken(_) => {
+                state.name = name::random(attempt)?;
+                record::write(&place.join("state.json"), state, Durability::Unsynced)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`names::claim`], past a name that a killed `rename` left with a container that is called
+/// something else.
+///
+/// # Errors
+/// As [`names::claim`].
+pub fn claim_name(store: &Store, name: &str, id: &Id) -> Result<Claim> {
+    let claim = names::claim(store, name, id)?;
+    let Claim::Taken(owner) = &claim else { return Ok(claim) };
+    let place = store.container(owner);
+    // Held by whoever makes or renames it now: then the claim is good.
+    let Ok(Some(_lock)) = Lock::try_exclusive(&place) else { return Ok(claim) };
+    match record::read::<State>(&place.join("state.json"))? {
+        Some(state) if state.name != name => {
+            names::release(store, name, owner)?;
+            names::claim(store, name, id)
+        }
+        _ => Ok(claim),
+    }
+}
+
+/// A container that its own end removes needs not be there after a power loss.
+fn durability(config: &ContainerConfig) -> Durability {
+    if config.host_config.auto_remove { Durability::Unsynced } else { Durability::Synced }
+}
+
+/// Docker's words, which scripts look for.
+#[must_use]
+pub fn conflict(name: &str, owner: &Id) -> anyhow::Error {
+    Failure::new(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container {:?}. You have to remove (or rename) \
+         that container to be able to reuse that name.",
+        owner.as_str()
+    ))
+    .exit(exit::ENGINE)
+    .into()
+}
+
+/// Finishes or removes a container whose maker died before it had its name. Called for containers
+/// that were never started; nothing happens to one that is complete, or still being made.
+///
+/// # Errors
+/// Its directory cannot be changed.
+pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
+    let is_named = names::owner(store, &state.name)?.as_ref() == Some(id);
+    if is_named && !state.unstarted {
+        return Ok(Settled::Whole);
+    }
+    let place = store.container(id);
+    let lock = match Lock::try_exclusive(&place) {
+        Ok(Some(lock)) => lock,
+        Ok(None) if is_named => return Ok(Settled::Whole),
+        Ok(None) => return Ok(Settled::Unfinished),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Settled::Gone),
+        Err(e) => return Err(e).with_context(|| format!("lock {place:?}")),
+    };
+    // It may have got further while this waited for its turn.
+    let Some(state) = record::read::<State>(&place.join("state.json"))? else { return Ok(Settled::Gone) };
+    if !matches!(state.phase, Phase::Created { .. }) {
+        return Ok(Settled::Whole);
+    }
+    let is_named =
+        names::claim(store, &state.name, id)? == Claim::Made || names::owner(store, &state.name)?.as_ref() == Some(id);
+    if is_named && !state.unstarted {
+        return Ok(Settled::Whole);
+    }
+    remove::discard(store, id, &state.name)?;
+    drop(lock);
+    Ok(Settled::Gone)
+}
+
+/// What [`settle`] found or made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Whole,
+    /// Its maker is at work.
+    Unfinished,
+    Gone,
+}

@@ -1,0 +1,112 @@
+//! Putting a container in order whose monitor was killed, or that was running when the machine went
+//! down: recorded as running, and nobody holds its `alive`.
+//!
+//! Called by every command that notices one, and by the monitor for its own tidying up.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::Pid;
+
+use crate::container::config::ContainerConfig;
+use crate::container::remove;
+use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
+use crate::error::exit;
+use crate::runtime::cgroup::Cgroup;
+use crate::store::record::{self, Durability};
+use crate::store::{Id, Lock, Store};
+use crate::sys::pidfd;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Healed {
+    /// It was in order, or somebody else is at it.
+    Nothing,
+    /// It is recorded as exited now.
+    Exited,
+    /// It was to be removed at its end, and is.
+    Removed,
+}
+
+/// Puts the container in order if that is needed and nobody holds its lock.
+///
+/// # Errors
+/// A record cannot be read or written.
+pub fn heal(store: &Store, id: &Id) -> Result<Healed> {
+    match Lock::try_exclusive(&store.container(id)) {
+        Ok(Some(_lock)) => heal_locked(store, id),
+        Ok(None) => Ok(Healed::Nothing),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Healed::Nothing),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// [`heal`] for a caller that holds the container's lock.
+///
+/// # Errors
+/// As [`heal`].
+pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
+    let directory = store.container(id);
+    let path = directory.join("state.json");
+    let Some(mut state) = record::read::<State>(&path)? else { return Ok(Healed::Nothing) };
+    // A monitor that was killed before it recorded that it runs leaves these too.
+    let has_traces = directory.join(PROCESS).exists() || directory.join(ALIVE).exists();
+    let Phase::Running { started } = state.phase else {
+        if has_traces && !state::is_alive(store, id) {
+            remove_traces(store, id);
+        }
+        return Ok(Healed::Nothing);
+    };
+    if state::is_alive(store, id) {
+        return Ok(Healed::Nothing);
+    }
+    remove_traces(store, id);
+    let config: Option<ContainerConfig> = record::read(&directory.join("config.json"))?;
+    if config.is_some_and(|c| c.host_config.auto_remove) && remove::discard(store, id, &state.name).is_ok() {
+        return Ok(Healed::Removed);
+    }
+    state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
+    record::write(&path, &state, Durability::Unsynced)?;
+    Ok(Healed::Exited)
+}
+
+/// Removes what a container has only while it runs: a first process that outlived its monitor, its
+/// cgroups, the socket, the records. The caller holds the container's lock, and no monitor lives.
+pub fn remove_traces(store: &Store, id: &Id) {
+    let directory = store.container(id);
+    let process: Option<Process> = record::read(&directory.join(PROCESS)).ok().flatten();
+    if let Some(process) = &process {
+        kill_leftover(process);
+        let cgroup = Cgroup::from_paths(&process.cgroups);
+        // After a reboot they are not there.
+        let _ = cgroup.kill();
+        let _ = cgroup.remove();
+        remove_run(&Store::at(store.root().to_owned(), process.run.clone()), id);
+    }
+    remove_run(store, id);
+    for file in [PROCESS, ALIVE] {
+        let _ = fs::remove_file(directory.join(file));
+    }
+}
+
+/// Removes the run directory of a container.
+pub fn remove_run(store: &Store, id: &Id) {
+    let _ = fs::remove_dir_all(store.container_run(id));
+}
+
+/// The container's first process dies with its monitor; it is given a moment to.
+fn kill_leftover(process: &Process) {
+    let pid = Pid::from_raw(process.pid);
+    let Ok(handle) = pidfd::open(pid) else { return };
+    // Asked after the descriptor was opened, so that it is about the process that is killed.
+    if pidfd::start_time(pid) != Some(process.start_time) {
+        return;
+    }
+    let _ = pidfd::signal(handle.as_fd(), libc::SIGKILL);
+    let _ = poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], 5000u16);
+}
+

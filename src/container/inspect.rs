@@ -1,0 +1,237 @@
+//! What is known of a container, in the shape of Docker's API ("Inspect a container", v1.48): what
+//! later parts of ctr will fill (networks, volumes, health) is there with its empty value, so that
+//! templates which reach for it work.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::container::config::{ContainerConfig, RootFs};
+use crate::container::list::{Container, Status};
+use crate::container::state::{Phase, Process, State};
+use crate::container::{list, start, state};
+use crate::store::{Id, Store, record};
+
+/// The container as `inspect` shows it. `size`: what it wrote and its whole tree, in bytes.
+///
+/// # Errors
+/// It went away, or a record of it is damaged.
+pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value> {
+    let container = list::one(store, id)?;
+    let config = start::config(store, id)?;
+    let argv = config.argv();
+    let dir = store.container(id);
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let log = match config.host_config.log_config.r#type.as_str() {
+        "none" => String::new(),
+        _ => path(&format!("{id}-json.log")),
+    };
+    let mut shown = json!({
+        "Id": id.as_str(),
+        "Created": time(config.created),
+        "Path": argv.first().map_or("", String::as_str),
+        "Args": argv.get(1..).unwrap_or_default(),
+        "State": state_of(store, &container)?,
+        "Image": container.state.image_id,
+        "ResolvConfPath": path("resolv.conf"),
+        "HostnamePath": path("hostname"),
+        "HostsPath": path("hosts"),
+        "LogPath": log,
+        "Name": format!("/{}", container.state.name),
+        "RestartCount": container.state.restarts,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(&config)?,
+        "GraphDriver": graph_driver(store, &config),
+    });
+    let more = json!({
+        "Mounts": mounts(&config),
+        "Config": settings(&config)?,
+        "NetworkSettings": network_settings(),
+    });
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        if let Some((written, whole)) = size {
+            shown.insert("SizeRw".into(), written.into());
+            shown.insert("SizeRootFs".into(), whole.into());
+        }
+        shown.extend(more);
+    }
+    Ok(shown)
+}
+
+/// Go's RFC 3339 with nanoseconds: no zeros at the end.
+#[must_use]
+pub fn time(time: Timestamp) -> String {
+    time.to_string()
+}
+
+/// What Docker shows for a time that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn state_of(store: &Store, container: &Container) -> Result<Value> {
+    let running = container.status() == Status::Running;
+    let process = if running {
+        record::read::<Process>(&store.container(&container.id).join(state::PROCESS))?
+    } else {
+        None
+    };
+    let State { phase, .. } = &container.state;
+    let (started, finished, oom_killed, error) = match phase {
+        Phase::Created { failure } => {
+            (NEVER.into(), NEVER.into(), false, failure.as_ref().map_or("", |(_, why)| why.as_str()))
+        }
+        Phase::Running { started } => (time(*started), NEVER.into(), false, ""),
+        Phase::Exited { started, finished, oom_killed, .. } => (time(*started), time(*finished), *oom_killed, ""),
+    };
+    Ok(json!({
+        "Status": container.status().as_str(),
+        "Running": running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": oom_killed,
+        "Dead": false,
+        "Pid": process.map_or(0, |process| process.pid),
+        "ExitCode": container.exit_code(),
+        "Error": error,
+        "StartedAt": started,
+        "FinishedAt": finished,
+    }))
+}
+
+fn settings(config: &ContainerConfig) -> Result<Value> {
+    let mut settings = serde_json::to_value(&config.config)?;
+    if let Value::Object(settings) = &mut settings {
+        if config.config.hostname.is_empty() {
+            settings.insert("Hostname".into(), config.id.short().into());
+        }
+        for empty in ["Volumes", "ExposedPorts"] {
+            if settings.get(empty).is_some_and(|map| map.as_object().is_some_and(Map::is_empty)) {
+                settings.insert(empty.into(), Value::Null);
+            }
+        }
+        settings.insert("OnBuild".into(), Value::Null);
+    }
+    Ok(settings)
+}
+
+fn host_config(config: &ContainerConfig) -> Result<Value> {
+    let mut host = serde_json::to_value(&config.host_config)?;
+    let later = json!({
+        "PortBindings": {},
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "Links": null,
+        "PublishAllPorts": false,
+        "Runtime": "ctr",
+        "Isolation": "",
+    });
+    if let (Value::Object(host), Value::Object(later)) = (&mut host, later) {
+        host.extend(later);
+    }
+    Ok(host)
+}
+
+fn graph_driver(store: &Store, config: &ContainerConfig) -> Value {
+    match &config.root {
+        RootFs::Image { layers, .. } => {
+            let dir = store.container(&config.id);
+            let lower: Vec<String> =
+                layers.iter().map(|layer| store.layers().join(layer).to_string_lossy().into_owned()).collect();
+            // There is no MergedDir: the overlay is mounted inside the container's namespace alone.
+            json!({
+                "Name": "overlay",
+                "Data": {
+                    "LowerDir": lower.join(":"),
+                    "UpperDir": dir.join("upper").to_string_lossy(),
+                    "WorkDir": dir.join("work").to_string_lossy(),
+                },
+            })
+        }
+        RootFs::Directory { path } => json!({ "Name": "directory", "Data": { "RootDir": path } }),
+    }
+}
+
+/// `-v` and `--mount` as Docker lists them; tmpfs of `--tmpfs` is only in `HostConfig`.
+fn mounts(config: &ContainerConfig) -> Value {
+    const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
+    let binds = config.host_config.binds.iter().map(|bind| {
+        let mut parts = bind.splitn(3, ':');
+        let mut part = || parts.next().unwrap_or_default();
+        let (source, target, options) = (part(), part(), part());
+        let given = |name: &str| options.split(',').any(|option| option == name);
+        let propagation = PROPAGATIONS.into_iter().find(|name| given(name)).unwrap_or("rprivate");
+        json!({
+            "Type": "bind",
+            "Source": source,
+            "Destination": target,
+            "Mode": options,
+            "RW": !given("ro"),
+            "Propagation": propagation,
+        })
+    });
+    let mounts = config.host_config.mounts.iter().map(|mount| {
+        let propagation = mount.bind_options.as_ref().map(|bind| bind.propagation.as_str());
+        let propagation = propagation.filter(|p| !p.is_empty()).unwrap_or("rprivate");
+        json!({
+            "Type": mount.r#type,
+            "Source": mount.source,
+            "Destination": mount.target,
+            "Mode": "",
+            "RW": !mount.read_only,
+            "Propagation": if mount.r#type == "bind" { propagation } else { "" },
+        })
+    });
+    binds.chain(mounts).collect()
+}
+
+fn network_settings() -> Value {
+    json!({
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": {},
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": {},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::config::{Config, HostConfig};
+
+    #[test]
+    fn bind_mounts_are_taken_apart() {
+        let config = ContainerConfig {
+            id: Id::random().unwrap(),
+            created: Timestamp::UNIX_EPOCH,
+            root: RootFs::Directory { path: "/x".into() },
+            config: Config::default(),
+            host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
+        };
+        let mounts = mounts(&config);
+        assert_eq!(mounts[0]["RW"], false);
+        assert_eq!(mounts[0]["Propagation"], "rslave");
+        assert_eq!(mounts[1]["Source"], "/c");
+        assert_eq!(mounts[1]["RW"], true);
+        assert_eq!(settings(&config).unwrap()["Hostname"], config.id.short());
+        assert_eq!(host_config(&config).unwrap()["RestartPolicy"]["Name"], "no");
+    }
+
+    #[test]
+    fn times_are_gos() {
+        assert_eq!(time("2023-11-14T22:13:20.120000000Z".parse().unwrap()), "2023-11-14T22:13:20.12Z");
+        assert_eq!(time("2023-11-14T22:13:20Z".parse().unwrap()), "2023-11-14T22:13:20Z");
+    }
+}

@@ -1,0 +1,72 @@
+//! Starting a container that exists.
+
+use anyhow::{Context, Result};
+
+use crate::container::config::ContainerConfig;
+use crate::container::list::Status;
+use crate::container::{state, stop};
+use crate::error::{Failure, exit};
+use crate::monitor::{self, Connection, Streams};
+use crate::store::{Id, Lock, Store, record};
+
+/// What came of [`start`].
+#[derive(Debug)]
+pub enum Start {
+    Started(Connection),
+    /// It ran already.
+    Running,
+}
+
+/// Starts it; `streams` and `size` as [`monitor::start`] has them.
+///
+/// # Errors
+/// Its process could not be run: exit code 125, 126 or 127.
+pub fn start(
+    store: &Store,
+    id: &Id,
+    streams: impl FnOnce(&ContainerConfig) -> Option<Streams>,
+    size: Option<(u16, u16)>,
+) -> Result<Start> {
+    let place = store.container(id);
+    let lock = loop {
+        // What a killed monitor left goes first.
+        let container = super::list::one(store, id)?;
+        let lock = Lock::exclusive(&place).with_context(|| format!("lock {place:?}"))?;
+        if !state::is_alive(store, id) {
+            break lock;
+        }
+        if container.status() == Status::Running {
+            return Ok(Start::Running);
+        }
+        // It has ended, and its monitor is about to leave.
+        drop(lock);
+        stop::wait_for_monitor(store, id)?;
+    };
+    let config = config(store, id)?;
+    start_made(store, &config, lock, streams(&config), size).map(Start::Started)
+}
+
+/// Starts a container whose lock is held.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_made(
+    store: &Store,
+    config: &ContainerConfig,
+    lock: Lock,
+    streams: Option<Streams>,
+    size: Option<(u16, u16)>,
+) -> Result<Connection> {
+    let connection = monitor::start(store, config, streams, size);
+    drop(lock);
+    connection
+}
+
+/// The container's configuration.
+///
+/// # Errors
+/// It went away, or its record is damaged.
+pub fn config(store: &Store, id: &Id) -> Result<ContainerConfig> {
+    record::read(&store.container(id).join("config.json"))?
+        .ok_or_else(|| Failure::new(format!("No such container: {id}")).exit(exit::ENGINE).into())
+}

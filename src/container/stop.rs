@@ -1,0 +1,125 @@
+//! Ending containers: asking, waiting, killing.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::container::config::ContainerConfig;
+use crate::container::signal::{self, Running};
+use crate::container::state;
+use crate::error::Failure;
+use crate::store::{Id, Lock, Store, record};
+
+/// Seconds between the signal and the end, Docker's.
+const PATIENCE: i64 = 10;
+
+/// A container that has been asked to stop.
+#[derive(Debug)]
+pub struct Stopping {
+    id: Id,
+    running: Running,
+    /// `None`: wait for ever.
+    deadline: Option<Instant>,
+}
+
+impl Stopping {
+    /// Sends the stop signal (`signal`, or the container's own, or SIGTERM). `None`: it does not
+    /// run. Several containers are asked first and then waited for, so that they stop together.
+    ///
+    /// # Errors
+    /// Not permitted, or its records cannot be read.
+    pub fn ask(store: &Store, id: &Id, signal: Option<&str>, seconds: Option<i64>) -> Result<Option<Self>> {
+        let Some(running) = find(store, id)? else { return Ok(None) };
+        let path = store.container(id).join("config.json");
+        let config = record::read::<ContainerConfig>(&path)?.map(|config| config.config).unwrap_or_default();
+        let number = signal::parse(signal.or(config.stop_signal.as_deref()).unwrap_or("TERM"))?;
+        running.send(number).with_context(|| format!("send signal {number} to container {id}"))?;
+        let seconds = seconds.or(config.stop_timeout).unwrap_or(PATIENCE);
+        let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
+        Ok(Some(Self { id: id.clone(), running, deadline: patience.and_then(|p| Instant::now().checked_add(p)) }))
+    }
+
+    /// Waits until it has ended, and kills it when the time is up.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn finish(self, store: &Store) -> Result<()> {
+        if !has_ended(&self.running, self.deadline)? {
+            self.running.send(libc::SIGKILL).with_context(|| format!("kill container {}", self.id))?;
+        }
+        wait_for_monitor(store, &self.id)
+    }
+}
+
+/// Kills a container and waits until its monitor has left.
+///
+/// # Errors
+/// It cannot be killed.
+pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
+    if let Some(running) = find(store, id)? {
+        running.send(libc::SIGKILL).with_context(|| format!("kill container {id}"))?;
+    }
+    wait_for_monitor(store, id)
+}
+
+/// Sends a signal to a container that runs.
+///
+/// # Errors
+/// It does not run: Docker's sentence.
+pub fn kill(store: &Store, id: &Id, signal: i32) -> Result<()> {
+    let Some(running) = find(store, id)? else {
+        return Err(Failure::new(format!("container {id} is not running")).exit(1).into());
+    };
+    running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))
+}
+
+/// The process of a container that runs; one that is being started is waited for.
+fn find(store: &Store, id: &Id) -> Result<Option<Running>> {
+    let found = Running::find(store, id)?;
+    if found.is_some() || !state::is_alive(store, id) {
+        return Ok(found);
+    }
+    // Who starts it holds its lock until the process is on record.
+    match Lock::exclusive(&store.container(id)) {
+        Ok(lock) => drop(lock),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("lock container {id}")),
+    }
+    Running::find(store, id)
+}
+
+/// Waits for the process itself.
+fn has_ended(running: &Running, deadline: Option<Instant>) -> Result<bool> {
+    loop {
+        let left = match deadline {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                // Rounded up, so that the last fraction of a millisecond is slept and not spun.
+                PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(&mut [PollFd::new(running.pidfd.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e).context("wait for the container"),
+        }
+    }
+}
+
+/// Waits until the container's monitor has recorded the end and left: it holds a lock until then.
+///
+/// # Errors
+/// The lock cannot be asked for.
+pub fn wait_for_monitor(store: &Store, id: &Id) -> Result<()> {
+    match Lock::shared(&store.container(id).join(state::ALIVE)) {
+        Ok(_) => Ok(()),
+        // Removed with its container, or by a monitor that left.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("wait for container {id}")),
+    }
+}

@@ -1,0 +1,168 @@
+//! One client of a monitor, as the monitor sees it.
+//!
+//! Who may hold the container back? The client that started it in the foreground may, for as long
+//! as it likes: `ctr run x | less` is a pipe, where a reader that stops stops the writer and no byte
+//! is ever lost; it ends with that client. A client that attached later is a guest: it holds the
+//! container back for [`PATIENCE`] at most, so that a burst arrives whole; one that takes nothing for
+//! longer is passed over, and told how much it missed when it reads again. The log has it all.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::monitor::Streams;
+use crate::monitor::protocol::{Message, Stream, WINDOW};
+use crate::sys::seqpacket;
+
+/// How long a guest may hold the container back.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Client {
+    /// Tells it from every other client that this monitor ever had.
+    pub number: u64,
+    socket: OwnedFd,
+    pub role: Role,
+    /// What may still be sent of standard output and error.
+    credit: [i64; 2],
+    /// Since when it has held the container back.
+    held_since: Option<Instant>,
+    /// Bytes that it missed while it was passed over.
+    missed: Option<u64>,
+    /// Packets that the socket had no room for. Small: credit bounds what is sent.
+    waiting: VecDeque<Vec<u8>>,
+    pub gone: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Has not said what it wants.
+    New,
+    /// Started the container in the foreground.
+    Foreground(Streams),
+    /// Attached later.
+    Guest(Streams),
+    /// Wants a further process, or has one.
+    Exec,
+}
+
+impl Client {
+    pub fn new(number: u64, socket: OwnedFd, role: Role) -> Self {
+        let credit = [WINDOW; 2];
+        Self { number, socket, role, credit, held_since: None, missed: None, waiting: VecDeque::new(), gone: false }
+    }
+
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether it is joined to the stream.
+    pub fn has(&self, stream: Stream) -> bool {
+        match (self.role, stream) {
+            (Role::Foreground(s) | Role::Guest(s), Stream::Input) => s.stdin,
+            (Role::Foreground(s) | Role::Guest(s), Stream::Output) => s.stdout,
+            (Role::Foreground(s) | Role::Guest(s), Stream::Error) => s.stderr,
+            _ => false,
+        }
+    }
+
+    /// Whether packets wait for room in the socket.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether nothing more of the stream may be read because of this client; a guest that does so
+    /// for too long is passed over from now on.
+    pub fn holds_back(&mut self, stream: Stream, now: Instant) -> bool {
+        if !self.has(stream) || self.missed.is_some() || self.credit[slot(stream)] > 0 {
+            return false;
+        }
+        let since = *self.held_since.get_or_insert(now);
+        if matches!(self.role, Role::Guest(_)) && now.duration_since(since) >= PATIENCE {
+            self.missed = Some(0);
+            return false;
+        }
+        true
+    }
+
+    /// When [`Client::holds_back`] will answer otherwise.
+    pub fn patience_ends(&self) -> Option<Instant> {
+        match self.role {
+            Role::Guest(_) if self.missed.is_none() => self.held_since.map(|since| since + PATIENCE),
+            _ => None,
+        }
+    }
+
+    /// Sends output of the container, if it is joined to that stream and keeps up.
+    pub fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        if !self.has(stream) {
+            return;
+        }
+        if let Some(missed) = &mut self.missed {
+            *missed += bytes.len() as u64;
+            return;
+        }
+        self.credit[slot(stream)] -= i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        self.send(&Message::Bytes { stream, bytes });
+    }
+
+    /// It has passed on so many bytes of output.
+    pub fn taken(&mut self, stream: Stream, count: u32) {
+        if stream == Stream::Input {
+            return;
+        }
+        let credit = &mut self.credit[slot(stream)];
+        *credit = (*credit + i64::from(count)).min(WINDOW);
+        self.held_since = None;
+        // Not before it has caught up: what follows the gap should not be the next gap.
+        if let Some(missed) = self.missed.filter(|_| self.credit == [WINDOW; 2]) {
+            self.missed = None;
+            if missed > 0 {
+                let text = format!("{missed} bytes of output were left out here, since this reader stood still");
+                self.send(&Message::Notice(&text));
+            }
+        }
+    }
+
+    /// Sends a message without waiting for room.
+    pub fn send(&mut self, message: &Message<'_>) {
+        self.send_with(message, &[]);
+    }
+
+    /// Sends a message with descriptors; those are not kept for later: only first words have some.
+    pub fn send_with(&mut self, message: &Message<'_>, fds: &[BorrowedFd<'_>]) {
+        if self.gone {
+            return;
+        }
+        if self.is_waiting() {
+            self.waiting.push_back(message.to_packet());
+            return;
+        }
+        match message.send_with(self.socket.as_fd(), fds, false) {
+            Ok(()) => {}
+            Err(Errno::EAGAIN) => self.waiting.push_back(message.to_packet()),
+            Err(_) => self.gone = true,
+        }
+    }
+
+    /// There is room in the socket.
+    pub fn flush(&mut self) {
+        while let Some(packet) = self.waiting.front() {
+            match seqpacket::send(self.socket.as_fd(), &[packet, &[]], &[], false) {
+                Ok(()) => drop(self.waiting.pop_front()),
+                Err(Errno::EAGAIN) => return,
+                Err(_) => {
+                    self.gone = true;
+                    self.waiting.clear();
+                }
+            }
+        }
+        self.waiting = VecDeque::new();
+    }
+}
+
+fn slot(stream: Stream) -> usize {
+    usize::from(stream == Stream::Error)
+}

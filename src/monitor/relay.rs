@@ -1,0 +1,457 @@
+//! The monitor's loop: bytes between the container and its clients, until the container's process
+//! ends. One thread, and nothing in it waits but poll(2).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::read;
+
+use crate::monitor::client::{Client, Role};
+use crate::monitor::exec::{Further, Session};
+use crate::monitor::input::{Input, Wrote};
+use crate::monitor::log::Log;
+use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::sys::{pidfd, seqpacket, terminal};
+
+/// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
+/// only a process that outlived it, outside of its pid namespace, can write on and on.
+const REST: usize = 1 << 20;
+
+/// How long a guest may take to fetch the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The monitor's ends of the container's standard streams.
+#[derive(Debug)]
+pub enum Ends {
+    Pipes { input: Option<OwnedFd>, output: OwnedFd, error: OwnedFd },
+    /// `reads`: what clients type is for the container.
+    Terminal { master: OwnedFd, reads: bool },
+}
+
+/// What ends a container whose monitor is told to end.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    pub signal: i32,
+    /// Then it is killed; `None`: never.
+    pub patience: Option<Duration>,
+}
+
+pub struct Relay {
+    process: OwnedFd,
+    signals: SignalFd,
+    listener: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    error: Option<OwnedFd>,
+    input: Input,
+    /// Standard input ends when a client that has it leaves, or says that its own ended.
+    stdin_once: bool,
+    terminal: Option<OwnedFd>,
+    /// The terminal's other side. While somebody has it open, the master reports no hang-up, which
+    /// poll(2) would report again and again until a process of the container opens it next.
+    #[allow(dead_code, reason = "held, not read")]
+    peer: Option<OwnedFd>,
+    log: Log,
+    clients: Vec<Client>,
+    sessions: Vec<Session>,
+    further: Box<Further>,
+    clients_so_far: u64,
+    stop: Stop,
+    kill_at: Option<Instant>,
+    buffer: Vec<u8>,
+}
+
+/// What poll(2) waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Process,
+    Signals,
+    Listener,
+    Output(Stream),
+    Input,
+    Client(u64),
+    /// A further process's report or its end.
+    Session(u64),
+    /// The terminal of a further process that nobody looks at any more.
+    Forsaken(u64),
+}
+
+impl Relay {
+    /// # Errors
+    /// The kernel gives no descriptor.
+    pub fn new(
+        process: OwnedFd,
+        ends: Ends,
+        log: Log,
+        (stdin_once, stop): (bool, Stop),
+        listener: Option<OwnedFd>,
+        further: Box<Further>,
+    ) -> Result<Self> {
+        let (input, output, error, terminal, peer) = match ends {
+            Ends::Pipes { input, output, error } => (input, output, Some(error), None, None),
+            Ends::Terminal { master, reads } => {
+                let peer = terminal::slave_of(master.as_fd()).context("open the container's terminal")?;
+                let input = if reads { Some(master.try_clone()?) } else { None };
+                (input, master.try_clone()?, None, Some(master), Some(peer))
+            }
+        };
+        for end in [input.as_ref(), Some(&output), error.as_ref()].into_iter().flatten() {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        Ok(Self {
+            process,
+            signals: signals()?,
+            listener,
+            output: Some(output),
+            error,
+            input: Input::new(input),
+            stdin_once: stdin_once && terminal.is_none(),
+            terminal,
+            peer,
+            log,
+            clients: Vec::new(),
+            sessions: Vec::new(),
+            further,
+            clients_so_far: 0,
+            stop,
+            kill_at: None,
+            buffer: vec![0; PACKET],
+        })
+    }
+
+    /// Kills the container's process.
+    pub fn kill(&self) {
+        // It may have ended in this moment.
+        let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
+    }
+
+    /// Joins a client.
+    pub fn join(&mut self, socket: OwnedFd, role: Role) {
+        self.clients_so_far += 1;
+        self.clients.push(Client::new(self.clients_so_far, socket, role));
+    }
+
+    /// Carries bytes until the container's process ends. Returns its exit code, 128 and the signal's
+    /// number where one ended it.
+    ///
+    /// # Errors
+    /// poll(2) or waitid(2) fail, which they do not.
+    pub fn run(&mut self) -> Result<u8> {
+        loop {
+            for (source, events) in self.wait()? {
+                match source {
+                    Source::Process => {
+                        return pidfd::reap(self.process.as_fd()).context("wait for the container's process");
+                    }
+                    Source::Signals => self.told(),
+                    Source::Listener => self.welcome(),
+                    Source::Output(stream) => drop(self.forward(stream)),
+                    Source::Input => self.feed(),
+                    Source::Client(number) => self.serve(number, events),
+                    Source::Session(number) => self.attend(number),
+                    Source::Forsaken(number) => self.discard(number),
+                }
+            }
+            self.part();
+        }
+    }
+
+    /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
+    /// clients.
+    pub fn drain(&mut self) {
+        for stream in [Stream::Output, Stream::Error] {
+            let mut rest = 0;
+            while rest < REST {
+                match self.forward(stream) {
+                    0 => break,
+                    length => rest += length,
+                }
+            }
+        }
+        self.log.finish();
+        for session in &mut self.sessions {
+            let client = self.clients.iter_mut().find(|c| c.number == session.client);
+            session.container_ended(client);
+        }
+        self.sessions.clear();
+    }
+
+    /// Tells every client the exit code, and waits until each has fetched all that is left for it or
+    /// is gone.
+    ///
+    /// # Errors
+    /// As [`Relay::run`].
+    pub fn farewell(&mut self, code: u8) -> Result<()> {
+        self.listener = None;
+        for client in &mut self.clients {
+            if client.role != Role::Exec {
+                client.send(&Message::Exit { code });
+            }
+        }
+        let leave = Instant::now() + FAREWELL;
+        loop {
+            self.clients.retain(|c| c.is_waiting() && !c.gone);
+            let now = Instant::now();
+            if now >= leave {
+                self.clients.retain(|c| matches!(c.role, Role::Foreground(_)));
+            }
+            if self.clients.is_empty() {
+                return Ok(());
+            }
+            let mut polls: Vec<_> =
+                self.clients.iter().map(|c| PollFd::new(c.socket(), PollFlags::POLLOUT)).collect();
+            let guests = self.clients.iter().any(|c| !matches!(c.role, Role::Foreground(_)));
+            wait_for(&mut polls, guests.then_some(leave))?;
+            for client in &mut self.clients {
+                client.flush();
+            }
+        }
+    }
+
+    /// Everything that is ready.
+    fn wait(&mut self) -> Result<Vec<(Source, PollFlags)>> {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.kill();
+        }
+        let mut held = [false; 2];
+        for client in &mut self.clients {
+            held[0] |= client.holds_back(Stream::Output, now);
+            held[1] |= client.holds_back(Stream::Error, now);
+        }
+        let mut sources = Vec::with_capacity(8);
+        let mut polls = Vec::with_capacity(8);
+        let mut add = |source, fd, events| {
+            sources.push(source);
+            polls.push(PollFd::new(fd, events));
+        };
+        // Before the process's end: what it wrote last should be read in the usual way.
+        if let Some(fd) = self.output.as_ref().filter(|_| !held[0]) {
+            add(Source::Output(Stream::Output), fd.as_fd(), PollFlags::POLLIN);
+        }
+        if let Some(fd) = self.error.as_ref().filter(|_| !held[1]) {
+            add(Source::Output(Stream::Error), fd.as_fd(), PollFlags::POLLIN);
+        }
+        if let Some(fd) = self.input.wants_room() {
+            add(Source::Input, fd, PollFlags::POLLOUT);
+        }
+        add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        if let Some(listener) = &self.listener {
+            add(Source::Listener, listener.as_fd(), PollFlags::POLLIN);
+        }
+        for client in &self.clients {
+            let room = if client.is_waiting() { PollFlags::POLLOUT } else { PollFlags::empty() };
+            add(Source::Client(client.number), client.socket(), PollFlags::POLLIN | room);
+        }
+        for session in &self.sessions {
+            add(Source::Session(session.client), session.report(), PollFlags::POLLIN);
+            if let Some(terminal) = session.forsaken() {
+                add(Source::Forsaken(session.client), terminal, PollFlags::POLLIN);
+            }
+        }
+        add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
+        let wake = self.clients.iter().filter_map(Client::patience_ends).chain(self.kill_at).min();
+        wait_for(&mut polls, wake)?;
+        let ready = sources.into_iter().zip(&polls).filter_map(|(source, poll)| {
+            let events = poll.revents()?;
+            (!events.is_empty()).then_some((source, events))
+        });
+        Ok(ready.collect())
+    }
+
+    /// Reads one piece of output and hands it to the log and the clients. Returns its length; 0 when
+    /// there is none for now or for ever.
+    fn forward(&mut self, stream: Stream) -> usize {
+        let end = if stream == Stream::Error { &mut self.error } else { &mut self.output };
+        let Some(fd) = end else { return 0 };
+        let length = match read(&*fd, &mut self.buffer[..CHUNK]) {
+            Ok(length) if length > 0 => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return 0,
+            // Nobody has the other side open. EIO is a terminal's way of saying so.
+            _ => {
+                *end = None;
+                return 0;
+            }
+        };
+        let bytes = &self.buffer[..length];
+        let problem = self.log.write(stream, bytes);
+        for client in &mut self.clients {
+            client.output(stream, bytes);
+            if let Some(problem) = &problem {
+                client.send(&Message::Notice(problem));
+            }
+        }
+        length
+    }
+
+    /// Writes to the container's standard input.
+    fn feed(&mut self) {
+        match self.input.write() {
+            Wrote::Bytes(number, count) => {
+                if let Some(client) = self.clients.iter_mut().find(|c| c.number == number) {
+                    client.send(&Message::Taken { stream: Stream::Input, count });
+                }
+            }
+            Wrote::Blocked => {}
+            Wrote::Ended => {
+                for client in self.clients.iter_mut().filter(|c| c.has(Stream::Input)) {
+                    client.send(&Message::InputEnd);
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        // Out of descriptors: the next one who knocks may find some again.
+        if let Ok(Some(socket)) = seqpacket::accept(listener.as_fd()) {
+            self.join(socket, Role::New);
+        }
+    }
+
+    /// Does what a client says.
+    fn serve(&mut self, number: u64, events: PollFlags) {
+        let Some(at) = self.clients.iter().position(|c| c.number == number) else { return };
+        if events.contains(PollFlags::POLLOUT) {
+            self.clients[at].flush();
+        }
+        if !events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            return;
+        }
+        let (length, fds) = match seqpacket::receive(self.clients[at].socket(), &mut self.buffer, false) {
+            Ok((0, _)) => {
+                self.clients[at].gone = true;
+                return;
+            }
+            Ok(received) => received,
+            Err(Errno::EAGAIN) => return,
+            Err(_) => {
+                self.clients[at].gone = true;
+                return;
+            }
+        };
+        let client = &mut self.clients[at];
+        match Message::parse(&self.buffer[..length]) {
+            Some(Message::Attach { version: protocol::VERSION, streams }) if client.role == Role::New => {
+                client.role = Role::Guest(streams);
+                if streams.stdin && self.input.has_ended() {
+                    client.send(&Message::InputEnd);
+                }
+            }
+            Some(Message::Exec { version: protocol::VERSION, request }) if client.role == Role::New => {
+                client.role = Role::Exec;
+                match Session::start(number, request, fds, &*self.further) {
+                    Ok(session) => self.sessions.push(session),
+                    Err(e) => {
+                        client.send(&Message::Failed(&super::failed(&e)));
+                        client.gone = true;
+                    }
+                }
+            }
+            Some(Message::Attach { .. } | Message::Exec { .. }) => {
+                let e = anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
+                client.send(&Message::Failed(&super::failed(&e)));
+                client.gone = true;
+            }
+            Some(Message::Bytes { stream: Stream::Input, bytes }) if client.has(Stream::Input) => {
+                self.input.push(number, bytes);
+            }
+            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.end(),
+            Some(Message::Taken { stream, count }) => client.taken(stream, count),
+            Some(Message::Resize { rows, columns }) if client.role != Role::Exec => {
+                if let Some(terminal) = &self.terminal {
+                    // A size that the kernel refuses leaves the old one.
+                    let _ = terminal::set_size(terminal.as_fd(), rows, columns);
+                }
+            }
+            Some(Message::Signal { number }) if client.role != Role::Exec => {
+                // It may have ended in this moment.
+                let _ = pidfd::signal(self.process.as_fd(), number);
+            }
+            Some(Message::Detach) if client.role == Role::Exec => {
+                for session in self.sessions.iter_mut().filter(|s| s.client == number) {
+                    session.forsake();
+                }
+            }
+            // Of a later version, or for something that this container has not: no harm.
+            _ => {}
+        }
+    }
+
+    /// Removes the clients that are gone.
+    fn part(&mut self) {
+        if self.clients.iter().all(|c| !c.gone) {
+            return;
+        }
+        if self.stdin_once && self.clients.iter().any(|c| c.gone && c.has(Stream::Input)) {
+            self.input.end();
+        }
+        for client in self.clients.iter().filter(|c| c.gone && c.role == Role::Exec) {
+            for session in self.sessions.iter_mut().filter(|s| s.client == client.number) {
+                session.client_left();
+            }
+        }
+        self.clients.retain(|c| !c.gone);
+    }
+
+    /// The monitor itself was sent a signal: by systemd that stops the unit it is in, or by hand.
+    fn told(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            // It has no terminal whose end could concern it.
+            if info.ssi_signo == Signal::SIGHUP as u32 {
+                continue;
+            }
+            let _ = pidfd::signal(self.process.as_fd(), self.stop.signal);
+            if self.kill_at.is_none() {
+                self.kill_at = self.stop.patience.map(|patience| Instant::now() + patience);
+            }
+        }
+    }
+
+    /// A further process has something to report.
+    fn attend(&mut self, number: u64) {
+        let Some(at) = self.sessions.iter().position(|s| s.client == number) else { return };
+        let client = self.clients.iter_mut().find(|c| c.number == number);
+        if self.sessions[at].attend(client) {
+            self.sessions.swap_remove(at);
+        }
+    }
+
+    /// Reads what nobody wants, so that the process does not stop for want of a reader.
+    fn discard(&mut self, number: u64) {
+        if let Some(session) = self.sessions.iter_mut().find(|s| s.client == number) {
+            session.discard(&mut self.buffer);
+        }
+    }
+}
+
+/// The signals that a monitor acts on, blocked and readable.
+fn signals() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+fn wait_for(polls: &mut [PollFd<'_>], until: Option<Instant>) -> Result<()> {
+    let timeout = match until {
+        None => PollTimeout::NONE,
+        Some(at) => {
+            // Rounded up, so that the moment has come when poll returns.
+            let left = at.saturating_duration_since(Instant::now()).as_millis() + 1;
+            PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+        }
+    };
+    match poll(polls, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(e) => Err(e).context("poll"),
+    }
+}

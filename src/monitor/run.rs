@@ -1,0 +1,295 @@
+//! The monitor from its first instruction to its last.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, getpid, pipe2};
+use oci_spec::runtime::Spec;
+
+use crate::container::config::ContainerConfig;
+use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
+use crate::container::{heal, remove, signal, spec};
+use crate::monitor::client::Role;
+use crate::monitor::exec::Further;
+use crate::monitor::join;
+use crate::monitor::log::{Driver, Log};
+use crate::monitor::protocol::{self, Message};
+use crate::monitor::relay::{Ends, Relay, Stop};
+use crate::monitor::{SOCKET, failed};
+use crate::runtime::cgroup::{Cgroup, Pending, Placement};
+use crate::runtime::seccomp::{self, Profile};
+use crate::runtime::{self, Launch, Stdio};
+use crate::store::record::{self, Durability};
+use crate::store::{Id, Lock, Store};
+use crate::sys::{descriptors, memory, pidfd, seqpacket};
+
+/// What a monitor is called with as its first argument, and is seen as by ps.
+pub const NAME: &str = "ctr-monitor";
+
+/// The variable with the numbers of the two descriptors that it is started with: its first client's
+/// socket, and the lock that says that it lives.
+pub const FDS: &str = "CTR_MONITOR_FDS";
+
+/// The container's state in its directory.
+const STATE: &str = "state.json";
+
+/// The monitor's main function. `arguments`: [`NAME`], the container's id, both roots.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let Ok((socket, alive)) = inherited() else { return ExitCode::FAILURE };
+    let monitor = match Monitor::prepare(arguments) {
+        Ok(monitor) => monitor,
+        Err(e) => {
+            let _ = Message::Failed(&failed(&e)).send(socket.as_fd());
+            return ExitCode::FAILURE;
+        }
+    };
+    match monitor.watch(socket, alive) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn inherited() -> Result<(OwnedFd, OwnedFd)> {
+    let numbers = env::var(FDS)?;
+    let (socket, alive) = numbers.split_once(',').context("wrong descriptors")?;
+    Ok((descriptors::inherited(socket.parse()?)?, descriptors::inherited(alive.parse()?)?))
+}
+
+struct Monitor {
+    store: Store,
+    id: Id,
+}
+
+/// The container's cgroups, removed when this is dropped.
+struct Cgroups(Vec<String>);
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            // What cannot be removed is empty, and is removed by the next start of this container.
+            let _ = Cgroup::from_paths(&self.0).remove();
+        }
+    }
+}
+
+/// A container that runs.
+struct Running {
+    relay: Relay,
+    cgroups: Cgroups,
+    /// Where it stood before.
+    before: Phase,
+    started: Timestamp,
+    pid: Pid,
+}
+
+impl Monitor {
+    fn prepare(arguments: Vec<OsString>) -> Result<Self> {
+        // The container's processes must not look into this one: prctl(2), PR_SET_DUMPABLE.
+        nix::sys::prctl::set_dumpable(false)?;
+        nix::sys::prctl::set_name(c"ctr-monitor")?;
+        let [_, id, root, run] = <[OsString; 4]>::try_from(arguments).ok().context("wrong arguments")?;
+        let id = id.to_str().context("wrong id")?.parse()?;
+        Ok(Self { store: Store::at(PathBuf::from(root), PathBuf::from(run)), id })
+    }
+
+    /// The whole life.
+    fn watch(&self, socket: OwnedFd, alive: OwnedFd) -> Result<()> {
+        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, _| match message {
+            Message::Begin { streams, size } => Some((streams, size)),
+            _ => None,
+        });
+        let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
+        let mut running = match self.launch(size) {
+            Ok(running) => running,
+            Err(e) => {
+                // The starter does so too, if it is still there.
+                heal::remove_traces(&self.store, &self.id);
+                let _ = Message::Failed(&failed(&e)).send(socket.as_fd());
+                return Err(e);
+            }
+        };
+        if (Message::Started { pid: running.pid.as_raw() }).send(socket.as_fd()).is_err() {
+            // Who wanted it was killed, and nobody knows of it.
+            return self.undo(running);
+        }
+        match streams {
+            Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
+            None => drop(socket),
+        }
+        memory::release();
+        let code = running.relay.run()?;
+        let mut relay = self.finish(running, code);
+        // A client that stands still keeps this process, and nobody else waiting.
+        drop(alive);
+        relay.farewell(code)
+    }
+
+    /// From the configuration to a process that runs, recorded as running.
+    fn launch(&self, (rows, columns): (u16, u16)) -> Result<Running> {
+        let directory = self.store.container(&self.id);
+        let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
+        let pending = Pending::begin(&Placement {
+            id: self.id.to_string(),
+            parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
+        })?;
+        let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
+        let run = self.store.container_run(&self.id);
+        // What a monitor that was killed left there would be in the way.
+        let _ = fs::remove_file(run.join(SOCKET));
+        let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
+        let blueprint = spec::build(&self.store, &config)?;
+        let filter = filter(&self.store, &config, &blueprint.spec)?;
+        let linux = blueprint.spec.linux().as_ref();
+        let cgroup = pending.finish(linux.and_then(|linux| linux.resources().as_ref()))?;
+        let cgroups = Cgroups(cgroup.as_ref().map(Cgroup::paths).unwrap_or_default());
+        let (stdio, ends) = streams(&config, (rows, columns))?;
+        let process = runtime::launch(Launch {
+            spec: blueprint.spec,
+            root: blueprint.root,
+            user: blueprint.user,
+            groups: blueprint.groups,
+            stdio,
+            init: blueprint.init,
+            cgroup,
+            seccomp: filter,
+        })?;
+        let pid = process.pid;
+        let ends = match (ends, process.terminal) {
+            (Some(ends), _) => ends,
+            (None, Some(master)) => Ends::Terminal { master, reads: config.config.open_stdin },
+            (None, None) => bail!("the runtime gave no terminal"),
+        };
+        let stop = stop(&config);
+        let further = self.further(pid);
+        let stdin_once = config.config.stdin_once;
+        let relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
+        let started = Timestamp::now();
+        let before = self.record_start(pid, &cgroups, started)?;
+        Ok(Running { relay, cgroups, before, started, pid })
+    }
+
+    /// How further processes are made. All that they need is read anew, in the child that makes them.
+    fn further(&self, init: Pid) -> Box<Further> {
+        let (store, id) = (self.store.clone(), self.id.clone());
+        Box::new(move |request, streams| join::join(&store, &id, init, request, streams))
+    }
+
+    /// Under the lock of the one who starts it. Returns the phase that the container was in.
+    fn record_start(&self, pid: Pid, cgroups: &Cgroups, started: Timestamp) -> Result<Phase> {
+        let process = Process {
+            pid: pid.as_raw(),
+            start_time: pidfd::start_time(pid).unwrap_or_default(),
+            monitor: getpid().as_raw(),
+            run: self.store.run().to_owned(),
+            cgroups: cgroups.0.clone(),
+        };
+        record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
+        let mut state = self.state()?;
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        self.write_state(&state)?;
+        Ok(before)
+    }
+
+    fn state(&self) -> Result<State> {
+        record::read(&self.store.container(&self.id).join(STATE))?.context("no state.json")
+    }
+
+    fn write_state(&self, state: &State) -> Result<()> {
+        record::write(&self.store.container(&self.id).join(STATE), state, Durability::Unsynced)
+    }
+
+    /// The container's process has ended: the log first, then the record, then the word to clients.
+    /// Nothing stops this on its way; what fails is left to `heal`.
+    fn finish(&self, running: Running, code: u8) -> Relay {
+        let Running { mut relay, cgroups, started, .. } = running;
+        let cgroup = Cgroup::from_paths(&cgroups.0);
+        let oom_killed = cgroup.oom_killed();
+        // Without a pid namespace of its own, processes outlive the first one.
+        let _ = cgroup.kill();
+        relay.drain();
+        // Not there any more: removed by force, with nothing left to record.
+        let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
+        let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
+        let _ = self.settle(cgroups, ended);
+        relay
+    }
+
+    /// The one who started it was killed before it was told that the container runs.
+    fn undo(&self, running: Running) -> Result<()> {
+        let Running { mut relay, cgroups, before, .. } = running;
+        relay.kill();
+        relay.run()?;
+        let _lock = Lock::exclusive(&self.store.container(&self.id))?;
+        self.settle(cgroups, before)
+    }
+
+    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock.
+    fn settle(&self, cgroups: Cgroups, phase: Phase) -> Result<()> {
+        drop(cgroups);
+        let mut state = self.state()?;
+        heal::remove_run(&self.store, &self.id);
+        let directory = self.store.container(&self.id);
+        // Before the state is written: where the disk is full, this makes room.
+        let _ = fs::remove_file(directory.join(PROCESS));
+        let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
+        if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
+            let removed = remove::discard(&self.store, &self.id, &state.name);
+            if !directory.exists() {
+                return removed;
+            }
+        }
+        state.phase = phase;
+        self.write_state(&state)?;
+        // Last: until here the container counts as alive, and who looks waits for what is recorded.
+        fs::remove_file(directory.join(ALIVE))?;
+        Ok(())
+    }
+}
+
+/// The container's side of its standard streams, and ours. The runtime makes a terminal itself.
+fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Stdio, Option<Ends>)> {
+    if config.config.tty {
+        return Ok((Stdio::Terminal { rows, columns }, None));
+    }
+    let (stdin, input) = if config.config.open_stdin {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        (read, Some(write))
+    } else {
+        (File::open("/dev/null").context("open \"/dev/null\"")?.into(), None)
+    };
+    let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
+    let (error, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    Ok((Stdio::Pipes { stdin, stdout, stderr }, Some(Ends::Pipes { input, output, error })))
+}
+
+/// The system call filter that the container asked for.
+pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Result<Option<Vec<u8>>> {
+    let asked = config.host_config.security_opt.iter().find_map(|option| {
+        let (name, value) = option.split_once(['=', ':'])?;
+        (name == "seccomp").then_some(value)
+    });
+    let profile = match asked {
+        Some(profile) => Profile::parse(profile)?,
+        None if config.host_config.privileged => Profile::Unconfined,
+        None => Profile::Default,
+    };
+    let process = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = process.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    seccomp::program(Some(&store.seccomp_cache()), &profile, &bounding)
+}
+
+/// What `ctr stop` would do.
+fn stop(config: &ContainerConfig) -> Stop {
+    let signal = config.config.stop_signal.as_deref().and_then(|s| signal::parse(s).ok()).unwrap_or(libc::SIGTERM);
+    let seconds = config.config.stop_timeout.unwrap_or(10);
+    Stop { signal, patience: u64::try_from(seconds).ok().map(Duration::from_secs) }
+}

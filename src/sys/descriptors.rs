@@ -1,0 +1,47 @@
+//! Descriptors as a process passes them on to the program it executes.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+/// Lets the next exec close every descriptor but the first three, whoever opened it.
+pub fn close_on_exec() -> nix::Result<()> {
+    // SAFETY: the call takes numbers and closes nothing before the exec.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(done).map(drop)
+}
+
+/// Closes every descriptor but the first three and `kept`, whoever owns it. For a forked child that
+/// ends without destructors: the owners of what was closed must not be used or dropped.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3u32;
+    for last in kept.into_iter().chain([u32::MAX]) {
+        if first < last {
+            // SAFETY: by the contract above nobody uses what is closed here.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last - u32::from(last != u32::MAX), 0u32) })?;
+        }
+        first = first.max(last.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// Lets the next exec keep this one.
+pub fn keep_on_exec(fd: impl AsFd) -> nix::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
+}
+
+/// Takes a descriptor over that this process was started with, by its number, and lets no further
+/// exec keep it. To call once for each, before anything else is opened.
+///
+/// # Errors
+/// `EBADF`: there is no such descriptor.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers; it fails for a descriptor that is not open.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and by the contract above nothing in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

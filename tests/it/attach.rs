@@ -1,0 +1,60 @@
+//! `ctr attach` without a terminal; with one: `interactive.rs`.
+
+use nix::sys::signal::Signal;
+
+use crate::support::{both, until};
+
+both!(sees_what_comes, |cx| {
+    cx.busybox();
+    cx.ctr("run -d -i --name c busybox sh -c 'while read line; do echo got $line; done; exit 5'").succeeds();
+    let mut first = cx.spawn("attach c");
+    first.write("one\n");
+    first.shows("got one");
+    let second = cx.spawn("attach --no-stdin c");
+    until("the second is there", || {
+        first.write("again\n");
+        cx.ctr("logs c").out().lines().count() > 5
+    });
+    second.shows("got again");
+    first.close();
+    let ran = first.wait();
+    assert!(ran.code == 5 && ran.out().starts_with("got one\n"), "{ran}");
+    assert_eq!(second.wait().code, 5);
+});
+
+both!(passes_signals_on, |cx| {
+    cx.busybox();
+    cx.ctr(
+        "run -d --name c busybox sh -c 'trap \"echo got it; exit 5\" INT; echo ready; while :; do sleep 0.02; done'",
+    )
+    .succeeds();
+    cx.until_logged("c", "ready");
+    let running = cx.spawn("attach --no-stdin c");
+    // It is joined when it has seen something, so make it see something.
+    until("attached", || std::fs::read_link(format!("/proc/{}/exe", running.pid())).is_ok());
+    until("the signal arrives", || {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid()), Signal::SIGINT);
+        cx.ctr("logs c").out().contains("got it")
+    });
+    drop(running);
+});
+
+both!(only_what_runs, |cx| {
+    cx.busybox();
+    cx.ctr("create --name c busybox true").succeeds();
+    cx.ctr("attach c").refuses(1, "[..]cannot attach to a stopped container, start it first[..]");
+});
+
+both!(a_client_that_dies_takes_nothing_with_it, |cx| {
+    cx.busybox();
+    let running = cx
+        .spawn("run --name c busybox sh -c 'echo ready; while [ ! -e /go ]; do sleep 0.02; done; echo after; exit 2'");
+    running.shows("ready");
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("c running\n");
+    cx.ctr("exec c touch /go").prints("");
+    cx.until_status("c", "exited");
+    cx.ctr("logs c").prints("ready\nafter\n");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("2\n");
+});

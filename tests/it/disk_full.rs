@@ -1,0 +1,107 @@
+//! A full disk: a small tmpfs as the storage root.
+
+use std::process::Command;
+
+use crate::support::{Entry, Image, Sandbox, Server, both, skipped};
+
+/// Puts a tmpfs of so many MiB where the storage root will be.
+fn small_disk(cx: &Sandbox, megabytes: u32) -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("needs root, for a mount");
+        return false;
+    }
+    let root = cx.make_dir("root");
+    let options = format!("size={megabytes}m,mode=700,uid={},gid={}", cx.account.uid, cx.account.gid);
+    let done = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&root).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    true
+}
+
+/// The same for a sandbox that is in use already: its root moves to a small disk, the images with
+/// it.
+pub fn small_disk_beside(cx: &Sandbox) -> bool {
+    let root = cx.root();
+    std::fs::rename(&root, cx.dir.join("moved")).unwrap();
+    if !small_disk(cx, 64) {
+        return false;
+    }
+    let copied = Command::new("cp").arg("-a").arg(cx.dir.join("moved/.")).arg(&root).status().unwrap();
+    assert!(copied.success());
+    std::fs::remove_dir_all(cx.dir.join("moved")).unwrap();
+    true
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
+    std::io::Read::read_exact(&mut random, &mut bytes).unwrap();
+    bytes
+}
+
+both!(during_a_pull, |cx| {
+    if !small_disk(cx, 16) {
+        return;
+    }
+    cx.busybox();
+    let server = Server::start();
+    let reference = server.serve_image(&Image::small("big/app:1", [Entry::file("noise", 0o644, noise(30 << 20))]));
+    let ran = cx.ctr(&format!("pull -q {reference}"));
+    ran.fails_saying(1, "no space left on device");
+    // As a part of run it is the engine that failed.
+    cx.ctr(&format!("run -q --rm {reference} true")).fails_saying(125, "no space left on device");
+    cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");
+    cx.ctr("run --rm busybox echo intact").prints("intact\n");
+    cx.leaves_nothing();
+});
+
+both!(during_a_load, |cx| {
+    if !small_disk(cx, 16) {
+        return;
+    }
+    cx.busybox();
+    let archive = Image::small("big:1", [Entry::file("noise", 0o644, noise(30 << 20))]).oci_archive();
+    cx.ctr(&format!("load -q -i {}", archive.display())).fails_saying(1, "no space left on device");
+    cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");
+    cx.ctr("run --rm busybox echo intact").prints("intact\n");
+    cx.leaves_nothing();
+});
+
+both!(while_a_container_writes, |cx| {
+    if !small_disk(cx, 16) {
+        return;
+    }
+    cx.busybox();
+    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
+    let ran = cx.ctr("run --name full busybox sh -c 'head -c 30000000 /dev/zero > /file'");
+    assert!(ran.code != 0 && ran.err().contains("No space left on device"), "{ran}");
+    // Nothing can be made now, and it is said why.
+    let ran = cx.ctr("run --rm busybox true");
+    if ran.code != 0 {
+        ran.fails_saying(125, "no space left on device");
+    }
+    // What runs goes on, and what is there can be removed: that is the way out.
+    cx.ctr("exec c echo alive").prints("alive\n");
+    cx.ctr("ps --format '{{.Names}}'").prints("c\n");
+    cx.ctr("rm -f full").prints("full\n");
+    cx.ctr("run --rm busybox echo again").prints("again\n");
+    cx.ctr("rm -f c").prints("c\n");
+    cx.leaves_nothing();
+});
+
+both!(by_its_log, |cx| {
+    if !small_disk(cx, 16) {
+        return;
+    }
+    cx.busybox();
+    // The log cannot grow; the container and those attached to it go on.
+    let ran = cx.ctr("run --name c busybox sh -c 'head -c 30000000 /dev/zero | tr \"\\0\" \"\\n\" | head -c 25000000; echo end; exit 3'");
+    assert!(
+        ran.code == 3 && ran.stdout.ends_with(b"end\n"),
+        "code {}, {} bytes, {}",
+        ran.code,
+        ran.stdout.len(),
+        ran.err()
+    );
+    cx.ctr("rm -f c").prints("c\n");
+    cx.ctr("run --rm busybox echo again").prints("again\n");
+});

@@ -1,0 +1,41 @@
+//! `ctr version`, `ctr info`, help, and what stands before a command.
+
+use crate::support::both;
+
+both!(version_says_which, |cx| {
+    let out = cx.ctr("version").succeeds();
+    assert!(out.contains(env!("CARGO_PKG_VERSION")), "{out}");
+    let out = cx.ctr("--version").succeeds();
+    assert!(out.contains(env!("CARGO_PKG_VERSION")), "{out}");
+    cx.ctr("version --format '{{.Client.Version}}'").prints(concat!(env!("CARGO_PKG_VERSION"), "\n"));
+});
+
+both!(info_says_where_and_what, |cx| {
+    cx.busybox();
+    cx.ctr("create busybox true").succeeds();
+    let out = cx.ctr("info").succeeds_talking();
+    assert!(out.contains(cx.root().to_str().unwrap()), "{out}");
+    cx.ctr("info -f '{{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Images}}'").prints("1 0 1 1\n");
+    let json = cx.ctr("info -f '{{json .}}'").succeeds_talking();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["OSType"], "linux", "{json}");
+});
+
+both!(help_for_everything, |cx| {
+    let all = cx.ctr("--help").succeeds();
+    for command in [
+        "run", "create", "start", "stop", "kill", "rm", "ps", "logs", "exec", "attach", "wait", "inspect", "rename",
+        "pull", "images", "rmi", "import", "load", "version", "info", "unshare",
+    ] {
+        assert!(all.contains(&format!("  {command} ")), "{command} is not in the list:\n{all}");
+        let help = cx.ctr(&format!("{command} --help")).succeeds();
+        assert!(help.contains(&format!("Usage: ctr {command}")), "{help}");
+    }
+    // Docker's long names.
+    for (long, short) in [("container ls", "ps"), ("container run", "run"), ("image ls", "images"), ("image rm", "rmi")]
+    {
+        let (long, short) =
+            (cx.ctr(&format!("{long} --help")).succeeds(), cx.ctr(&format!("{short} --help")).succeeds());
+        assert_eq!(long.lines().next(), short.lines().next());
+    }
+});

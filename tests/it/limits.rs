@@ -1,0 +1,109 @@
+//! Cgroup limits where the machine has cgroup v1 or an own v2 tree; systemd's are tested in an
+//! emulated machine (`tests/vm`).
+
+use std::path::Path;
+
+use crate::support::{Sandbox, Who, check, skipped};
+
+/// Whether this machine has the v1 hierarchies that these tests read.
+fn has_v1(controller: &str) -> bool {
+    let there = Path::new("/sys/fs/cgroup").join(controller).join("tasks").exists();
+    if !there {
+        skipped(&format!("no cgroup v1 hierarchy for {controller}: tests/vm has the tests for v2"));
+    }
+    there
+}
+
+/// A limit's file of the container's own cgroup, as the host sees it.
+fn limit(cx: &Sandbox, controller: &str, file: &str) -> String {
+    let pid = cx.ctr("inspect -f '{{.State.Pid}}' c").succeeds();
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let in_it =
+        |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller));
+    let path = groups.lines().find(in_it).and_then(|line| line.splitn(3, ':').nth(2)).unwrap().to_owned();
+    let file = Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/')).join(file);
+    std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).trim().to_owned()
+}
+
+#[test]
+fn memory() {
+    if !has_v1("memory") {
+        return;
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        cx.ctr("run -d --name c --memory 64m --memory-swap 64m --memory-reservation 32m busybox sleep 1000").succeeds();
+        assert_eq!(limit(cx, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
+        assert_eq!(limit(cx, "memory", "memory.soft_limit_in_bytes"), (32 << 20).to_string());
+        cx.ctr("rm -f c").prints("c\n");
+        // It bites: more than that ends the container, and it is known why.
+        let ran = cx.ctr("run --name o --memory 16m busybox sh -c 'x=x; while :; do x=$x$x; done'");
+        assert_eq!(ran.code, 137, "{ran}");
+        cx.ctr("inspect -f '{{.State.OOMKilled}}' o").prints("true\n");
+        cx.ctr("run --rm --memory 1k busybox true").refuses(125, "[..]inimum memory limit[..]6MB[..]");
+    });
+}
+
+#[test]
+fn processes() {
+    if !has_v1("pids") {
+        return;
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        cx.ctr("run -d --name c --pids-limit 20 busybox sleep 1000").succeeds();
+        assert_eq!(limit(cx, "pids", "pids.max"), "20");
+        let ran = cx.ctr("exec c sh -c 'for i in $(seq 40); do sleep 5 & done; wait'");
+        assert!(ran.err().contains("can't fork"), "{ran}");
+    });
+}
+
+#[test]
+fn processors() {
+    if !has_v1("cpu") || !has_v1("cpuset") {
+        return;
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        cx.ctr("run -d --name c --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 busybox sleep 1000").succeeds();
+        assert_eq!(limit(cx, "cpu", "cpu.cfs_quota_us"), "50000");
+        assert_eq!(limit(cx, "cpu", "cpu.cfs_period_us"), "100000");
+        assert_eq!(limit(cx, "cpu", "cpu.shares"), "512");
+        assert_eq!(limit(cx, "cpuset", "cpuset.cpus"), "0");
+        cx.ctr("exec c nproc").prints("1\n");
+        cx.ctr("run --rm --cpus 1000 busybox true").refuses(125, "[..]cpus[..]");
+        cx.ctr("run --rm --cpuset-cpus 999 busybox true").refuses(125, "[..]999[..]");
+    });
+}
+
+#[test]
+fn devices_are_bounded() {
+    if !has_v1("devices") {
+        return;
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        cx.ctr("run --rm busybox sh -c 'mknod /d b 7 0 && head -c 1 /d'").ends_failing();
+        cx.ctr("run --rm busybox sh -c 'mknod /n c 1 3 && echo x > /n'").prints("");
+        cx.ctr("run --rm --device /dev/zero:/dev/mine:r busybox sh -c 'head -c 3 /dev/mine | wc -c'").prints("3\n");
+        cx.ctr("run --rm --device /dev/nosuch busybox true").refuses(125, "[..]/dev/nosuch[..]");
+    });
+}
+
+/// On cgroup v1 an ordinary user has no cgroup of its own: what was asked for is an error with the
+/// controller's name, never a limit that is not there.
+#[test]
+fn an_ordinary_user_without_a_cgroup_is_told() {
+    if !has_v1("memory") {
+        return;
+    }
+    check(Who::User, |cx| {
+        cx.busybox();
+        for (flag, controller) in [("--memory 64m", "memory"), ("--pids-limit 10", "pids"), ("--cpus 1", "cpu")] {
+            let ran = cx.ctr(&format!("run --rm {flag} busybox true"));
+            ran.refuses(125, &format!("[..]{controller}[..]"));
+            assert!(ran.err().contains("\nhint: "), "{ran}");
+        }
+        cx.leaves_nothing();
+    });
+}

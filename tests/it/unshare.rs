@@ -1,0 +1,17 @@
+//! `ctr unshare`: what the containers' files look like to their root.
+
+use crate::support::both;
+
+both!(runs_a_command_there, |cx| {
+    cx.ctr("unshare id -u").prints("0\n");
+    cx.ctr("unshare sh -c 'exit 7'").is(7, "", "");
+    cx.ctr("unshare nosuch").refuses(127, "[..]nosuch[..]");
+    let file = cx.make_file("mine", "");
+    if !cx.is_root() {
+        cx.ctr(&format!("unshare stat -c %u {}", file.display())).prints("0\n");
+        let map = cx.ctr("unshare cat /proc/self/uid_map").succeeds();
+        assert_eq!(map.lines().count(), 2, "{map}");
+        cx.ctr(&format!("unshare chown 1:1 {}", file.display())).prints("");
+        cx.ctr(&format!("unshare stat -c %u:%g {}", file.display())).prints("1:1\n");
+    }
+});
