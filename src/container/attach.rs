@@ -18,8 +18,8 @@ use crate::monitor::protocol::{CHUNK, Message, PACKET, Stream, WINDOW};
 use crate::monitor::{Connection, Streams, to_error};
 use crate::sys::seqpacket;
 
-pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use console::{Console, Told};
+pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use keys::Detach;
 pub(crate) use output::Output;
 
@@ -193,7 +193,9 @@ impl Session {
         let count = match write(output) {
             Ok(count) => count,
             Err(Errno::EPIPE) => self.console.broken_pipe(),
-            Err(e) => return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into()),
+            Err(e) => {
+                return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into());
+            }
         };
         if count > 0 && self.exited.is_none() {
             self.tell(&Message::Taken { stream, count: u32::try_from(count)? });

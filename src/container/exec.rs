@@ -295,4 +295,3 @@ impl Session {
         typed.is_some_and(|typed| typed.detached)
     }
 }
-

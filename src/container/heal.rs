@@ -109,4 +109,3 @@ fn kill_leftover(process: &Process) {
     let _ = pidfd::signal(handle.as_fd(), libc::SIGKILL);
     let _ = poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], 5000u16);
 }
-

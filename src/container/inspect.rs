@@ -74,11 +74,8 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn state_of(store: &Store, container: &Container) -> Result<Value> {
     let running = container.status() == Status::Running;
-    let process = if running {
-        record::read::<Process>(&store.container(&container.id).join(state::PROCESS))?
-    } else {
-        None
-    };
+    let process =
+        if running { record::read::<Process>(&store.container(&container.id).join(state::PROCESS))? } else { None };
     let State { phase, .. } = &container.state;
     let (started, finished, oom_killed, error) = match phase {
         Phase::Created { failure } => {

@@ -96,7 +96,9 @@ impl Session {
                 // The child is gone, or is about to be: it closes this socket by ending.
                 let _ = waitpid(self.child, None);
                 if let Some(client) = client.filter(|_| !self.has_ended) {
-                    client.send(&Message::Failed(&super::failed(&anyhow::anyhow!("the process was killed while it was made"))));
+                    client.send(&Message::Failed(&super::failed(&anyhow::anyhow!(
+                        "the process was killed while it was made"
+                    ))));
                 }
                 return true;
             }

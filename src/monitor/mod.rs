@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_failure_survives_the_way_to_the_client() {
-        let e = anyhow::Error::new(Failure::new("exec: \"x\": not found").hint("install it").exit(127)).context("start");
+        let e =
+            anyhow::Error::new(Failure::new("exec: \"x\": not found").hint("install it").exit(127)).context("start");
         let same = to_error(&failed(&e));
         assert_eq!(error::render(&same), error::render(&e));
         assert_eq!(error::exit_code(&same), Some(127));

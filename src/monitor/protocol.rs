@@ -58,31 +58,55 @@ pub struct Failed {
 pub enum Message<'a> {
     /// First word of the process that starts a monitor: the streams it is joined to, and the size
     /// of its terminal as rows and columns, 0 where it has none.
-    Begin { streams: Option<Streams>, size: (u16, u16) },
+    Begin {
+        streams: Option<Streams>,
+        size: (u16, u16),
+    },
     /// First word of a client that comes later.
-    Attach { version: u8, streams: Streams },
+    Attach {
+        version: u8,
+        streams: Streams,
+    },
     /// First word of a client that wants a further process: `container::exec::Request` as JSON;
     /// three descriptors come with it unless it has a terminal or is detached.
-    Exec { version: u8, request: &'a [u8] },
+    Exec {
+        version: u8,
+        request: &'a [u8],
+    },
     /// The process runs. For one with a terminal of its own, the terminal's master comes with it.
-    Started { pid: i32 },
+    Started {
+        pid: i32,
+    },
     /// [`Failed`] as JSON.
     Failed(&'a [u8]),
     /// Bytes of a stream, from or to the container.
-    Bytes { stream: Stream, bytes: &'a [u8] },
+    Bytes {
+        stream: Stream,
+        bytes: &'a [u8],
+    },
     /// So many bytes of the stream have been passed on.
-    Taken { stream: Stream, count: u32 },
+    Taken {
+        stream: Stream,
+        count: u32,
+    },
     /// Standard input has ended. From the monitor: the container reads no more of it.
     InputEnd,
-    Resize { rows: u16, columns: u16 },
+    Resize {
+        rows: u16,
+        columns: u16,
+    },
     /// To the container's process.
-    Signal { number: i32 },
+    Signal {
+        number: i32,
+    },
     /// The client leaves and the process with the terminal stays.
     Detach,
     /// For the eyes of the user.
     Notice(&'a str),
     /// The last word.
-    Exit { code: u8 },
+    Exit {
+        code: u8,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -144,10 +168,7 @@ impl<'a> Message<'a> {
             5 => Self::Bytes { stream: Stream::from_code(*rest.first()?)?, bytes: &rest[1..] },
             6 => {
                 let (&stream, count) = rest.split_first()?;
-                Self::Taken {
-                    stream: Stream::from_code(stream)?,
-                    count: u32::from_le_bytes(*count.first_chunk()?),
-                }
+                Self::Taken { stream: Stream::from_code(stream)?, count: u32::from_le_bytes(*count.first_chunk()?) }
             }
             7 => Self::InputEnd,
             8 => {

@@ -29,9 +29,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The monitor's ends of the container's standard streams.
 #[derive(Debug)]
 pub enum Ends {
-    Pipes { input: Option<OwnedFd>, output: OwnedFd, error: OwnedFd },
+    Pipes {
+        input: Option<OwnedFd>,
+        output: OwnedFd,
+        error: OwnedFd,
+    },
     /// `reads`: what clients type is for the container.
-    Terminal { master: OwnedFd, reads: bool },
+    Terminal {
+        master: OwnedFd,
+        reads: bool,
+    },
 }
 
 /// What ends a container whose monitor is told to end.
@@ -203,8 +210,7 @@ impl Relay {
             if self.clients.is_empty() {
                 return Ok(());
             }
-            let mut polls: Vec<_> =
-                self.clients.iter().map(|c| PollFd::new(c.socket(), PollFlags::POLLOUT)).collect();
+            let mut polls: Vec<_> = self.clients.iter().map(|c| PollFd::new(c.socket(), PollFlags::POLLOUT)).collect();
             let guests = self.clients.iter().any(|c| !matches!(c.role, Role::Foreground(_)));
             wait_for(&mut polls, guests.then_some(leave))?;
             for client in &mut self.clients {
@@ -355,7 +361,8 @@ impl Relay {
                 }
             }
             Some(Message::Attach { .. } | Message::Exec { .. }) => {
-                let e = anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
+                let e =
+                    anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));
                 client.gone = true;
             }

@@ -22,7 +22,9 @@ pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
     for last in kept.into_iter().chain([u32::MAX]) {
         if first < last {
             // SAFETY: by the contract above nobody uses what is closed here.
-            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last - u32::from(last != u32::MAX), 0u32) })?;
+            Errno::result(unsafe {
+                libc::syscall(libc::SYS_close_range, first, last - u32::from(last != u32::MAX), 0u32)
+            })?;
         }
         first = first.max(last.saturating_add(1));
     }

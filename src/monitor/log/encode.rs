@@ -215,7 +215,10 @@ mod tests {
 
     #[test]
     fn invalid_bytes_are_replaced_one_by_one() {
-        assert_eq!(logged(&[b"a\xff\xe2\x82z\xed\xa0\x80\n"]), ["a\u{fffd}\u{fffd}\u{fffd}z\u{fffd}\u{fffd}\u{fffd}\n"]);
+        assert_eq!(
+            logged(&[b"a\xff\xe2\x82z\xed\xa0\x80\n"]),
+            ["a\u{fffd}\u{fffd}\u{fffd}z\u{fffd}\u{fffd}\u{fffd}\n"]
+        );
     }
 
     #[test]

@@ -53,7 +53,9 @@ fn bytes(text: &str) -> Option<u64> {
     };
     let number: f64 = number.trim().parse().ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
-    (0.0..1e6).contains(&number).then(|| (number * f64::from(1u32 << (shift % 30)) * f64::from(1u32 << (shift / 30 * 30))) as u64)
+    (0.0..1e6)
+        .contains(&number)
+        .then(|| (number * f64::from(1u32 << (shift % 30)) * f64::from(1u32 << (shift / 30 * 30))) as u64)
 }
 
 #[derive(Debug)]
@@ -193,12 +195,10 @@ mod tests {
             log.append(record.as_bytes(), "T");
         }
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
-        assert_eq!((read("log"), read("log.1"), read("log.2"), read("log.3")), (
-            "ddddddd\n".into(),
-            "ccccccc\n".into(),
-            "bbbbbbb\n".into(),
-            String::new()
-        ));
+        assert_eq!(
+            (read("log"), read("log.1"), read("log.2"), read("log.3")),
+            ("ddddddd\n".into(), "ccccccc\n".into(), "bbbbbbb\n".into(), String::new())
+        );
     }
 
     #[test]
@@ -224,6 +224,9 @@ mod tests {
         log.file = real;
         log.append(b"next\n", "T");
         let text = fs::read_to_string(&path).expect("read");
-        assert!(text.contains("14 bytes of log are missing here: no storage space") && text.ends_with("}\nnext\n"), "{text}");
+        assert!(
+            text.contains("14 bytes of log are missing here: no storage space") && text.ends_with("}\nnext\n"),
+            "{text}"
+        );
     }
 }
