@@ -37,11 +37,17 @@ pub struct Prepared {
 pub fn execute(program: &Program, prepared: Prepared, link: &Link) -> Result<Infallible, Fault> {
     let account = user::look_up(prepared.root.as_fd(), &program.identity, &program.groups, !program.has_home)?;
     let link = lay_out_descriptors(program, &account, prepared, link)?;
+    // The caller's socket is closed now.
+    let Err(fault) = execute_as(program, &account, &link);
+    link.fail(fault)
+}
+
+fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infallible, Fault> {
     signals::reset();
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));
     let entered = chdir(&program.cwd);
-    credentials::become_account(&account, program.capabilities.bounding)?;
+    credentials::become_account(account, program.capabilities.bounding)?;
     if entered == Err(Errno::EACCES) {
         // Root may be kept out where the user is let in: a FUSE mount, NFS.
         chdir(&program.cwd)
