@@ -11,7 +11,10 @@ mod exec;
 mod filter;
 mod images;
 mod import;
+mod info;
+mod inspect;
 mod load;
+mod logs;
 mod options;
 pub mod output;
 mod ps;
@@ -20,9 +23,11 @@ mod rm;
 mod run;
 mod start;
 mod stop;
+mod unshare;
 mod usage;
 mod version;
 mod wait;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -96,6 +101,12 @@ const COMMANDS: &[Entry] = &[
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<inspect::InspectCommand>(&["inspect"]),
+    entry::<inspect::ContainerInspect>(&["container inspect"]),
+    entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<unshare::Unshare>(&["unshare"]),
+    entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
 ];
 
@@ -112,7 +123,8 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            return Ok(0);
         }
         Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
     };

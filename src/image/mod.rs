@@ -20,6 +20,7 @@ mod commit;
 pub mod digest;
 pub mod import;
 pub mod index;
+mod inspect;
 pub mod layers;
 pub mod list;
 pub mod manifest;
@@ -30,6 +31,8 @@ pub mod unpack;
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::ImageConfiguration;
+
+pub use self::inspect::inspect;
 
 use self::digest::{Digest, is_hex};
 use self::index::{Entry, Index, Stamp};

@@ -18,13 +18,11 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getpid, setsid};
 
 use super::cgroup::Cgroup;
-use super::init::wait;
 use super::launch::Child;
 use super::plan::Program;
 use super::program::{self, Prepared};
 use super::report::{At, Fault, Link, Message, Step};
 use super::{Process, Stdio, apparmor, credentials, rooted, terminal};
-use crate::sys;
 
 /// All that a further process is made from.
 #[derive(Debug)]
@@ -89,14 +87,12 @@ fn other_namespaces(pid: Pid) -> CloneFlags {
 
 fn run(program: &Program, new_user: bool, link: &Link) -> Infallible {
     let Err(fault) = steps(program, new_user, link);
-    // Without a parent there is nobody to tell.
-    let _ = link.send(&Message::Failed(fault));
-    sys::exit_now(1)
+    link.fail(fault)
 }
 
 /// From the clone to the exec. `/` is the container's root already; the host's tree is out of reach.
 fn steps(program: &Program, new_user: bool, link: &Link) -> Result<Infallible, Fault> {
-    wait(link, |m| matches!(m, Message::Placed))?;
+    link.wait_until_placed()?;
     if new_user {
         credentials::become_root()?;
     }

@@ -20,10 +20,10 @@ use crate::sys::{self, clone, signals};
 /// `argv[0]` of this process; `main` dispatches on it.
 pub const NAME: &str = "ctr-init";
 
-/// `args`: [`NAME`], the program's path, and its arguments from `argv[0]` on.
+/// `command_line`: [`NAME`], the program's path, and its arguments from `argv[0]` on.
 #[must_use]
-pub fn run(args: Vec<OsString>) -> ExitCode {
-    let mut words = args.into_iter().skip(1).filter_map(|a| CString::new(a.into_vec()).ok());
+pub fn run(command_line: Vec<OsString>) -> ExitCode {
+    let mut words = command_line.into_iter().skip(1).filter_map(|a| CString::new(a.into_vec()).ok());
     let Some(path) = words.next() else { return ExitCode::from(exit::ENGINE) };
     let argv: Vec<CString> = words.collect();
     // Of execveat(2) by descriptor the kernel makes a name that says nothing.

@@ -73,7 +73,7 @@ fn overlay(layers: &[OwnedFd], upper: &Path, work: &Path, volatile: bool, user_x
 
 /// Removes overlay's mark of a volatile mount; whether there was one.
 fn forget_volatile(work: &Path) -> bool {
-    std::fs::remove_dir(work.join("work/incompat/volatile")).is_ok()
+    std::fs::remove_dir_all(work.join("work/incompat/volatile")).is_ok()
 }
 
 /// A folder as it is, with what is mounted in it.

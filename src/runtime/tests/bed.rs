@@ -271,6 +271,8 @@ fn in_process_of_one_thread(body: impl FnOnce() -> Outcome) -> Outcome {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             drop(result);
+            // Whatever hangs, hangs the test no longer than this; the container dies with us.
+            nix::unistd::alarm::set(60);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "panic".into());
                 Outcome { stderr: format!("the monitor panicked: {message}"), code: -1, ..Outcome::default() }

@@ -30,7 +30,7 @@ fn a_command_runs_in_namespaces_of_its_own() {
 fn the_exit_code_is_the_commands() {
     for_both(|bed| {
         assert_eq!(bed.run(bed.launch("exit 42")).code, 42);
-        assert_eq!(bed.run(bed.launch("sh -c 'kill -TERM $$'")).code, 143);
+        assert_eq!(bed.run(bed.launch("sh -c 'kill -TERM $$'; exit $?")).code, 143);
     });
 }
 
