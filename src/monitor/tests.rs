@@ -43,6 +43,7 @@ impl Bed {
         std::fs::create_dir_all(store.container(&id)).expect("directory");
         let log = Log::open(Driver::JsonFile(Limits { size: 0, files: 1 }), &store, &id).expect("log");
         let listener = seqpacket::listen(home.path(), SOCKET).expect("listen");
+        #[allow(clippy::zombie_processes, reason = "the relay waits for it")]
         let mut child = Command::new("sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
