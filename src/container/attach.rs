@@ -205,7 +205,9 @@ impl Session {
 
     /// Sends what was typed. Returns whether the user left.
     fn read_input(&mut self) -> bool {
-        let length = match read(stdin(), &mut self.buffer[..CHUNK]) {
+        // Keys that were held back come on top of what is read.
+        let most = if self.keys.is_some() { CHUNK / 2 } else { CHUNK };
+        let length = match read(stdin(), &mut self.buffer[..most]) {
             Ok(length) if length > 0 => length,
             Err(Errno::EINTR | Errno::EAGAIN) => return false,
             // EIO: the terminal is gone.
