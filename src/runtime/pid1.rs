@@ -33,7 +33,7 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
     signals::block_all();
     // Not clone3: the container's seccomp filter, which is loaded by now, has no such call.
     let child = match process::fork() {
-        Ok(Fork::Child) => match become_program(&path, &argv) {},
+        Ok(Fork::Child) => become_program(&path, &argv),
         Ok(Fork::Parent(child)) => child,
         Err(e) => {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("ctr: fork: {e}\n").as_bytes());
@@ -55,7 +55,7 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
 
 /// The program has a process group of its own, in the foreground where there is a terminal: so
 /// what is typed there reaches it and its children and not the init.
-fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible {
+fn become_program(path: &CString, argv: &[CString]) -> ! {
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     // SIGTTOU, which this raises from the background, is blocked still. ENOTTY: there is none.
     let _ = tcsetpgrp(std::io::stdin(), getpid());
