@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, getpid, pipe2};
-use oci_spec::runtime::Spec;
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
@@ -147,7 +146,8 @@ impl Monitor {
         let _ = fs::remove_file(run.join(SOCKET));
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
         let blueprint = spec::build(&self.store, &config)?;
-        let filter = filter(&self.store, &config, &blueprint.spec)?;
+        let process = blueprint.spec.process().as_ref().context("no process")?;
+        let filter = filter(&self.store, &config, process)?;
         let linux = blueprint.spec.linux().as_ref();
         let cgroup = pending.finish(linux.and_then(|linux| linux.resources().as_ref()))?;
         let cgroups = Cgroups(cgroup.as_ref().map(Cgroup::paths).unwrap_or_default());
@@ -272,7 +272,11 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
 }
 
 /// The system call filter that the container asked for.
-pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Result<Option<Vec<u8>>> {
+pub(super) fn filter(
+    store: &Store,
+    config: &ContainerConfig,
+    process: &oci_spec::runtime::Process,
+) -> Result<Option<Vec<u8>>> {
     let asked = config.host_config.security_opt.iter().find_map(|option| {
         let (name, value) = option.split_once(['=', ':'])?;
         (name == "seccomp").then_some(value)
@@ -282,8 +286,7 @@ pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Re
         None if config.host_config.privileged => Profile::Unconfined,
         None => Profile::Default,
     };
-    let process = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let bounding = process.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
     seccomp::program(Some(&store.seccomp_cache()), &profile, &bounding)
 }
 
