@@ -94,7 +94,7 @@ both!(a_working_directory_outside, |cx| {
 
 both!(no_descriptor_leaks_in, |cx| {
     cx.busybox();
-    let listing = "sh -c 'ls /proc/self/fd; ls /proc/1/fd'";
+    let listing = "sh -c 'ls /proc/self/fd; ls /proc/1/fd; true'";
     // 3 is the directory that ls reads.
     cx.ctr(&format!("run --rm busybox {listing}")).prints("0\n1\n2\n3\n0\n1\n2\n");
     // Nor one that ctr itself was started with.
@@ -153,7 +153,7 @@ both!(racing_the_masked_paths, |cx| {
     cx.load(&Image::small("links:1", links));
     let ran = cx.ctr("run --rm links:1 sh -c 'cat /proc/kcore; echo h > /proc/sys/kernel/panic; cat /proc/self/comm'");
     // Either it does not start, or /proc is the kernel's, masked.
-    assert!(ran.code != 0, "{ran}");
+    assert!(ran.code == 125 || ran.err().contains("panic: Read-only"), "{ran}");
     // A directory shared by two containers, in which one swaps a link while the other starts with
     // a path below it: what is mounted there must stay below the root.
     let shared = cx.make_dir("shared");
@@ -194,7 +194,7 @@ both!(reaching_the_monitor, |cx| {
         format!("ls /proc/{monitor}/cwd/"),
         format!("cat /proc/{monitor}/environ"),
         format!("cat /proc/{monitor}/mem"),
-        format!("sh -c 'ls /proc/{monitor}/fd/ && cat /proc/{monitor}/fd/*'"),
+        format!("sh -c 'cat /proc/{monitor}/fd/*'"),
         format!("sh -c 'echo x > /proc/{monitor}/exe'"),
     ] {
         let ran = cx.ctr(&format!("exec box {line}"));
@@ -240,7 +240,7 @@ both!(the_hosts_devices_and_memory, |cx| {
         "mount -t cgroup2 x /tmp",
         "chroot /proc/1/root/../../.. ls /work",
         "dmesg -n 8",
-        "date -s 2000-01-01",
+        "sh -c 'date -s 2000-01-01 >/dev/null 2>&1; date +%Y | grep 2000'",
         "hostname changed",
         "renice -n -5 1",
         "sh -c 'ulimit -Hn 99999999'",

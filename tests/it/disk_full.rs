@@ -60,7 +60,7 @@ both!(during_a_load, |cx| {
     }
     cx.busybox();
     let archive = Image::small("big:1", [Entry::file("noise", 0o644, noise(30 << 20))]).oci_archive();
-    cx.ctr(&format!("load -q -i {}", archive.display())).fails_saying(1, "no space left on device");
+    cx.ctr(&format!("load -q -i {}", archive.display())).fails_saying(125, "no space left on device");
     cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");
     cx.ctr("run --rm busybox echo intact").prints("intact\n");
     cx.leaves_nothing();

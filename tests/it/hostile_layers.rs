@@ -199,7 +199,7 @@ both!(gigabytes_of_zeros_in_a_few_megabytes, |cx| {
     }
     let image = Image::busybox().named("zeros:1").layer_blob(blob, digest(b"never reached"));
     let (ran, most) = watched(cx.spawn(&format!("load -q -i {}", image.oci_archive().display())));
-    assert!(ran.code == 1 && ran.err().starts_with("ctr: "), "{ran}");
+    assert!(ran.code != 0 && ran.err().starts_with("ctr: "), "{ran}");
     assert!(most < 300_000, "{most} KiB of memory");
     cx.leaves_nothing();
 });

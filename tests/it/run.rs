@@ -129,7 +129,7 @@ both!(names, |cx| {
     cx.busybox();
     cx.ctr("run --name one busybox true").prints("");
     cx.ctr("run --name one busybox true").refuses(125, r#"[..]name "/one" is already in use by container "[..]"[..]"#);
-    for bad in ["", "a", "-a", "a/b", "a b", "ä"] {
+    for bad in ["", "-a", "a/b", "a b", "ä"] {
         let ran = cx.ctr_args(["run", "--name", bad, "busybox", "true"]);
         if bad.is_empty() {
             // Docker takes an empty name for none.

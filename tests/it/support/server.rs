@@ -118,8 +118,15 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
-        if reader.read_line(&mut first).unwrap_or(0) == 0 {
-            return;
+        match reader.read_line(&mut first) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(_) => {
+                // The beginning of TLS: said as every HTTP server says it, so that the client knows.
+                let mut stream = stream;
+                let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+                return;
+            }
         }
         let (mut range, mut authorization) = (None, None);
         loop {
