@@ -65,7 +65,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let ok =
             |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        if !parts.iter().all(|part| ok(part)) {
+        if !parts.iter().all(ok) {
             return Err(Failure::new(format!("invalid platform {text:?}")).hint("write os/arch or os/arch/variant"));
         }
         let host = Self::host();

@@ -1,5 +1,8 @@
 //! `pull`: an image from a registry into the store.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
