@@ -125,10 +125,7 @@ fn one(store: &Store, name: &str, size: bool, kind: Kind) -> Result<Value> {
     if kind != Kind::Image {
         match names::resolve(store, name) {
             Ok(id) => {
-                let size = match size {
-                    true => Some(Sizes::enter(store)?.of(&start::config(store, &id)?)),
-                    false => None,
-                };
+                let size = if size { Some(Sizes::enter(store)?.of(&start::config(store, &id)?)) } else { None };
                 return inspect::inspect(store, &id, size);
             }
             // Ambiguous, or no such container: with any kind, it may be an image.

@@ -11,7 +11,10 @@ mod exec;
 mod filter;
 mod images;
 mod import;
+mod info;
+mod inspect;
 mod load;
+mod logs;
 mod options;
 pub mod output;
 mod ps;
@@ -22,9 +25,11 @@ mod rmi;
 mod run;
 mod start;
 mod stop;
+mod unshare;
 mod usage;
 mod version;
 mod wait;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -98,6 +103,12 @@ const COMMANDS: &[Entry] = &[
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<inspect::InspectCommand>(&["inspect"]),
+    entry::<inspect::ContainerInspect>(&["container inspect"]),
+    entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<unshare::Unshare>(&["unshare"]),
+    entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
@@ -116,7 +127,8 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            return Ok(0);
         }
         Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
     };

@@ -98,28 +98,34 @@ pub fn make(
     replace: bool,
     starts_at_once: bool,
 ) -> Result<Created> {
-    let root = match request.source.clone() {
+    let (root, image) = match request.source.clone() {
         Source::Image(wanted) => {
             let image = image::obtain(store, &wanted, request.pull, platform, quiet)?;
             request.complete(Some(&image.config))?;
-            RootFs::Image { id: image.id, layers: image.layers }
+            (RootFs::Image { id: image.id.clone(), layers: image.layers.clone() }, Some(image))
         }
         Source::Directory(path) => {
             request.complete(None)?;
             let Some(path) = path.to_str() else {
                 return Err(Failure::new(format!("{path:?} is not UTF-8")).exit(exit::ENGINE).into());
             };
-            RootFs::Directory { path: path.to_owned() }
+            (RootFs::Directory { path: path.to_owned() }, None)
         }
     };
-    if let Some(name) = request.name.as_deref().filter(|_| replace) {
-        if let Some(owner) = names::owner(store, name)? {
-            remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
-        }
+    if let Some(name) = request.name.as_deref().filter(|_| replace)
+        && let Some(owner) = names::owner(store, name)?
+    {
+        remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
     }
     let file = request.host_config.container_id_file.clone();
-    let new =
-        New { name: request.name, root, config: request.config, host_config: request.host_config, starts_at_once };
+    let new = New {
+        name: request.name,
+        root,
+        image,
+        config: request.config,
+        host_config: request.host_config,
+        starts_at_once,
+    };
     let created = create::create(store, new)?;
     if !file.is_empty() {
         let written =

@@ -11,11 +11,10 @@ use crate::cli::output;
 use crate::error::{Failure, exit};
 
 /// Prints the help that `args` asks of this tree.
-pub fn help(mut tree: Command, args: &[OsString]) -> Result<u8> {
+pub fn help(mut tree: Command, args: &[OsString]) {
     if let Err(error) = tree.try_get_matches_from_mut(args) {
         output::print(&error.render().to_string());
     }
-    Ok(0)
 }
 
 /// A usage error as clap found it. `command`: the tree of the command's own flags; `words`: its
@@ -148,6 +147,11 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     let mut plain = super::plain_words(args);
     let asks_for_help = words.iter().any(|word| matches!(*word, "--help" | "-h"));
     let Some(first) = plain.next() else {
+        // One line, as `docker --version`; `ctr version` tells more.
+        if words.iter().any(|word| matches!(*word, "--version" | "-v")) {
+            output::print(&format!("ctr version {}\n", env!("CARGO_PKG_VERSION")));
+            return Ok(0);
+        }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
         return match tree.arg_required_else_help(true).try_get_matches_from(args) {
             Ok(_) => Ok(0),
@@ -191,7 +195,7 @@ fn nearest(word: &str, group: &str, tree: &Command) -> Option<String> {
         None => (tree.get_subcommands(), String::new()),
     };
     let word = word.rsplit(' ').next().unwrap_or_default();
-    let best = commands.map(|c| c.get_name()).min_by_key(|name| distance(name, word))?;
+    let best = commands.map(Command::get_name).min_by_key(|name| distance(name, word))?;
     (distance(best, word) <= 2 && best.len() > 2).then(|| prefix + best)
 }
 

@@ -15,6 +15,7 @@ use crate::container::name;
 use crate::container::remove;
 use crate::container::state::{Phase, State};
 use crate::error::{Failure, exit};
+use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
@@ -25,6 +26,8 @@ pub struct New {
     /// `None`: one is made up.
     pub name: Option<String>,
     pub root: RootFs,
+    /// The image that `root` has the layers of.
+    pub image: Option<Image>,
     pub config: Config,
     pub host_config: HostConfig,
     /// It is started at once by this same command: one that is left unstarted and is to be removed
@@ -53,7 +56,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         if let Some(owner) =
             names::owner(store, name)?.filter(|owner| store.container(owner).join("config.json").exists())
         {
-            return Err(conflict(name, &owner));
+            return Err(conflict(name, &owner, exit::ENGINE));
         }
     }
     let id = Id::random().context("make an id")?;
@@ -88,7 +91,18 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         // Best effort: what stays is swept later.
         let _ = remove::tree(&temporary);
     })?;
-    if let Err(error) = claim(store, &place, &id, &mut state, new.name.is_some()) {
+    let is_there = new.image.as_ref().map_or(Ok(true), |image| image.is_there(store));
+    let claimed = match is_there {
+        // From the rename on a removal of the image sees this container and spares its layers; one
+        // that was faster has taken the image out of the index before.
+        Ok(true) => claim(store, &place, &id, &mut state, new.name.is_some()),
+        Ok(false) => Err(Failure::new(format!("image {:?} was removed meanwhile", config.config.image))
+            .hint("pull it again")
+            .exit(exit::ENGINE)
+            .into()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = claimed {
         let _ = remove::discard(store, &id, &state.name);
         return Err(error);
     }
@@ -114,20 +128,6 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
     }
     record::write(&temporary.join("config.json"), config, durability)?;
     record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
-    // While this is held no image is removed: either the layers are there, and whoever removes the
-    // image afterwards sees that this container needs them, or they are gone already.
-    let _images = match &config.root {
-        RootFs::Image { .. } => Some(Lock::shared(&store.image_layout()).context("lock the images")?),
-        RootFs::Directory { .. } => None,
-    };
-    if let RootFs::Image { layers, .. } = &config.root {
-        if let Some(gone) = layers.iter().find(|layer| !store.layers().join(layer).is_dir()) {
-            return Err(Failure::new(format!("image {:?} was removed meanwhile (layer {gone})", config.config.image))
-                .hint("pull it again")
-                .exit(exit::ENGINE)
-                .into());
-        }
-    }
     fs::rename(temporary, place).with_context(|| format!("make {place:?}"))?;
     if durability == Durability::Synced {
         record::sync_parent(place).with_context(|| format!("sync {:?}", store.containers()))?;
@@ -140,7 +140,9 @@ fn claim(store: &Store, place: &Path, id: &Id, state: &mut State, is_given: bool
     for attempt in 1.. {
         match claim_name(store, &state.name, id)? {
             Claim::Made => return Ok(()),
-            Claim::Taken(owner) if is_given || attempt > 100 => return Err(conflict(&state.name, &owner)),
+            Claim::Taken(owner) if is_given || attempt > 100 => {
+                return Err(conflict(&state.name, &owner, exit::ENGINE));
+            }
             Claim::Taken(_) => {
                 state.name = name::random(attempt)?;
                 record::write(&place.join("state.json"), state, Durability::Unsynced)?;
@@ -175,15 +177,15 @@ fn durability(config: &ContainerConfig) -> Durability {
     if config.host_config.auto_remove { Durability::Unsynced } else { Durability::Synced }
 }
 
-/// Docker's words, which scripts look for.
+/// Docker's words, which scripts look for. `code`: exit code, 125 where a container is made.
 #[must_use]
-pub fn conflict(name: &str, owner: &Id) -> anyhow::Error {
+pub fn conflict(name: &str, owner: &Id, code: u8) -> anyhow::Error {
     Failure::new(format!(
         "Conflict. The container name \"/{name}\" is already in use by container {:?}. You have to remove (or rename) \
          that container to be able to reuse that name.",
         owner.as_str()
     ))
-    .exit(exit::ENGINE)
+    .exit(code)
     .into()
 }
 

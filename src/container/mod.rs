@@ -10,6 +10,7 @@ pub mod exec;
 pub mod heal;
 pub mod inspect;
 pub mod list;
+pub mod logs;
 pub mod name;
 pub mod remove;
 pub mod rename;

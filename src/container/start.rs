@@ -4,9 +4,11 @@ use anyhow::{Context, Result};
 
 use crate::container::config::ContainerConfig;
 use crate::container::list::Status;
+use crate::container::state::{Phase, State};
 use crate::container::{state, stop};
-use crate::error::{Failure, exit};
+use crate::error::{self, Failure, exit};
 use crate::monitor::{self, Connection, Streams};
+use crate::store::record::Durability;
 use crate::store::{Id, Lock, Store, record};
 
 /// What came of [`start`].
@@ -58,8 +60,25 @@ pub fn start_made(
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
     let connection = monitor::start(store, config, streams, size);
+    if let Err(failure) = &connection {
+        // `inspect` tells why it is still only created; that this is written down matters less than
+        // the failure itself.
+        let _ = record_failure(store, &config.id, failure);
+    }
     drop(lock);
     connection
+}
+
+/// Writes down why a container could not be started for the first time.
+fn record_failure(store: &Store, id: &Id, failure: &anyhow::Error) -> Result<()> {
+    let path = store.container(id).join("state.json");
+    let Some(mut state) = record::read::<State>(&path)? else { return Ok(()) };
+    if matches!(state.phase, Phase::Created { .. }) {
+        let code = error::exit_code(failure).unwrap_or(exit::ENGINE);
+        state.phase = Phase::Created { failure: Some((code, error::message(failure))) };
+        record::write(&path, &state, Durability::Unsynced)?;
+    }
+    Ok(())
 }
 
 /// The container's configuration.

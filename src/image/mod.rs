@@ -20,6 +20,7 @@ mod commit;
 pub mod digest;
 pub mod import;
 pub mod index;
+mod inspect;
 pub mod layers;
 pub mod list;
 pub mod manifest;
@@ -34,6 +35,7 @@ pub mod unpack;
 use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
 
+pub use self::inspect::inspect;
 pub use self::obtain::obtain;
 
 use self::digest::{Digest, is_hex};

@@ -117,7 +117,9 @@ fn take_out(
                 user.short(),
                 image.short()
             );
-            return Err(Failure::new(why).hint("remove the container first, or take the name away with: ctr rmi -f").into());
+            return Err(Failure::new(why)
+                .hint("remove the container first, or take the name away with: ctr rmi -f")
+                .into());
         }
         let name = entry.name.clone();
         for entry in named.iter().filter(|e| e.name == name) {
@@ -200,8 +202,9 @@ impl Needed {
         let mut needed = Self::default();
         for entry in &index.entries {
             needed.blobs.extend([entry.manifest.digest.hex().to_owned(), entry.image.hex().to_owned()]);
-            let bytes = blobs::read(store, &entry.manifest.digest)?
-                .ok_or_else(|| Failure::new(format!("image {:?} is damaged: its manifest is missing", entry.image.short())))?;
+            let bytes = blobs::read(store, &entry.manifest.digest)?.ok_or_else(|| {
+                Failure::new(format!("image {:?} is damaged: its manifest is missing", entry.image.short()))
+            })?;
             if let Document::Manifest(manifest) = manifest::parse(&bytes)? {
                 needed.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex().to_owned()));
             }

@@ -113,23 +113,4 @@ pub(crate) fn to_error(failed: &[u8]) -> anyhow::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_survives_the_way_to_the_client() {
-        let e =
-            anyhow::Error::new(Failure::new("exec: \"x\": not found").hint("install it").exit(127)).context("start");
-        let same = to_error(&failed(&e));
-        assert_eq!(error::render(&same), error::render(&e));
-        assert_eq!(error::exit_code(&same), Some(127));
-    }
-
-    #[test]
-    fn a_long_failure_is_cut_and_still_fits() {
-        let e = anyhow::anyhow!("{}", "€\u{1}".repeat(LONGEST_FAILURE));
-        let text = failed(&e);
-        assert!(text.len() <= LONGEST_FAILURE, "{}", text.len());
-        assert!(error::message(&to_error(&text)).starts_with("€"));
-    }
-}
+mod tests;

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, getpid, pipe2};
-use oci_spec::runtime::Spec;
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
@@ -29,7 +28,7 @@ use crate::runtime::seccomp::{self, Profile};
 use crate::runtime::{self, Launch, Stdio};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
-use crate::sys::{descriptors, memory, pidfd, seqpacket};
+use crate::sys::{descriptors, pidfd, seqpacket};
 
 /// What a monitor is called with as its first argument, and is seen as by ps.
 pub const NAME: &str = "ctr-monitor";
@@ -37,6 +36,9 @@ pub const NAME: &str = "ctr-monitor";
 /// The variable with the numbers of the two descriptors that it is started with: its first client's
 /// socket, and the lock that says that it lives.
 pub const FDS: &str = "CTR_MONITOR_FDS";
+
+/// Bytes that the pipe of a container's standard output holds.
+const PIPE: i32 = 256 * 1024;
 
 /// The container's state in its directory.
 const STATE: &str = "state.json";
@@ -125,7 +127,6 @@ impl Monitor {
             Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
             None => drop(socket),
         }
-        memory::release();
         let code = running.relay.run()?;
         let mut relay = self.finish(running, code);
         // A client that stands still keeps this process, and nobody else waiting.
@@ -147,7 +148,8 @@ impl Monitor {
         let _ = fs::remove_file(run.join(SOCKET));
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
         let blueprint = spec::build(&self.store, &config)?;
-        let filter = filter(&self.store, &config, &blueprint.spec)?;
+        let process = blueprint.spec.process().as_ref().context("no process")?;
+        let filter = filter(&self.store, &config, process)?;
         let linux = blueprint.spec.linux().as_ref();
         let cgroup = pending.finish(linux.and_then(|linux| linux.resources().as_ref()))?;
         let cgroups = Cgroups(cgroup.as_ref().map(Cgroup::paths).unwrap_or_default());
@@ -268,11 +270,17 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
     };
     let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (error, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    // So that a burst costs fewer changes between processes. Refused past a user's share: pipe(7).
+    let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE));
     Ok((Stdio::Pipes { stdin, stdout, stderr }, Some(Ends::Pipes { input, output, error })))
 }
 
 /// The system call filter that the container asked for.
-pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Result<Option<Vec<u8>>> {
+pub(super) fn filter(
+    store: &Store,
+    config: &ContainerConfig,
+    process: &oci_spec::runtime::Process,
+) -> Result<Option<Vec<u8>>> {
     let asked = config.host_config.security_opt.iter().find_map(|option| {
         let (name, value) = option.split_once(['=', ':'])?;
         (name == "seccomp").then_some(value)
@@ -282,8 +290,7 @@ pub(super) fn filter(store: &Store, config: &ContainerConfig, spec: &Spec) -> Re
         None if config.host_config.privileged => Profile::Unconfined,
         None => Profile::Default,
     };
-    let process = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let bounding = process.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
     seccomp::program(Some(&store.seccomp_cache()), &profile, &bounding)
 }
 

@@ -21,15 +21,13 @@ use crate::sys;
 /// Runs the steps; when one fails, reports it and ends.
 pub fn run(plan: &Plan, link: &Link) -> Infallible {
     let Err(fault) = steps(plan, link);
-    // Without a parent there is nobody to tell.
-    let _ = link.send(&Message::Failed(fault));
-    sys::exit_now(1)
+    link.fail(fault)
 }
 
 /// Until `pivot` the host's tree is there, and is used only to mount from, and for its own /proc;
 /// after it, it is out of reach. What comes after `Go` may need the network that the parent made.
 fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
-    wait(link, |m| matches!(m, Message::Placed))?;
+    link.wait_until_placed()?;
     make_late_namespaces(plan)?;
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         credentials::become_root()?;
@@ -57,6 +55,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     plan.mounts.iter().try_for_each(|mount| mounts::finish(root.as_fd(), mount))?;
     masks::make_read_only(root.as_fd(), &plan.read_only)?;
     masks::hide(root.as_fd(), &plan.masked)?;
+    rootfs::set_propagation(root.as_fd(), plan.root_propagation)?;
     if plan.read_only_root {
         rootfs::make_read_only(root.as_fd())?;
     }
@@ -70,20 +69,12 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     if let Some(profile) = &plan.program.apparmor {
         super::apparmor::set_exec_label(Path::new("/proc/self/attr"), profile)?;
     }
-    wait(link, |m| matches!(m, Message::Go))?;
+    link.wait_until_go()?;
     for (file, value) in &plan.sysctls {
         write(&Path::new("/proc/sys").join(file), value).at(Step::Sysctl, file)?;
     }
     rootfs::pivot(root.as_fd())?;
     program::execute(&plan.program, Prepared { root, terminal, init }, link)
-}
-
-/// Waits for the parent.
-pub fn wait(link: &Link, wanted: impl Fn(&Message) -> bool) -> Result<(), Fault> {
-    match link.receive().at(Step::ParentDied, "")? {
-        Some(message) if wanted(&message) => Ok(()),
-        _ => Err(Fault::new(Step::ParentDied, Errno::ECONNRESET, "")),
-    }
 }
 
 /// The namespaces that cannot come from clone3: that of cgroups has as its root the cgroup that its

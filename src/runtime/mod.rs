@@ -11,6 +11,7 @@ pub mod cgroup;
 mod cgroups;
 mod credentials;
 mod devices;
+mod exec;
 mod init;
 mod launch;
 mod masks;
@@ -25,6 +26,7 @@ pub mod seccomp;
 mod terminal;
 mod user;
 
+pub use exec::{Join, exec};
 pub use launch::{Prepared, launch, prepare};
 
 use std::os::fd::OwnedFd;

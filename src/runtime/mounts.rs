@@ -193,10 +193,10 @@ fn open_source(link: &Link, index: usize, source: &Path, recursive: bool) -> Res
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             link.send(&Message::WantSource(index)).at_path(Step::BindSource, source)?;
-            match link.receive().at_path(Step::BindSource, source)? {
-                Some(Message::Source(tree)) => Ok(tree),
-                Some(Message::NoSource(errno)) => Err(errno).at_path(Step::BindSource, source),
-                _ => Err(Errno::ECONNRESET).at_path(Step::ParentDied, source),
+            match link.answer()? {
+                Message::Source(tree) => Ok(tree),
+                Message::NoSource(errno) => Err(errno).at_path(Step::BindSource, source),
+                _ => Err(Errno::EPROTO).at_path(Step::ParentDied, source),
             }
         }
         opened => opened.at_path(Step::BindSource, source),

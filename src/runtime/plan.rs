@@ -28,8 +28,10 @@ pub struct Plan {
     pub gid_map: String,
     pub root: Root,
     pub read_only_root: bool,
-    /// Of the whole tree, before anything is mounted.
+    /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
+    /// Of the container's, when all is mounted; empty: as it is.
+    pub root_propagation: MsFlags,
     /// Overlay keeps its marks in `user.` attributes: this is not the initial user namespace.
     pub user_xattr: bool,
     pub mounts: Vec<Mount>,
@@ -143,6 +145,7 @@ impl Plan {
             hostname.is_none() && domainname.is_none() || has(CloneFlags::CLONE_NEWUTS),
             "a host name can only be set in a UTS namespace of the container's own"
         );
+        let (propagation, root_propagation) = propagation(linux.rootfs_propagation().as_deref())?;
         let new_user = namespaces.new.contains(CloneFlags::CLONE_NEWUSER);
         Ok(Self {
             uid_map: id_map(linux.uid_mappings().as_ref(), new_user)?,
@@ -150,7 +153,8 @@ impl Plan {
             user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !in_initial_user_namespace(),
             root,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
-            propagation: propagation(linux.rootfs_propagation().as_deref())?,
+            propagation,
+            root_propagation,
             mounts: spec.mounts().iter().flatten().map(mounts::check).collect::<Result<_>>()?,
             devices: linux.devices().iter().flatten().map(Device::check).collect::<Result<_>>()?,
             masked: paths(linux.masked_paths().as_ref()),
@@ -364,13 +368,17 @@ fn in_initial_user_namespace() -> bool {
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-fn propagation(name: Option<&str>) -> Result<MsFlags> {
+/// What becomes of the host's tree before, and of the container's after.
+///
+/// Mounts that the host makes later may come in or not, but an unmount should, or the container
+/// would keep a file system of the host's busy until the old root is gone; and nothing may go out.
+fn propagation(name: Option<&str>) -> Result<(MsFlags, MsFlags)> {
     Ok(match name {
-        // Mounts that the host makes later are not wanted, but an unmount must come through, or
-        // the container would keep the host's file systems busy until the old root is gone.
-        None | Some("" | "rslave" | "slave") => MsFlags::MS_SLAVE,
-        Some("private" | "rprivate") => MsFlags::MS_PRIVATE,
-        Some(other) => bail!("root file system propagation \"{other}\" is not supported yet"),
+        None | Some("" | "rslave" | "slave") => (MsFlags::MS_SLAVE, MsFlags::empty()),
+        Some("private" | "rprivate") => (MsFlags::MS_PRIVATE, MsFlags::empty()),
+        Some("shared" | "rshared") => (MsFlags::MS_SLAVE, MsFlags::MS_SHARED),
+        Some("unbindable" | "runbindable") => (MsFlags::MS_SLAVE, MsFlags::MS_UNBINDABLE),
+        Some(other) => bail!("unknown root file system propagation \"{other}\""),
     })
 }
 

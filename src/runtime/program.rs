@@ -37,14 +37,12 @@ pub struct Prepared {
 pub fn execute(program: &Program, prepared: Prepared, link: &Link) -> Result<Infallible, Fault> {
     let account = user::look_up(prepared.root.as_fd(), &program.identity, &program.groups, !program.has_home)?;
     let link = lay_out_descriptors(program, &account, prepared, link)?;
-    let Err(fault) = become_program(program, &account, &link);
-    // The caller's descriptor of the socket was closed with all else, so it is told from here.
-    let _ = link.send(&Message::Failed(fault));
-    crate::sys::exit_now(1)
+    // The caller's socket is closed now.
+    let Err(fault) = execute_as(program, &account, &link);
+    link.fail(fault)
 }
 
-/// From the descriptors to the exec.
-fn become_program(program: &Program, account: &Account, link: &Link) -> Result<Infallible, Fault> {
+fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infallible, Fault> {
     signals::reset();
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));

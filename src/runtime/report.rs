@@ -3,6 +3,7 @@
 //! A child has no terminal, no log and soon no file system of the host's: it reports the step, the
 //! errno and the object, and the parent, who knows the machine, finds the words.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -144,7 +145,11 @@ pub enum Message {
 
 /// One end of the socket between a parent and its child.
 #[derive(Debug)]
-pub struct Link(OwnedFd);
+pub struct Link {
+    socket: OwnedFd,
+    /// `Go` came while something else was waited for.
+    may_go: Cell<bool>,
+}
 
 /// The longest packet; a longer object is cut.
 const PACKET: usize = 4096 + 16;
@@ -152,7 +157,7 @@ const PACKET: usize = 4096 + 16;
 impl Link {
     pub fn pair() -> nix::Result<(Self, Self)> {
         let (a, b) = seqpacket::pair()?;
-        Ok((Self(a), Self(b)))
+        Ok((a.into(), b.into()))
     }
 
     pub fn send(&self, message: &Message) -> nix::Result<()> {
@@ -172,7 +177,7 @@ impl Link {
                 (8, body, None)
             }
         };
-        seqpacket::send(self.0.as_fd(), &[&[kind], &body], fd.as_slice(), true)
+        seqpacket::send(self.socket.as_fd(), &[&[kind], &body], fd.as_slice(), true)
     }
 
     /// The next packet; `None`: the other end is closed.
@@ -181,7 +186,7 @@ impl Link {
     /// `EBADMSG` for what no peer of ours sends.
     pub fn receive(&self) -> nix::Result<Option<Message>> {
         let mut buffer = [0; PACKET];
-        let (length, fds) = seqpacket::receive(self.0.as_fd(), &mut buffer, true)?;
+        let (length, fds) = seqpacket::receive(self.socket.as_fd(), &mut buffer, true)?;
         let [kind, body @ ..] = &buffer[..length] else { return Ok(None) };
         let number = || body.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EBADMSG);
         let fd = || fds.into_iter().next().ok_or(Errno::EBADMSG);
@@ -208,15 +213,54 @@ impl Link {
     }
 }
 
+/// The child's waiting.
+impl Link {
+    /// For `Placed`.
+    pub fn wait_until_placed(&self) -> Result<(), Fault> {
+        match self.answer()? {
+            Message::Placed => Ok(()),
+            _ => Err(Fault::new(Step::ParentDied, Errno::EPROTO, "")),
+        }
+    }
+
+    /// For `Go`.
+    pub fn wait_until_go(&self) -> Result<(), Fault> {
+        while !self.may_go.get() {
+            match self.receive().at(Step::ParentDied, "")? {
+                Some(Message::Go) => self.may_go.set(true),
+                _ => return Err(Fault::new(Step::ParentDied, Errno::ECONNRESET, "")),
+            }
+        }
+        Ok(())
+    }
+
+    /// For what is no `Go`: the parent may send that at any time.
+    pub fn answer(&self) -> Result<Message, Fault> {
+        loop {
+            match self.receive().at(Step::ParentDied, "")? {
+                Some(Message::Go) => self.may_go.set(true),
+                Some(message) => return Ok(message),
+                None => return Err(Fault::new(Step::ParentDied, Errno::ECONNRESET, "")),
+            }
+        }
+    }
+
+    /// Reports a failure and ends. Without a parent there is nobody to tell.
+    pub fn fail(&self, fault: Fault) -> ! {
+        let _ = self.send(&Message::Failed(fault));
+        crate::sys::exit_now(1)
+    }
+}
+
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl From<OwnedFd> for Link {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { socket: fd, may_go: Cell::new(false) }
     }
 }
 

@@ -73,7 +73,7 @@ fn overlay(layers: &[OwnedFd], upper: &Path, work: &Path, volatile: bool, user_x
 
 /// Removes overlay's mark of a volatile mount; whether there was one.
 fn forget_volatile(work: &Path) -> bool {
-    std::fs::remove_dir(work.join("work/incompat/volatile")).is_ok()
+    std::fs::remove_dir_all(work.join("work/incompat/volatile")).is_ok()
 }
 
 /// A folder as it is, with what is mounted in it.
@@ -92,6 +92,15 @@ fn directory(path: &Path) -> Result<OwnedFd, Fault> {
 
 fn open_folder(path: &Path) -> nix::Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Of the root's own mount; empty: as it is.
+pub fn set_propagation(root: BorrowedFd, propagation: MsFlags) -> Result<(), Fault> {
+    if propagation.is_empty() {
+        return Ok(());
+    }
+    let attributes = Attributes { propagation: propagation.bits(), ..Attributes::default() };
+    api::set_attributes(root, false, attributes).at(Step::MountAttributes, "/")
 }
 
 /// Makes the root's own mount read-only; what is mounted in it stays as it is.

@@ -64,3 +64,14 @@ pub fn kill(pidfd: BorrowedFd) -> io::Result<()> {
     let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Reaps a child that has ended, if there is one: its pid, and its exit code, or 128 and the number
+/// of the signal that ended it (a real-time one too, which `nix` cannot name).
+#[must_use]
+pub fn reap_any() -> Option<(Pid, u8)> {
+    let mut status = 0;
+    // SAFETY: `status` lives through the call.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    let code = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+    (pid > 0).then(|| (Pid::from_raw(pid), u8::try_from(code).unwrap_or(u8::MAX)))
+}

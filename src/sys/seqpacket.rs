@@ -98,8 +98,9 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> nix::Re
                 }
                 break (message.bytes, fds, message.flags);
             }
-            Err(Errno::EINTR) => {}
-            Err(Errno::ECONNRESET) => return Ok((0, Vec::new())),
+            // Reset: the peer left without reading all that we sent. It is told once, before what the
+            // peer had sent, which still waits.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(e) => return Err(e),
         }
     };
@@ -107,4 +108,35 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> nix::Re
         return Err(Errno::EMSGSIZE);
     }
     Ok((length, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn last_words_arrive_from_a_peer_that_did_not_listen() {
+        let (ours, theirs) = pair().expect("socket pair");
+        send(ours.as_fd(), &[b"never", b"read"], &[], true).expect("send");
+        send(theirs.as_fd(), &[b"last ", b"words"], &[], true).expect("send");
+        drop(theirs);
+        let mut buffer = [0; 16];
+        let (length, _) = receive(ours.as_fd(), &mut buffer, true).expect("receive");
+        assert_eq!(&buffer[..length], b"last words");
+        assert_eq!(receive(ours.as_fd(), &mut buffer, true).map(|r| r.0), Ok(0));
+    }
+
+    #[test]
+    fn a_socket_below_a_long_path_can_be_reached() {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let directory = home.path().join("d".repeat(200));
+        std::fs::create_dir(&directory).expect("directory");
+        let listener = listen(&directory, "socket").expect("listen");
+        let ours = connect(&directory, "socket").expect("connect");
+        let theirs = accept(listener.as_fd()).expect("accept").expect("a connection");
+        send(ours.as_fd(), &[b"x", b""], &[], true).expect("send");
+        assert_eq!(receive(theirs.as_fd(), &mut [0; 8], true).map(|r| r.0), Ok(1));
+        assert!(accept(listener.as_fd()).expect("accept").is_none());
+    }
 }

@@ -31,19 +31,16 @@ fn merge(config: &mut Config, image: Option<&oci_spec::image::Config>) -> Result
     if config.stop_signal.is_none() {
         config.stop_signal = image.stop_signal().clone().filter(|signal| !signal.is_empty());
     }
-    match &config.entrypoint {
-        // One's own entry point takes the image's command away: it was meant for the image's.
-        Some(words) => {
-            if words.iter().all(String::is_empty) {
-                config.entrypoint = None;
-            }
+    // One's own entry point takes the image's command away: it was meant for the image's.
+    if let Some(words) = &config.entrypoint {
+        if words.iter().all(String::is_empty) {
+            config.entrypoint = None;
         }
-        None => {
-            if config.cmd.is_none() {
-                config.cmd = list(image.cmd());
-            }
-            config.entrypoint = list(image.entrypoint());
+    } else {
+        if config.cmd.is_none() {
+            config.cmd = list(image.cmd());
         }
+        config.entrypoint = list(image.entrypoint());
     }
     if config.entrypoint.is_none() && config.cmd.is_none() {
         return bad("no command specified");

@@ -72,8 +72,8 @@ impl MountOptions {
         }
         targets.extend(tmpfs.keys().cloned());
         targets.sort_unstable();
-        if let Some(pair) = targets.windows(2).find(|pair| pair[0] == pair[1]) {
-            return bad(format!("Duplicate mount point: {}", pair[0]));
+        if let Some((twice, _)) = targets.iter().zip(targets.iter().skip(1)).find(|(a, b)| a == b) {
+            return bad(format!("Duplicate mount point: {twice}"));
         }
         Ok(Checked { binds, mounts: self.mount, tmpfs, readonly_rootfs: self.read_only })
     }
@@ -81,15 +81,15 @@ impl MountOptions {
 
 fn exists(source: &Path) -> Result<()> {
     match std::fs::symlink_metadata(source) {
-        Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(Failure::new(format!("bind source path does not exist: {}", source.display()))
                 .hint(format!("make it first: mkdir -p {source:?}"))
                 .exit(exit::ENGINE)
                 .into())
         }
-        // A place that this user may not look at: whether it can be mounted is the kernel's to say.
-        Err(_) => Ok(()),
+        // It is there; or it is where this user may not look: whether it can be mounted is then the
+        // kernel's to say.
+        _ => Ok(()),
     }
 }
 
@@ -120,7 +120,9 @@ impl Bind {
             ));
         }
         let options: Vec<&str> = options.split(',').filter(|o| !o.is_empty() && !MEANINGLESS.contains(o)).collect();
-        if options.iter().any(|option| !BIND_OPTIONS.contains(option)) {
+        let contradicts = |group: &[&str]| options.iter().filter(|option| group.contains(option)).count() > 1;
+        let is_known = options.iter().all(|option| BIND_OPTIONS.contains(option));
+        if !is_known || EXCLUSIVE.iter().any(|group| contradicts(group)) {
             return bad(format!("invalid volume specification: '{text}': invalid mode: {}", options.join(",")));
         }
         let source = if source.starts_with('/') {
@@ -160,6 +162,17 @@ impl std::fmt::Display for Bind {
 const BIND_OPTIONS: [&str; 19] = [
     "ro", "rw", "z", "Z", "private", "rprivate", "shared", "rshared", "slave", "rslave", "nocopy", "bind", "rbind",
     "exec", "noexec", "suid", "nosuid", "dev", "nodev",
+];
+
+/// Of each of these one can be given.
+const EXCLUSIVE: [&[&str]; 7] = [
+    &["ro", "rw"],
+    &["z", "Z"],
+    &["private", "rprivate", "shared", "rshared", "slave", "rslave"],
+    &["bind", "rbind"],
+    &["exec", "noexec"],
+    &["suid", "nosuid"],
+    &["dev", "nodev"],
 ];
 
 /// Only other systems give them a meaning.
@@ -263,13 +276,13 @@ fn mount(text: &str) -> Result<Mount, String> {
         match key.as_str() {
             "type" => mount.r#type = value.to_ascii_lowercase(),
             "source" | "src" => {
-                mount.source = value.to_owned();
+                value.clone_into(&mut mount.source);
                 if value == "." || value.starts_with("./") || value.starts_with("../") || value == ".." {
                     let here = std::env::current_dir().map_err(|e| format!("the working directory: {e}"))?;
                     mount.source = clean(&here.join(value)).to_string_lossy().into_owned();
                 }
             }
-            "target" | "dst" | "destination" => mount.target = value.to_owned(),
+            "target" | "dst" | "destination" => value.clone_into(&mut mount.target),
             "readonly" | "ro" => mount.read_only = super::boolean(value).map_err(|_| invalid())?,
             // Only other systems give it a meaning.
             "consistency" => {}
@@ -410,6 +423,7 @@ mod tests {
             ("/a:/b:ro:x", "invalid spec: /a:/b:ro:x: too many colons"),
             ("/a:", "invalid spec: /a:: empty section between colons"),
             ("/a:b", "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"),
+            ("/a:/b:ro,rw", "invalid volume specification: '/a:/b:ro,rw': invalid mode: ro,rw"),
             ("/a:/b:zz", "invalid volume specification: '/a:/b:zz': invalid mode: zz"),
             ("/a:/", "invalid specification: destination can't be '/'"),
             ("/a:/b/..", "invalid specification: destination can't be '/'"),

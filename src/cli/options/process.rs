@@ -118,12 +118,8 @@ impl ProcessOptions {
 
 /// One word, or Podman's JSON list of words.
 fn entrypoint(text: &str) -> Vec<String> {
-    if text.starts_with('[') {
-        if let Ok(words) = serde_json::from_str::<Vec<String>>(text) {
-            return words;
-        }
-    }
-    vec![text.to_owned()]
+    let list = if text.starts_with('[') { serde_json::from_str(text).ok() } else { None };
+    list.unwrap_or_else(|| vec![text.to_owned()])
 }
 
 #[cfg(test)]

@@ -19,6 +19,12 @@ pub fn print(text: &str) {
     }
 }
 
+/// Writes to standard error what is not ctr's own word: a container's.
+pub fn print_error(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Writes a line to standard error: warnings, progress, the final error.
 pub fn say(line: &str) {
     // Nobody is left to tell when standard error is closed.

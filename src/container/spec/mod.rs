@@ -113,7 +113,12 @@ fn root(store: &Store, container: &ContainerConfig) -> runtime::Root {
     }
 }
 
-fn process(container: &ContainerConfig) -> Result<Process> {
+/// The process alone, for one that joins the container later: nothing is written, and nothing that only
+/// the container's start has to do with is looked at.
+///
+/// # Errors
+/// As [`build`].
+pub fn process(container: &ContainerConfig) -> Result<Process> {
     let (config, host) = (&container.config, &container.host_config);
     let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let mut process = ProcessBuilder::default()

@@ -167,25 +167,29 @@ impl Bed {
 
     /// Launches it, waits for its end, and returns all.
     pub fn run(&self, draft: Draft) -> Outcome {
-        self.as_monitor(|| {
-            let (stdout, stdout_end) = nix::unistd::pipe().expect("pipe");
-            let (stderr, stderr_end) = nix::unistd::pipe().expect("pipe");
-            let terminal = draft.terminal.is_some();
-            let stdin = File::open("/dev/null").expect("null").into();
-            match crate::runtime::launch(draft.into_launch(stdin, stdout_end, stderr_end)) {
-                Ok(process) if terminal => {
-                    let master = process.terminal.as_ref().expect("a terminal").try_clone().expect("copy");
-                    Outcome { stdout: read_to_end(master), code: end_of(&process), ..Outcome::default() }
-                }
-                Ok(process) => Outcome {
-                    stdout: read_to_end(stdout),
-                    stderr: read_to_end(stderr),
-                    code: end_of(&process),
-                    refused: None,
-                },
-                Err(error) => refusal(&error),
+        self.as_monitor(|| self.run_here(draft))
+    }
+
+    /// [`Bed::run`] for who is the monitor already.
+    #[allow(clippy::unused_self, reason = "reads as the other")]
+    pub fn run_here(&self, draft: Draft) -> Outcome {
+        let (stdout, stdout_end) = nix::unistd::pipe().expect("pipe");
+        let (stderr, stderr_end) = nix::unistd::pipe().expect("pipe");
+        let terminal = draft.terminal.is_some();
+        let stdin = File::open("/dev/null").expect("null").into();
+        match crate::runtime::launch(draft.into_launch(stdin, stdout_end, stderr_end)) {
+            Ok(process) if terminal => {
+                let master = process.terminal.as_ref().expect("a terminal").try_clone().expect("copy");
+                Outcome { stdout: read_to_end(master), code: end_of(&process), ..Outcome::default() }
             }
-        })
+            Ok(process) => Outcome {
+                stdout: read_to_end(stdout),
+                stderr: read_to_end(stderr),
+                code: end_of(&process),
+                refused: None,
+            },
+            Err(error) => refusal(&error),
+        }
     }
 
     /// Runs `body` as a monitor would be: one thread, a mount namespace of its own, and for a user
@@ -267,6 +271,8 @@ fn in_process_of_one_thread(body: impl FnOnce() -> Outcome) -> Outcome {
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             drop(result);
+            // Whatever hangs, hangs the test no longer than this; the container dies with us.
+            nix::unistd::alarm::set(60);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "panic".into());
                 Outcome { stderr: format!("the monitor panicked: {message}"), code: -1, ..Outcome::default() }

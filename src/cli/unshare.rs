@@ -1,0 +1,47 @@
+//! `ctr unshare`.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::cli::{Globals, Run};
+use crate::error::{Failure, exit};
+use crate::userns;
+
+/// Run a command in the user's own user namespace, as its root
+#[derive(Debug, clap::Parser)]
+#[command(
+    override_usage = "ctr unshare [COMMAND] [ARG...]",
+    after_help = "Files that containers wrote belong to other ids outside of it; in it they can be looked at
+and removed:
+  ctr unshare ls -ln ~/.local/share/ctr/containers
+Without a command it starts $SHELL."
+)]
+pub struct Unshare {
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    words: Vec<OsString>,
+}
+
+impl Run for Unshare {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        if userns::is_host_root() {
+            return Err(Failure::new("please use unshare with an ordinary user: root has no use for it")
+                .exit(exit::ENGINE)
+                .into());
+        }
+        let store = globals.store()?;
+        userns::enter(&store)?;
+        let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+        let mut words = self.words.into_iter();
+        let program = words.next().unwrap_or_else(shell);
+        let error = Command::new(&program).args(words).exec();
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => exit::NOT_FOUND,
+            _ => exit::NOT_EXECUTABLE,
+        };
+        Err(Failure::new(format!("run {program:?}")).source(error).exit(code).into())
+    }
+}

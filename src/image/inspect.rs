@@ -1,0 +1,40 @@
+//! What is known of an image, in the shape of Docker's API ("Inspect an image", v1.48).
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::image::Image;
+use crate::image::reference::Reference;
+use crate::store::Store;
+
+/// The image that a person means, as `inspect` shows it; `None`: there is none.
+///
+/// # Errors
+/// As [`super::find`].
+pub fn inspect(store: &Store, wanted: &str) -> Result<Option<Value>> {
+    let Some(image) = super::find(store, wanted)? else { return Ok(None) };
+    let familiar = |name: &String| name.parse::<Reference>().map_or_else(|_| name.clone(), |name| name.familiar());
+    let tags: Vec<String> = image.names.iter().filter(|name| !name.contains('@')).map(familiar).collect();
+    let digests: Vec<String> = image.repo_digests.iter().map(familiar).collect();
+    let Image { id, config, layers, size, .. } = &image;
+    let comment = config.history().iter().flatten().filter_map(|step| step.comment().as_deref()).next_back();
+    let paths: Vec<String> = layers.iter().map(|l| store.layers().join(l).to_string_lossy().into_owned()).collect();
+    Ok(Some(json!({
+        "Id": id,
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Parent": "",
+        "Comment": comment.unwrap_or_default(),
+        "Created": config.created().as_deref().unwrap_or("0001-01-01T00:00:00Z"),
+        "DockerVersion": "",
+        "Author": config.author().as_deref().unwrap_or_default(),
+        "Config": config.config(),
+        "Architecture": config.architecture().to_string(),
+        "Variant": config.variant(),
+        "Os": config.os().to_string(),
+        "Size": size,
+        "GraphDriver": { "Name": "overlay", "Data": { "LowerDir": paths.join(":") } },
+        "RootFS": { "Type": "layers", "Layers": config.rootfs().diff_ids() },
+        "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
+    })))
+}

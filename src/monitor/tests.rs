@@ -1,0 +1,212 @@
+//! The relay with real processes and real clients; only the container around them is missing.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::unistd::Pid;
+
+use super::client::{PATIENCE, Role};
+use super::log::{Driver, Limits, Log};
+use super::protocol::{self, Message, PACKET, Stream, VERSION};
+use super::relay::{Ends, Relay, Stop};
+use super::{LONGEST_FAILURE, SOCKET, Streams, failed, to_error};
+use crate::error::{self, Failure};
+use crate::store::{Id, Store};
+use crate::sys::{pidfd, seqpacket};
+
+const ALL: Streams = Streams { stdin: true, stdout: true, stderr: true };
+
+/// A script under a relay, which runs in a thread of its own.
+struct Bed {
+    home: tempfile::TempDir,
+    id: Id,
+    relay: JoinHandle<u8>,
+}
+
+/// What a client was told.
+#[derive(Debug, Default)]
+struct Heard {
+    output: Vec<u8>,
+    error: Vec<u8>,
+    notices: Vec<String>,
+    code: Option<u8>,
+}
+
+impl Bed {
+    fn run(script: &str, foreground: Option<OwnedFd>) -> Self {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let id = Id::random().expect("id");
+        let store = Store::at(home.path().to_owned(), home.path().join("run"));
+        std::fs::create_dir_all(store.container(&id)).expect("directory");
+        let log = Log::open(Driver::JsonFile(Limits { size: 0, files: 1 }), &store, &id).expect("log");
+        let listener = seqpacket::listen(home.path(), SOCKET).expect("listen");
+        #[allow(clippy::zombie_processes, reason = "the relay waits for it")]
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let process = pidfd::open(Pid::from_raw(child.id().cast_signed())).expect("pidfd");
+        let ends = Ends::Pipes {
+            input: child.stdin.take().map(OwnedFd::from),
+            output: child.stdout.take().expect("piped").into(),
+            error: child.stderr.take().expect("piped").into(),
+        };
+        let relay = thread::spawn(move || {
+            let stop = Stop { signal: libc::SIGTERM, patience: None };
+            let further = Box::new(|_: &_, _| anyhow::bail!("no further process here"));
+            let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
+            if let Some(socket) = foreground {
+                relay.join(socket, Role::Foreground(ALL));
+            }
+            let code = relay.run().expect("run");
+            relay.drain();
+            relay.farewell(code).expect("farewell");
+            code
+        });
+        Self { home, id, relay }
+    }
+
+    fn attach(&self, streams: Streams) -> OwnedFd {
+        let socket = seqpacket::connect(self.home.path(), SOCKET).expect("connect");
+        Message::Attach { version: VERSION, streams }.send(socket.as_fd()).expect("send");
+        socket
+    }
+
+    fn log(&self) -> String {
+        let store = Store::at(self.home.path().to_owned(), self.home.path().join("run"));
+        std::fs::read_to_string(super::log::path(&store, &self.id)).expect("log")
+    }
+}
+
+/// Reads all that comes, and gives credit for it.
+fn listen(socket: &OwnedFd) -> Heard {
+    let mut heard = Heard::default();
+    let mut buffer = vec![0; PACKET];
+    while heard.code.is_none() {
+        let more = protocol::receive(socket.as_fd(), &mut buffer, |message, _| match message {
+            Message::Bytes { stream, bytes } => {
+                if stream == Stream::Error { &mut heard.error } else { &mut heard.output }.extend_from_slice(bytes);
+                let count = u32::try_from(bytes.len()).expect("small");
+                // At the end nobody listens any more.
+                let _ = Message::Taken { stream, count }.send(socket.as_fd());
+            }
+            Message::Notice(text) => heard.notices.push(text.to_owned()),
+            Message::Exit { code } => heard.code = Some(code),
+            _ => {}
+        });
+        if more.expect("receive").is_none() {
+            break;
+        }
+    }
+    heard
+}
+
+#[test]
+fn all_bytes_arrive_apart_and_with_the_exit_code() {
+    let (ours, theirs) = seqpacket::pair().expect("socket pair");
+    let bed = Bed::run("head -c 20000000 /dev/zero; echo oops >&2; exit 7", Some(theirs));
+    let heard = listen(&ours);
+    assert_eq!((heard.output.len(), heard.error.as_slice(), heard.code), (20_000_000, &b"oops\n"[..], Some(7)));
+    assert!(heard.output.iter().all(|&b| b == 0) && heard.notices.is_empty());
+    assert!(bed.log().contains(r#"{"log":"oops\n","stream":"stderr","time":""#));
+}
+
+#[test]
+fn input_goes_in_and_its_end_too() {
+    let (ours, theirs) = seqpacket::pair().expect("socket pair");
+    let _bed = Bed::run("sort", Some(theirs));
+    for line in ["b\n", "a\n"] {
+        Message::Bytes { stream: Stream::Input, bytes: line.as_bytes() }.send(ours.as_fd()).expect("send");
+    }
+    Message::InputEnd.send(ours.as_fd()).expect("send");
+    let heard = listen(&ours);
+    assert_eq!((heard.output.as_slice(), heard.code), (&b"a\nb\n"[..], Some(0)));
+}
+
+#[test]
+fn the_first_client_leaving_ends_the_input() {
+    let (ours, theirs) = seqpacket::pair().expect("socket pair");
+    let bed = Bed::run("cat >/dev/null; exit 3", Some(theirs));
+    drop(ours);
+    assert_eq!(bed.relay.join().expect("relay"), 3);
+}
+
+#[test]
+fn a_signal_s_end_is_told_as_shells_do() {
+    let (ours, theirs) = seqpacket::pair().expect("socket pair");
+    let _bed = Bed::run("echo up; exec sleep 1000", Some(theirs));
+    let mut buffer = vec![0; PACKET];
+    protocol::receive(ours.as_fd(), &mut buffer, |_, _| ()).expect("receive").expect("up");
+    Message::Signal { number: libc::SIGRTMIN() + 2 }.send(ours.as_fd()).expect("send");
+    assert_eq!(listen(&ours).code.map(i32::from), Some(128 + libc::SIGRTMIN() + 2));
+}
+
+#[test]
+fn a_guest_that_stands_still_holds_nobody_up_for_long() {
+    let bed = Bed::run("read line; head -c 30000000 /dev/zero; echo end >&2", None);
+    let still = bed.attach(ALL);
+    let reader = bed.attach(Streams { stdin: true, ..ALL });
+    // Both are joined before the first byte: the answer to this comes from the script.
+    thread::sleep(Duration::from_millis(100));
+    Message::Bytes { stream: Stream::Input, bytes: b"go\n" }.send(reader.as_fd()).expect("send");
+    let begun = Instant::now();
+    let heard = listen(&reader);
+    assert_eq!((heard.output.len(), heard.code), (30_000_000, Some(0)));
+    assert!(begun.elapsed() < PATIENCE * 5, "{:?}", begun.elapsed());
+    let late = listen(&still);
+    assert!(late.output.len() < 1_000_000 && late.code == Some(0), "{}", late.output.len());
+}
+
+#[test]
+fn who_started_it_may_stand_still_and_loses_nothing() {
+    let (ours, theirs) = seqpacket::pair().expect("socket pair");
+    let bed = Bed::run("head -c 5000000 /dev/zero", Some(theirs));
+    thread::sleep(PATIENCE + Duration::from_millis(500));
+    assert!(!bed.relay.is_finished());
+    assert_eq!(listen(&ours).output.len(), 5_000_000);
+}
+
+#[test]
+fn a_guest_that_wakes_up_is_told_what_it_missed() {
+    let bed = Bed::run("read l; head -c 3000000 /dev/zero; read l; echo more; read l", None);
+    let still = bed.attach(ALL);
+    let typing = bed.attach(Streams { stdin: true, ..Streams::default() });
+    let type_line = || Message::Bytes { stream: Stream::Input, bytes: b"\n" }.send(typing.as_fd()).expect("send");
+    thread::sleep(Duration::from_millis(100));
+    type_line();
+    thread::sleep(PATIENCE * 2);
+    let reader = thread::spawn(move || listen(&still));
+    thread::sleep(Duration::from_millis(500));
+    type_line();
+    type_line();
+    let heard = reader.join().expect("reader");
+    assert!(heard.output.ends_with(b"more\n") && heard.output.len() < 1_000_000, "{}", heard.output.len());
+    assert!(
+        heard.notices.len() == 1 && heard.notices[0].contains("bytes of output were left out"),
+        "{:?}",
+        heard.notices
+    );
+}
+
+#[test]
+fn a_failure_survives_the_way_to_the_client() {
+    let e = Err::<(), _>(Failure::new("exec: \"x\": not found").hint("install it").exit(127)).context("start");
+    let e = e.expect_err("an error was made");
+    let same = to_error(&failed(&e));
+    assert_eq!(error::render(&same), error::render(&e));
+    assert_eq!(error::exit_code(&same), Some(127));
+}
+
+#[test]
+fn a_long_failure_is_cut_and_still_fits() {
+    let e = anyhow::anyhow!("{}", "€\u{1}".repeat(LONGEST_FAILURE));
+    let text = failed(&e);
+    assert!(text.len() <= LONGEST_FAILURE, "{}", text.len());
+    assert!(error::message(&to_error(&text)).starts_with('€'));
+}
