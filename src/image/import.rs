@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
 use crate::image::{change, layers, manifest};

@@ -1,7 +1,8 @@
 //! Pulls from a small registry in this process that is as kind or as hostile as a test wants.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -68,10 +69,10 @@ fn serve(stream: TcpStream, answer: &Handler, log: &Mutex<Vec<String>>) {
     let (status, extra, body) = answer(&path, &headers);
     let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");
     if !extra.iter().any(|(name, _)| *name == "Content-Length") {
-        head += &format!("Content-Length: {}\r\n", body.len());
+        let _ = write!(head, "Content-Length: {}\r\n", body.len());
     }
     for (name, value) in extra {
-        head += &format!("{name}: {value}\r\n");
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     let _ = reader.get_mut().write_all((head + "\r\n").as_bytes());
     let _ = reader.get_mut().write_all(&body);
