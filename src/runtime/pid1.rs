@@ -8,6 +8,7 @@
 //! write to what `/proc/1/exe` shows.
 
 use std::ffi::{CString, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
@@ -28,10 +29,14 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
     let argv: Vec<CString> = words.collect();
     // Of execveat(2) by descriptor the kernel makes a name that says nothing.
     let _ = nix::sys::prctl::set_name(c"ctr-init");
-    // Blocked, a signal waits to be fetched; and the kernel throws none away that is blocked.
+    // Blocked, a signal waits to be fetched. They are blocked already: see `program`.
     signals::block_all();
-    let Ok((child, _)) = clone::spawn(0, None, || become_program(&path, &argv)) else {
-        return ExitCode::from(exit::ENGINE);
+    let child = match clone::fork(|| become_program(&path, &argv)) {
+        Ok(child) => child,
+        Err(e) => {
+            tell(&anyhow::Error::new(e).context("make the command's process"));
+            return ExitCode::from(exit::ENGINE);
+        }
     };
     loop {
         match signals::next() {
@@ -57,8 +62,13 @@ fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible 
     let name = argv.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     let error = anyhow::Error::new(Fault::new(Step::Execute, errno, name).failure());
     let code = crate::error::exit_code(&error).unwrap_or(exit::NOT_EXECUTABLE);
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", crate::error::render(&error)).as_bytes());
+    tell(&error);
     sys::exit_now(i32::from(code))
+}
+
+/// There is no parent to report to any more, but there is the container's standard error.
+fn tell(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "{}", crate::error::render(error));
 }
 
 /// Reaps all that have ended; the exit code of `child`, if it is one of them.
