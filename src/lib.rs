@@ -93,6 +93,7 @@
 //! | a hostile process in a container | no host file, no descriptor of ctr, no other container |
 
 pub mod cli;
+pub mod config;
 pub mod container;
 pub mod error;
 pub mod image;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::cli::{Globals, Run, output, when};
 use crate::container::logs::{self, Record, Wanted};
-use crate::error::{Failure, exit};
+use crate::error::Failure;
 use crate::store::names;
 
 /// Show what a container wrote
@@ -64,8 +64,7 @@ fn tail(text: &str) -> Result<Option<u64>> {
         Ok(lines) => Ok(u64::try_from(lines).ok()),
         Err(_) if text == "all" => Ok(None),
         Err(_) => {
-            let message = format!("invalid argument {text:?} for \"-n, --tail\" flag: neither a number nor \"all\"");
-            Err(Failure::new(message).exit(exit::ENGINE).into())
+            Err(Failure::new(format!("invalid value for \"tail\": {text:?} is neither a number nor \"all\"")).into())
         }
     }
 }

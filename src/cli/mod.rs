@@ -18,8 +18,10 @@ mod logs;
 mod options;
 pub mod output;
 mod ps;
+mod pull;
 mod rename;
 mod rm;
+mod rmi;
 mod run;
 mod start;
 mod stop;
@@ -107,6 +109,8 @@ const COMMANDS: &[Entry] = &[
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<info::Info>(&["info", "system info"]),
+    entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
 ];
 

@@ -147,6 +147,11 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     let mut plain = super::plain_words(args);
     let asks_for_help = words.iter().any(|word| matches!(*word, "--help" | "-h"));
     let Some(first) = plain.next() else {
+        // One line, as `docker --version`; `ctr version` tells more.
+        if words.iter().any(|word| matches!(*word, "--version" | "-v")) {
+            output::print(&format!("ctr version {}\n", env!("CARGO_PKG_VERSION")));
+            return Ok(0);
+        }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
         return match tree.arg_required_else_help(true).try_get_matches_from(args) {
             Ok(_) => Ok(0),

@@ -56,7 +56,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         if let Some(owner) =
             names::owner(store, name)?.filter(|owner| store.container(owner).join("config.json").exists())
         {
-            return Err(conflict(name, &owner));
+            return Err(conflict(name, &owner, exit::ENGINE));
         }
     }
     let id = Id::random().context("make an id")?;
@@ -140,7 +140,9 @@ fn claim(store: &Store, place: &Path, id: &Id, state: &mut State, is_given: bool
     for attempt in 1.. {
         match claim_name(store, &state.name, id)? {
             Claim::Made => return Ok(()),
-            Claim::Taken(owner) if is_given || attempt > 100 => return Err(conflict(&state.name, &owner)),
+            Claim::Taken(owner) if is_given || attempt > 100 => {
+                return Err(conflict(&state.name, &owner, exit::ENGINE));
+            }
             Claim::Taken(_) => {
                 state.name = name::random(attempt)?;
                 record::write(&place.join("state.json"), state, Durability::Unsynced)?;
@@ -175,15 +177,15 @@ fn durability(config: &ContainerConfig) -> Durability {
     if config.host_config.auto_remove { Durability::Unsynced } else { Durability::Synced }
 }
 
-/// Docker's words, which scripts look for.
+/// Docker's words, which scripts look for. `code`: exit code, 125 where a container is made.
 #[must_use]
-pub fn conflict(name: &str, owner: &Id) -> anyhow::Error {
+pub fn conflict(name: &str, owner: &Id, code: u8) -> anyhow::Error {
     Failure::new(format!(
         "Conflict. The container name \"/{name}\" is already in use by container {:?}. You have to remove (or rename) \
          that container to be able to reuse that name.",
         owner.as_str()
     ))
-    .exit(exit::ENGINE)
+    .exit(code)
     .into()
 }
 

@@ -33,7 +33,7 @@ pub fn rename(store: &Store, id: &Id, name: &str) -> Result<()> {
     // The claim may be this container's own already: a killed `rename` to the same name.
     let is_own = names::owner(store, name)?.as_ref() == Some(id);
     if !is_own && let Claim::Taken(owner) = create::claim_name(store, name, id)? {
-        return Err(conflict(name, &owner).context(Failure::new("rename").exit(1)));
+        return Err(conflict(name, &owner, 1));
     }
     let old = std::mem::replace(&mut state.name, name.to_owned());
     record::write(&path, &state, Durability::Unsynced)?;

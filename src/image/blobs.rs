@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::error::Failure;
 use crate::image::digest::Digest;
 use crate::store::record::{self, Durability};
-use crate::store::{Lock, Store};
+use crate::store::{Lock, Store, sweep};
 
 /// Bytes of a manifest, an index or a configuration; registries take no larger ones.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -94,7 +94,8 @@ pub fn publish(store: &Store, digest: &Digest, written: &Temporary) -> Result<Lo
     Ok(lock)
 }
 
-/// Makes the OCI image layout's folders and its marker file.
+/// What comes before anything is written: makes the OCI image layout's folders and its marker file,
+/// and removes what killed commands left.
 ///
 /// # Errors
 /// They cannot be made.
@@ -107,6 +108,14 @@ pub fn prepare(store: &Store) -> Result<()> {
     if !marker.exists() {
         record::replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, Durability::Unsynced)
             .with_context(|| format!("write {marker:?}"))?;
+    }
+    for dir in [store.layers(), dir, store.image_layout()] {
+        for garbage in sweep::garbage(&dir) {
+            if std::fs::remove_file(&garbage).is_err() {
+                // Another one may be at it as well.
+                let _ = std::fs::remove_dir_all(&garbage);
+            }
+        }
     }
     Ok(())
 }

@@ -24,15 +24,19 @@ mod inspect;
 pub mod layers;
 pub mod list;
 pub mod manifest;
+pub mod obtain;
 mod parents;
 pub mod platform;
+pub mod pull;
 pub mod reference;
+pub mod remove;
 pub mod unpack;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
 
 pub use self::inspect::inspect;
+pub use self::obtain::obtain;
 
 use self::digest::{Digest, is_hex};
 use self::index::{Entry, Index, Stamp};
@@ -196,16 +200,6 @@ impl Image {
         }
         Ok(Index::read(store)?.entries.iter().any(|e| e.image.as_str() == self.id))
     }
-}
-
-/// The image, pulled when the policy says so. Progress goes to standard error unless `quiet`.
-pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, _platform: Option<&str>, _quiet: bool) -> Result<Image> {
-    if policy != PullPolicy::Always {
-        if let Some(image) = find(store, wanted)? {
-            return Ok(image);
-        }
-    }
-    bail!("No such image: {wanted}")
 }
 
 /// A full or read-only disk ends the command as a failure of the engine, whichever command it is.

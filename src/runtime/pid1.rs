@@ -15,6 +15,7 @@ use nix::unistd::{Pid, execv, getpid, setpgid, tcsetpgrp};
 
 use super::report::{Fault, Step};
 use crate::error::exit;
+use crate::sys::process::{self, Fork};
 use crate::sys::{self, clone, signals};
 
 /// `argv[0]` of this process; `main` dispatches on it.
@@ -30,8 +31,14 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"ctr-init");
     // Blocked, a signal waits to be fetched; and the kernel throws none away that is blocked.
     signals::block_all();
-    let Ok((child, _)) = clone::spawn(0, None, || become_program(&path, &argv)) else {
-        return ExitCode::from(exit::ENGINE);
+    // Not clone3: the container's seccomp filter, which is loaded by now, has no such call.
+    let child = match process::fork() {
+        Ok(Fork::Child) => become_program(&path, &argv),
+        Ok(Fork::Parent(child)) => child,
+        Err(e) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("ctr: fork: {e}\n").as_bytes());
+            return ExitCode::from(exit::ENGINE);
+        }
     };
     loop {
         match signals::next() {
@@ -48,7 +55,7 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
 
 /// The program has a process group of its own, in the foreground where there is a terminal: so
 /// what is typed there reaches it and its children and not the init.
-fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible {
+fn become_program(path: &CString, argv: &[CString]) -> ! {
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     // SIGTTOU, which this raises from the background, is blocked still. ENOTTY: there is none.
     let _ = tcsetpgrp(std::io::stdin(), getpid());

@@ -10,12 +10,11 @@ use anyhow::{Context, Result};
 use crate::error::Failure;
 use crate::store::{Id, Store};
 
-/// Docker's rule for names: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+/// Docker's rule for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, and as with Podman one letter will do.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && name.len() > 1
         && name.len() <= 255
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }

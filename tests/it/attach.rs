@@ -6,14 +6,14 @@ use crate::support::{both, until};
 
 both!(sees_what_comes, |cx| {
     cx.busybox();
-    cx.ctr("run -d -i --name c busybox sh -c 'while read line; do echo got $line; done; exit 5'").succeeds();
-    let mut first = cx.spawn("attach c");
+    cx.ctr("run -d -i --name box busybox sh -c 'while read line; do echo got $line; done; exit 5'").succeeds();
+    let mut first = cx.spawn("attach box");
     first.write("one\n");
     first.shows("got one");
-    let second = cx.spawn("attach --no-stdin c");
+    let second = cx.spawn("attach --no-stdin box");
     until("the second is there", || {
         first.write("again\n");
-        cx.ctr("logs c").out().lines().count() > 5
+        cx.ctr("logs box").out().lines().count() > 5
     });
     second.shows("got again");
     first.close();
@@ -25,36 +25,37 @@ both!(sees_what_comes, |cx| {
 both!(passes_signals_on, |cx| {
     cx.busybox();
     cx.ctr(
-        "run -d --name c busybox sh -c 'trap \"echo got it; exit 5\" INT; echo ready; while :; do sleep 0.02; done'",
+        "run -d --name box busybox sh -c 'trap \"echo got it; exit 5\" INT; echo ready; while :; do sleep 0.02; done'",
     )
     .succeeds();
-    cx.until_logged("c", "ready");
-    let running = cx.spawn("attach --no-stdin c");
+    cx.until_logged("box", "ready");
+    let running = cx.spawn("attach --no-stdin box");
     // It is joined when it has seen something, so make it see something.
     until("attached", || std::fs::read_link(format!("/proc/{}/exe", running.pid())).is_ok());
     until("the signal arrives", || {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid()), Signal::SIGINT);
-        cx.ctr("logs c").out().contains("got it")
+        cx.ctr("logs box").out().contains("got it")
     });
     drop(running);
 });
 
 both!(only_what_runs, |cx| {
     cx.busybox();
-    cx.ctr("create --name c busybox true").succeeds();
-    cx.ctr("attach c").refuses(1, "[..]cannot attach to a stopped container, start it first[..]");
+    cx.ctr("create --name box busybox true").succeeds();
+    cx.ctr("attach box").refuses(1, "[..]cannot attach to a stopped container, start it first[..]");
 });
 
 both!(a_client_that_dies_takes_nothing_with_it, |cx| {
     cx.busybox();
-    let running = cx
-        .spawn("run --name c busybox sh -c 'echo ready; while [ ! -e /go ]; do sleep 0.02; done; echo after; exit 2'");
+    let running = cx.spawn(
+        "run --name box busybox sh -c 'echo ready; while [ ! -e /go ]; do sleep 0.02; done; echo after; exit 2'",
+    );
     running.shows("ready");
     running.signal(Signal::SIGKILL);
     running.wait();
-    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("c running\n");
-    cx.ctr("exec c touch /go").prints("");
-    cx.until_status("c", "exited");
-    cx.ctr("logs c").prints("ready\nafter\n");
-    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("2\n");
+    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("box running\n");
+    cx.ctr("exec box touch /go").prints("");
+    cx.until_status("box", "exited");
+    cx.ctr("logs box").prints("ready\nafter\n");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("2\n");
 });

@@ -5,7 +5,7 @@ use crate::support::{Entry, Image, Sandbox, binary, both, digest};
 /// A container `c` to attack from, and the digest of the engine's file.
 fn armed(cx: &Sandbox, flags: &str) -> String {
     cx.busybox();
-    cx.ctr(&format!("run -d --name c {flags} busybox sleep 1000")).succeeds();
+    cx.ctr(&format!("run -d --name box {flags} busybox sleep 1000")).succeeds();
     digest(&std::fs::read(binary()).unwrap())
 }
 
@@ -15,7 +15,7 @@ fn binary_is(before: &str) {
 }
 
 fn monitor(cx: &Sandbox) -> i32 {
-    let pid = cx.ctr("inspect -f '{{.State.Pid}}' c").succeeds();
+    let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
 }
@@ -53,15 +53,15 @@ both!(overwriting_the_engine_as_it_enters, |cx| {
     cx.load(&Image::small("attack:1", []));
     let lurk = "while :; do for p in /proc/[0-9]*; do case $p in /proc/1|/proc/$$) continue;; esac; \
         exec 9<$p/exe || continue; (echo x > /proc/self/fd/9) 2>/dev/null && echo hit >> /hits; exec 9<&-; done; done 2>/dev/null";
-    cx.ctr_args(["exec", "-d", "c", "sh", "-c", lurk]).prints("");
+    cx.ctr_args(["exec", "-d", "box", "sh", "-c", lurk]).prints("");
     for line in ["true", "/proc/self/exe", "sh -c true", "sh -c 'exec /proc/self/exe version'"] {
         for _ in 0..15 {
-            cx.ctr(&format!("exec c {line}"));
+            cx.ctr(&format!("exec box {line}"));
         }
     }
-    cx.ctr_args(["exec", "c", "sh", "-c", "printf '#!/proc/self/exe\\n' > /script; chmod 755 /script"]).prints("");
+    cx.ctr_args(["exec", "box", "sh", "-c", "printf '#!/proc/self/exe\\n' > /script; chmod 755 /script"]).prints("");
     for _ in 0..15 {
-        cx.ctr("exec c /script");
+        cx.ctr("exec box /script");
     }
     binary_is(&before);
 });
@@ -76,7 +76,7 @@ both!(a_working_directory_outside, |cx| {
             let ran = cx.ctr(&format!("run --rm -w {directory} busybox sh -c 'ls -a . ./.. ./../.. ./../../..'"));
             assert!(!ran.out().contains("ctr-test") && !ran.out().contains("vmlinuz"), "{directory}\n{ran}");
             let ran =
-                cx.ctr(&format!("exec -w {directory} c sh -c 'cat ../../../../../../etc/hostname; ls -a ../../..'"));
+                cx.ctr(&format!("exec -w {directory} box sh -c 'cat ../../../../../../etc/hostname; ls -a ../../..'"));
             assert!(!ran.out().contains("ctr-test") && !ran.out().contains("vmlinuz"), "{directory}\n{ran}");
         }
         if n > 8 && cx.is_root() {
@@ -99,9 +99,9 @@ both!(no_descriptor_leaks_in, |cx| {
     cx.ctr(&format!("run --rm busybox {listing}")).prints("0\n1\n2\n3\n0\n1\n2\n");
     // Nor one that ctr itself was started with.
     cx.host("exec 7</etc/passwd 8</; $ctr run --rm busybox ls /proc/self/fd").prints("0\n1\n2\n3\n");
-    cx.ctr("run -d --init --name c busybox sleep 1000").succeeds();
-    cx.host("exec 7</etc/passwd 8</; $ctr exec c ls /proc/self/fd").prints("0\n1\n2\n3\n");
-    let out = cx.ctr("exec c sh -c 'ls -l /proc/1/fd'").succeeds();
+    cx.ctr("run -d --init --name box busybox sleep 1000").succeeds();
+    cx.host("exec 7</etc/passwd 8</; $ctr exec box ls /proc/self/fd").prints("0\n1\n2\n3\n");
+    let out = cx.ctr("exec box sh -c 'ls -l /proc/1/fd'").succeeds();
     for line in out.lines().filter(|line| line.contains("->")) {
         let target = line.rsplit("-> ").next().unwrap();
         assert!(["pipe:", "/dev/null", "anon_inode:", "socket:"].iter().any(|good| target.starts_with(good)), "{out}");
@@ -124,7 +124,7 @@ both!(the_kernels_switches, |cx| {
         ("/proc/kcore", "x"),
     ] {
         let before = std::fs::read(path).ok().filter(|_| path.starts_with("/proc/sys/"));
-        let ran = cx.ctr(&format!("exec c sh -c 'echo \"{text}\" > {path} && echo WRITTEN'"));
+        let ran = cx.ctr(&format!("exec box sh -c 'echo \"{text}\" > {path} && echo WRITTEN'"));
         // Masked files are /dev/null: writing there does nothing.
         assert!(!ran.out().contains("WRITTEN") || path == "/proc/kcore", "{path}\n{ran}");
         assert_eq!(std::fs::read(path).ok().filter(|_| path.starts_with("/proc/sys/")), before, "{path}");
@@ -137,9 +137,9 @@ both!(the_kernels_switches, |cx| {
         "umount /proc/kcore",
         "mount --bind /proc /tmp",
     ] {
-        cx.ctr(&format!("exec c {line}")).ends_failing();
+        cx.ctr(&format!("exec box {line}")).ends_failing();
     }
-    cx.ctr("exec c sh -c 'mkdir /p; unshare -m mount -t proc proc /p'").ends_failing();
+    cx.ctr("exec box sh -c 'mkdir /p; unshare -m mount -t proc proc /p'").ends_failing();
 });
 
 // The race of CVE-2019-19921 and CVE-2025-31133: links where masked paths are covered.
@@ -197,13 +197,13 @@ both!(reaching_the_monitor, |cx| {
         format!("sh -c 'ls /proc/{monitor}/fd/ && cat /proc/{monitor}/fd/*'"),
         format!("sh -c 'echo x > /proc/{monitor}/exe'"),
     ] {
-        let ran = cx.ctr(&format!("exec c {line}"));
+        let ran = cx.ctr(&format!("exec box {line}"));
         assert!(ran.code != 0 && ran.stdout.is_empty(), "{ran}");
     }
     if !cx.is_root() {
         // Below the user's own namespace it may not even send it a signal.
-        cx.ctr(&format!("exec c kill -9 {monitor}")).ends_failing();
-        cx.ctr("exec c echo alive").prints("alive\n");
+        cx.ctr(&format!("exec box kill -9 {monitor}")).ends_failing();
+        cx.ctr("exec box echo alive").prints("alive\n");
     }
 });
 
@@ -212,9 +212,9 @@ both!(another_containers_files, |cx| {
     cx.ctr("run -d --name other -e SECRET=1 busybox sh -c 'echo treasure > /treasure; sleep 1000'").succeeds();
     let other = cx.ctr("inspect -f '{{.State.Pid}}' other").succeeds();
     // Not its processes, not its files, not the store.
-    cx.ctr("exec c sh -c 'ls /proc | grep -c ^[0-9]'").succeeds();
+    cx.ctr("exec box sh -c 'ls /proc | grep -c ^[0-9]'").succeeds();
     for path in [format!("/proc/{other}"), cx.root().display().to_string(), cx.run_root().display().to_string()] {
-        cx.ctr(&format!("exec c ls {path}")).ends_failing();
+        cx.ctr(&format!("exec box ls {path}")).ends_failing();
     }
     // Even where it sees the host's processes, it may not look into them.
     cx.ctr("run -d --name spy --pid host busybox sleep 1000").succeeds();
@@ -245,7 +245,7 @@ both!(the_hosts_devices_and_memory, |cx| {
         "renice -n -5 1",
         "sh -c 'ulimit -Hn 99999999'",
     ] {
-        let ran = cx.ctr(&format!("exec c {line}"));
+        let ran = cx.ctr(&format!("exec box {line}"));
         assert!(ran.code != 0 && ran.stdout.is_empty(), "{ran}");
     }
 });
@@ -253,10 +253,11 @@ both!(the_hosts_devices_and_memory, |cx| {
 both!(paths_of_the_host_in_what_it_sees, |cx| {
     armed(cx, "");
     // Anything that is mounted may be named there but the container's own directories on the host.
-    let out =
-        cx.ctr("exec c sh -c 'cat /proc/self/cmdline /proc/1/environ /proc/1/cmdline | tr \"\\0\" \"\\n\"'").succeeds();
+    let out = cx
+        .ctr("exec box sh -c 'cat /proc/self/cmdline /proc/1/environ /proc/1/cmdline | tr \"\\0\" \"\\n\"'")
+        .succeeds();
     assert!(!out.contains("ctr-test"), "{out}");
-    let cgroup = cx.ctr("exec c cat /proc/self/cgroup").succeeds();
+    let cgroup = cx.ctr("exec box cat /proc/self/cgroup").succeeds();
     for line in cgroup.lines() {
         let path = line.splitn(3, ':').nth(2).unwrap();
         assert!(path == "/" || !cx.is_root(), "its cgroup namespace shows the host's path: {cgroup}");

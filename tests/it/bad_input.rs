@@ -6,14 +6,15 @@ use std::os::unix::ffi::OsStringExt;
 use crate::support::both;
 
 both!(unknown_words, |cx| {
-    cx.ctr("nosuch").refuses(125, "[..]nosuch[..]");
+    // As Docker: 125 for flags, 1 for commands that there are not and for the number of arguments.
+    cx.ctr("nosuch").refuses(1, "[..]nosuch[..]");
     cx.ctr("--nosuch ps").refuses(125, "[..]--nosuch[..]");
     cx.ctr("ps --nosuch").refuses(125, "[..]--nosuch[..]");
     cx.ctr("run --nosuch busybox").refuses(125, "[..]--nosuch[..]");
-    cx.ctr("run").refuses(125, "[..]");
-    cx.ctr("ps extra").refuses(125, "[..]extra[..]");
+    cx.ctr("run").refuses(1, "[..]");
+    cx.ctr("ps extra").refuses(1, "[..]accepts no arguments[..]");
     cx.ctr("run --name").refuses(125, "[..]--name[..]");
-    cx.ctr("stop").refuses(125, "[..]");
+    cx.ctr("stop").refuses(1, "[..]");
 });
 
 both!(flags_that_are_known_and_not_there_yet, |cx| {

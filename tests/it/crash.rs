@@ -200,32 +200,32 @@ both!(rm_fifty_times, |cx| {
 
 both!(the_monitor_killed, |cx| {
     cx.busybox();
-    cx.ctr("run -d --name c busybox sh -c 'sleep 1000 & sleep 1000'").succeeds();
-    let pid: i32 = cx.ctr("inspect -f '{{.State.Pid}}' c").succeeds().parse().unwrap();
+    cx.ctr("run -d --name box busybox sh -c 'sleep 1000 & sleep 1000'").succeeds();
+    let pid: i32 = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds().parse().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let monitor: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     let words = std::fs::read_to_string(format!("/proc/{monitor}/cmdline")).unwrap();
     assert!(words.starts_with("ctr-monitor"), "{words}");
-    let client = cx.spawn("attach --no-stdin c");
+    let client = cx.spawn("attach --no-stdin box");
     kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
     until("its processes are gone", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
-    cx.ctr("ps -a --format '{{.Names}} {{.Status}}'").prints("c Exited (137) [..] ago\n");
+    cx.ctr("ps -a --format '{{.Names}} {{.Status}}'").prints("box Exited (137) [..] ago\n");
     assert_ne!(client.wait().code, 0);
-    cx.ctr("exec c true").refuses(1, "[..]not running[..]");
-    cx.ctr("start c").prints("c\n");
-    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("c running\n");
-    cx.ctr("exec c echo again").prints("again\n");
-    cx.ctr("rm -f c").prints("c\n");
+    cx.ctr("exec box true").refuses(1, "[..]not running[..]");
+    cx.ctr("start box").prints("box\n");
+    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("box running\n");
+    cx.ctr("exec box echo again").prints("again\n");
+    cx.ctr("rm -f box").prints("box\n");
     cx.leaves_nothing();
 });
 
 both!(the_first_process_killed_from_outside, |cx| {
     cx.busybox();
-    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
-    let pid: i32 = cx.ctr("inspect -f '{{.State.Pid}}' c").succeeds().parse().unwrap();
+    cx.ctr("run -d --name box busybox sleep 1000").succeeds();
+    let pid: i32 = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds().parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    cx.ctr("wait c").prints("137\n");
-    cx.ctr("start c").prints("c\n");
+    cx.ctr("wait box").prints("137\n");
+    cx.ctr("start box").prints("box\n");
 });
 
 both!(records_that_a_crash_left_damaged, |cx| {

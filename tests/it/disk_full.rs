@@ -71,7 +71,7 @@ both!(while_a_container_writes, |cx| {
         return;
     }
     cx.busybox();
-    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
+    cx.ctr("run -d --name box busybox sleep 1000").succeeds();
     let ran = cx.ctr("run --name full busybox sh -c 'head -c 30000000 /dev/zero > /file'");
     assert!(ran.code != 0 && ran.err().contains("No space left on device"), "{ran}");
     // Nothing can be made now, and it is said why.
@@ -80,11 +80,11 @@ both!(while_a_container_writes, |cx| {
         ran.fails_saying(125, "no space left on device");
     }
     // What runs goes on, and what is there can be removed: that is the way out.
-    cx.ctr("exec c echo alive").prints("alive\n");
-    cx.ctr("ps --format '{{.Names}}'").prints("c\n");
+    cx.ctr("exec box echo alive").prints("alive\n");
+    cx.ctr("ps --format '{{.Names}}'").prints("box\n");
     cx.ctr("rm -f full").prints("full\n");
     cx.ctr("run --rm busybox echo again").prints("again\n");
-    cx.ctr("rm -f c").prints("c\n");
+    cx.ctr("rm -f box").prints("box\n");
     cx.leaves_nothing();
 });
 
@@ -94,7 +94,7 @@ both!(by_its_log, |cx| {
     }
     cx.busybox();
     // The log cannot grow; the container and those attached to it go on.
-    let ran = cx.ctr("run --name c busybox sh -c 'head -c 30000000 /dev/zero | tr \"\\0\" \"\\n\" | head -c 25000000; echo end; exit 3'");
+    let ran = cx.ctr("run --name box busybox sh -c 'head -c 30000000 /dev/zero | tr \"\\0\" \"\\n\" | head -c 25000000; echo end; exit 3'");
     assert!(
         ran.code == 3 && ran.stdout.ends_with(b"end\n"),
         "code {}, {} bytes, {}",
@@ -102,6 +102,6 @@ both!(by_its_log, |cx| {
         ran.stdout.len(),
         ran.err()
     );
-    cx.ctr("rm -f c").prints("c\n");
+    cx.ctr("rm -f box").prints("box\n");
     cx.ctr("run --rm busybox echo again").prints("again\n");
 });

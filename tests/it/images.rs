@@ -64,10 +64,10 @@ both!(removed_with_its_layers, |cx| {
 
 both!(not_what_a_container_needs, |cx| {
     cx.busybox();
-    let id = cx.ctr("run -d --name c busybox sleep 1000").succeeds();
+    let id = cx.ctr("run -d --name box busybox sleep 1000").succeeds();
     cx.ctr("rmi busybox").refuses(1, &format!("[..]unable to[..]busybox[..]{}[..]", &id[..12]));
-    cx.ctr("exec c true").prints("");
-    cx.ctr("rm -f c").prints("c\n");
+    cx.ctr("exec box true").prints("");
+    cx.ctr("rm -f box").prints("box\n");
     cx.ctr("rmi busybox").succeeds();
 });
 

@@ -6,12 +6,12 @@ use crate::support::{Image, both};
 
 both!(a_container, |cx| {
     cx.busybox();
-    let id = cx.ctr("run -d --name c -e A=1 -w /tmp busybox sleep 1000").succeeds();
-    let text = cx.ctr("inspect c").succeeds();
+    let id = cx.ctr("run -d --name box -e A=1 -w /tmp busybox sleep 1000").succeeds();
+    let text = cx.ctr("inspect box").succeeds();
     let all: Value = serde_json::from_str(&text).unwrap();
     let one = &all[0];
     assert_eq!(one["Id"], id);
-    assert_eq!(one["Name"], "/c");
+    assert_eq!(one["Name"], "/box");
     assert_eq!(one["Path"], "sleep");
     assert_eq!(one["Args"], serde_json::json!(["1000"]));
     assert_eq!(one["State"]["Status"], "running");
@@ -33,12 +33,12 @@ both!(a_container, |cx| {
 
 both!(through_a_template, |cx| {
     cx.busybox();
-    cx.ctr("create --name c --label x=y busybox echo a b").succeeds();
-    cx.ctr("inspect -f '{{.Name}} {{.Config.Cmd}} {{len .Args}} {{index .Config.Labels \"x\"}}' c")
-        .prints("/c [echo a b] 2 y\n");
-    cx.ctr("inspect -f '{{json .Config.Cmd}}' c").prints("[\"echo\",\"a\",\"b\"]\n");
-    cx.ctr("inspect -f '{{range .Args}}<{{.}}>{{end}}' c").prints("<a><b>\n");
-    cx.ctr("inspect -f '{{.Nosuch.Thing}}' c").refuses(1, "[..]Nosuch[..]");
+    cx.ctr("create --name box --label x=y busybox echo a b").succeeds();
+    cx.ctr("inspect -f '{{.Name}} {{.Config.Cmd}} {{len .Args}} {{index .Config.Labels \"x\"}}' box")
+        .prints("/box [echo a b] 2 y\n");
+    cx.ctr("inspect -f '{{json .Config.Cmd}}' box").prints("[\"echo\",\"a\",\"b\"]\n");
+    cx.ctr("inspect -f '{{range .Args}}<{{.}}>{{end}}' box").prints("<a><b>\n");
+    cx.ctr("inspect -f '{{.Nosuch.Thing}}' box").refuses(1, "[..]Nosuch[..]");
 });
 
 both!(an_image, |cx| {
@@ -52,8 +52,8 @@ both!(an_image, |cx| {
 
 both!(several_and_none, |cx| {
     cx.busybox();
-    cx.ctr("create --name c busybox true").succeeds();
-    cx.ctr("inspect -f '{{.Id}}' c busybox nosuch").is(1, "[..]\nsha256:[..]\n", "ctr: [..]o such object: nosuch\n");
+    cx.ctr("create --name box busybox true").succeeds();
+    cx.ctr("inspect -f '{{.Id}}' box busybox nosuch").is(1, "[..]\nsha256:[..]\n", "ctr: [..]o such object: nosuch\n");
     cx.ctr("inspect nosuch").is(1, "[]\n", "ctr: [..]o such object: nosuch\n");
     cx.ctr("inspect --type container busybox").is(1, "[]\n", "ctr: [..]o such container: busybox\n");
 });

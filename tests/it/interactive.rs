@@ -29,7 +29,7 @@ both!(the_terminal_is_as_before, |cx| {
     for (line, code) in [
         ("$ctr run --rm -it busybox true", 0),
         ("$ctr run --rm -it busybox nosuch", 127),
-        ("$ctr run --rm -it busybox sh -c 'kill -9 $$'", 137),
+        ("$ctr run --rm -it --init busybox sh -c 'kill -9 $$'", 137),
         ("$ctr run --rm -it busybox stty raw -echo", 0),
     ] {
         terminal.line(&format!("clear; {line}; echo code=$?"));
@@ -40,7 +40,7 @@ both!(the_terminal_is_as_before, |cx| {
 });
 
 both!(restored_when_the_client_is_told_to_end, |cx| {
-    let terminal = shell(cx, "--rm --name c");
+    let terminal = shell(cx, "--rm --name box");
     let raw = terminal.settings();
     assert!(raw.contains("-icanon") && raw.contains("-echo"), "{raw}");
     let pid = client(cx);
@@ -96,13 +96,13 @@ both!(control_c_goes_to_the_command, |cx| {
 });
 
 both!(detached_and_attached_again, |cx| {
-    let terminal = shell(cx, "--name c");
+    let terminal = shell(cx, "--name box");
     terminal.line("x=kept");
     terminal.ends_with("/ #");
     terminal.keys(&["C-p", "C-q"]);
     terminal.shows("code=0");
     assert!(terminal.settings().contains(" icanon"));
-    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("c running\n");
+    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("box running\n");
     terminal.line("clear; $ctr attach c; echo code=$?");
     terminal.keys(&["Enter"]);
     terminal.ends_with("/ #");
@@ -110,7 +110,7 @@ both!(detached_and_attached_again, |cx| {
     terminal.shows("\nstill kept");
     terminal.line("exit 9");
     terminal.shows("\ncode=9");
-    cx.ctr("ps -a --format '{{.Names}} {{.State}}'").prints("c exited\n");
+    cx.ctr("ps -a --format '{{.Names}} {{.State}}'").prints("box exited\n");
     terminal.line("clear; $ctr start -ai c; echo code=$?");
     terminal.ends_with("/ #");
     terminal.line("exit 8");
@@ -118,20 +118,20 @@ both!(detached_and_attached_again, |cx| {
 });
 
 both!(other_detach_keys, |cx| {
-    let terminal = shell(cx, "--name c --detach-keys ctrl-a,d");
+    let terminal = shell(cx, "--name box --detach-keys ctrl-a,d");
     // Without its second half the first is the command's.
     terminal.line("echo one");
     terminal.keys(&["C-a", "x"]);
     terminal.keys(&["C-c", "C-a", "d"]);
     terminal.shows("code=0");
-    cx.ctr("ps --format '{{.Names}}'").prints("c\n");
+    cx.ctr("ps --format '{{.Names}}'").prints("box\n");
 });
 
 both!(exec_with_a_terminal, |cx| {
     cx.busybox();
-    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
+    cx.ctr("run -d --name box busybox sleep 1000").succeeds();
     let terminal = Terminal::open(cx);
-    terminal.line("$ctr exec -it c sh; echo code=$?");
+    terminal.line("$ctr exec -it box sh; echo code=$?");
     terminal.ends_with("/ #");
     terminal.resize(77, 20);
     until("the size arrives", || {
@@ -158,15 +158,15 @@ both!(a_terminal_is_asked_for_where_none_is, |cx| {
     cx.ctr("run --rm -it busybox true").refuses(1, "[..]input device is not a TTY[..]");
     // Without -i there is nothing to complain about.
     cx.ctr("run --rm -t busybox echo hi").prints("hi\r\n");
-    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
-    cx.ctr("exec -it c true").refuses(1, "[..]input device is not a TTY[..]");
+    cx.ctr("run -d --name box busybox sleep 1000").succeeds();
+    cx.ctr("exec -it box true").refuses(1, "[..]input device is not a TTY[..]");
 });
 
 both!(it_survives_the_terminal_that_started_it, |cx| {
-    let terminal = shell(cx, "--name c");
+    let terminal = shell(cx, "--name box");
     drop(terminal);
-    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("c running\n");
-    cx.ctr("exec c echo alive").prints("alive\n");
+    cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("box running\n");
+    cx.ctr("exec box echo alive").prints("alive\n");
 });
 
 both!(a_full_screen_program, |cx| {

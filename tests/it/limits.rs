@@ -16,7 +16,7 @@ fn has_v1(controller: &str) -> bool {
 
 /// A limit's file of the container's own cgroup, as the host sees it.
 fn limit(cx: &Sandbox, controller: &str, file: &str) -> String {
-    let pid = cx.ctr("inspect -f '{{.State.Pid}}' c").succeeds();
+    let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let in_it =
         |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller));
@@ -32,14 +32,15 @@ fn memory() {
     }
     check(Who::Root, |cx| {
         cx.busybox();
-        cx.ctr("run -d --name c --memory 64m --memory-swap 64m --memory-reservation 32m busybox sleep 1000").succeeds();
+        cx.ctr("run -d --name box --memory 64m --memory-swap 64m --memory-reservation 32m busybox sleep 1000")
+            .succeeds();
         assert_eq!(limit(cx, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
         assert_eq!(limit(cx, "memory", "memory.soft_limit_in_bytes"), (32 << 20).to_string());
-        cx.ctr("rm -f c").prints("c\n");
+        cx.ctr("rm -f box").prints("box\n");
         // It bites: more than that ends the container, and it is known why.
-        let ran = cx.ctr("run --name o --memory 16m busybox sh -c 'x=x; while :; do x=$x$x; done'");
+        let ran = cx.ctr("run --name oom --memory 16m busybox sh -c 'x=x; while :; do x=$x$x; done'");
         assert_eq!(ran.code, 137, "{ran}");
-        cx.ctr("inspect -f '{{.State.OOMKilled}}' o").prints("true\n");
+        cx.ctr("inspect -f '{{.State.OOMKilled}}' oom").prints("true\n");
         cx.ctr("run --rm --memory 1k busybox true").refuses(125, "[..]inimum memory limit[..]6MB[..]");
     });
 }
@@ -51,9 +52,9 @@ fn processes() {
     }
     check(Who::Root, |cx| {
         cx.busybox();
-        cx.ctr("run -d --name c --pids-limit 20 busybox sleep 1000").succeeds();
+        cx.ctr("run -d --name box --pids-limit 20 busybox sleep 1000").succeeds();
         assert_eq!(limit(cx, "pids", "pids.max"), "20");
-        let ran = cx.ctr("exec c sh -c 'for i in $(seq 40); do sleep 5 & done; wait'");
+        let ran = cx.ctr("exec box sh -c 'for i in $(seq 40); do sleep 5 & done; wait'");
         assert!(ran.err().contains("can't fork"), "{ran}");
     });
 }
@@ -65,12 +66,12 @@ fn processors() {
     }
     check(Who::Root, |cx| {
         cx.busybox();
-        cx.ctr("run -d --name c --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 busybox sleep 1000").succeeds();
+        cx.ctr("run -d --name box --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 busybox sleep 1000").succeeds();
         assert_eq!(limit(cx, "cpu", "cpu.cfs_quota_us"), "50000");
         assert_eq!(limit(cx, "cpu", "cpu.cfs_period_us"), "100000");
         assert_eq!(limit(cx, "cpu", "cpu.shares"), "512");
         assert_eq!(limit(cx, "cpuset", "cpuset.cpus"), "0");
-        cx.ctr("exec c nproc").prints("1\n");
+        cx.ctr("exec box nproc").prints("1\n");
         cx.ctr("run --rm --cpus 1000 busybox true").refuses(125, "[..]cpus[..]");
         cx.ctr("run --rm --cpuset-cpus 999 busybox true").refuses(125, "[..]999[..]");
     });

@@ -28,17 +28,17 @@ both!(twenty_that_run_then_stop, |cx| {
 both!(commands_of_every_kind_on_one_container, |cx| {
     cx.busybox();
     for _ in 0..3 {
-        cx.ctr("run -d --init --name c busybox sleep 1000").succeeds();
+        cx.ctr("run -d --init --name box busybox sleep 1000").succeeds();
         let lines = [
             "ps -a",
-            "inspect c",
-            "logs c",
-            "stop -t 1 c",
-            "kill c",
-            "rm -f c",
-            "start c",
-            "exec c true",
-            "rename c d",
+            "inspect box",
+            "logs box",
+            "stop -t 1 box",
+            "kill box",
+            "rm -f box",
+            "start box",
+            "exec box true",
+            "rename box d",
             "rm -f d",
         ];
         let all: Vec<_> = lines.iter().map(|line| cx.spawn(line)).collect();

@@ -47,23 +47,23 @@ both!(which_ones, |cx| {
 
 both!(what_it_says_of_them, |cx| {
     cx.busybox();
-    cx.ctr("run --name c busybox sh -c 'exit 3'").is(3, "", "");
+    cx.ctr("run --name box busybox sh -c 'exit 3'").is(3, "", "");
     cx.ctr("ps -a --format '{{.Status}}'").prints("Exited (3) [..] ago\n");
     cx.ctr("ps -a --format '{{.Command}}'").prints("\"sh -c 'exit 3'\"\n");
     cx.ctr("ps -a --format '{{.Image}}|{{.Ports}}|{{.State}}|{{.Labels}}|{{.Mounts}}|{{.Networks}}'")
         .prints("busybox||exited|||[..]\n");
-    cx.ctr("ps -a --format '{{json .Names}}'").prints("\"c\"\n");
-    cx.ctr("ps -a --format 'table {{.Names}}\\t{{.State}}'").prints("NAMES     STATE\nc         exited\n");
+    cx.ctr("ps -a --format '{{json .Names}}'").prints("\"box\"\n");
+    cx.ctr("ps -a --format 'table {{.Names}}\\t{{.State}}'").prints("NAMES     STATE\nbox       exited\n");
     let json = cx.ctr("ps -a --format json").succeeds();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(value["Names"], "c", "{json}");
+    assert_eq!(value["Names"], "box", "{json}");
     cx.ctr("ps --format '{{.Nosuch}}'").refuses(1, "[..]Nosuch[..]");
     cx.ctr("ps --format '{{'").refuses(1, "[..]");
 });
 
 both!(sizes, |cx| {
     cx.busybox();
-    cx.ctr("run --name c busybox sh -c 'head -c 100000 /dev/zero > /file'").prints("");
+    cx.ctr("run --name box busybox sh -c 'head -c 100000 /dev/zero > /file'").prints("");
     cx.ctr("ps -a -s --format '{{.Size}}'").prints("100kB (virtual [..]MB)\n");
 });
 

@@ -4,23 +4,23 @@ use crate::support::both;
 
 both!(created_then_started, |cx| {
     cx.busybox();
-    let id = cx.ctr("create --name c busybox echo ran").succeeds();
-    cx.ctr("ps -a --format '{{.ID}} {{.Status}} {{.Names}}'").prints(&format!("{} Created c\n", &id[..12]));
-    cx.ctr("logs c").prints("");
-    cx.ctr("start c").prints("c\n");
-    cx.until_status("c", "exited");
-    cx.ctr("logs c").prints("ran\n");
-    cx.ctr("start -a c").prints("ran\n");
-    cx.ctr("logs c").prints("ran\nran\n");
+    let id = cx.ctr("create --name box busybox echo ran").succeeds();
+    cx.ctr("ps -a --format '{{.ID}} {{.Status}} {{.Names}}'").prints(&format!("{} Created box\n", &id[..12]));
+    cx.ctr("logs box").prints("");
+    cx.ctr("start box").prints("box\n");
+    cx.until_status("box", "exited");
+    cx.ctr("logs box").prints("ran\n");
+    cx.ctr("start -a box").prints("ran\n");
+    cx.ctr("logs box").prints("ran\nran\n");
 });
 
 both!(start_attached_gives_the_exit_code, |cx| {
     cx.busybox();
-    cx.ctr("create --name c busybox sh -c 'echo out; echo err >&2; exit 4'").succeeds();
-    cx.ctr("start -a c").is(4, "out\n", "err\n");
-    cx.ctr("create -i --name i busybox cat").succeeds();
-    cx.ctr_reads("start -ai i", "to and fro\n").prints("to and fro\n");
-    cx.ctr_reads("start -ai i", "again\n").prints("again\n");
+    cx.ctr("create --name box busybox sh -c 'echo out; echo err >&2; exit 4'").succeeds();
+    cx.ctr("start -a box").is(4, "out\n", "err\n");
+    cx.ctr("create -i --name in busybox cat").succeeds();
+    cx.ctr_reads("start -ai in", "to and fro\n").prints("to and fro\n");
+    cx.ctr_reads("start -ai in", "again\n").prints("again\n");
 });
 
 both!(several_at_once, |cx| {
@@ -47,34 +47,34 @@ both!(by_prefix_of_its_id, |cx| {
 
 both!(a_start_that_fails_says_why_and_can_be_tried_again, |cx| {
     cx.busybox();
-    cx.ctr("create --name c busybox nosuch").succeeds();
-    cx.ctr("start c").refuses(1, r#"[..]"nosuch"[..]executable file not found[..]"#);
-    cx.ctr("inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}' c").prints("created 127 false\n");
-    cx.ctr("start -a c").refuses(127, r#"[..]"nosuch"[..]"#);
-    cx.ctr("rm c").prints("c\n");
+    cx.ctr("create --name box busybox nosuch").succeeds();
+    cx.ctr("start box").refuses(1, r#"[..]"nosuch"[..]executable file not found[..]"#);
+    cx.ctr("inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}' box").prints("created 127 false\n");
+    cx.ctr("start -a box").refuses(127, r#"[..]"nosuch"[..]"#);
+    cx.ctr("rm box").prints("box\n");
     cx.leaves_nothing();
 });
 
 both!(its_files_stay_from_start_to_start, |cx| {
     cx.busybox();
-    cx.ctr("create --name c busybox sh -c 'echo line >> /file; wc -l < /file'").succeeds();
-    cx.ctr("start -a c").prints("1\n");
-    cx.ctr("start -a c").prints("2\n");
-    cx.ctr("start -a c").prints("3\n");
+    cx.ctr("create --name box busybox sh -c 'echo line >> /file; wc -l < /file'").succeeds();
+    cx.ctr("start -a box").prints("1\n");
+    cx.ctr("start -a box").prints("2\n");
+    cx.ctr("start -a box").prints("3\n");
 });
 
 both!(removed_at_its_end_although_created_first, |cx| {
     cx.busybox();
-    cx.ctr("create --rm --name c busybox true").succeeds();
-    cx.ctr("start -a c").prints("");
+    cx.ctr("create --rm --name box busybox true").succeeds();
+    cx.ctr("start -a box").prints("");
     cx.ctr("ps -aq").prints("");
     cx.leaves_nothing();
 });
 
 both!(create_with_a_bad_command_line_leaves_nothing, |cx| {
     cx.busybox();
-    cx.ctr("create --name c --cap-add nosuch busybox true").refuses(125, "[..]nosuch[..]");
-    cx.ctr("create --name c --pull never nosuchimage true").refuses(125, "[..]nosuchimage[..]");
+    cx.ctr("create --name box --cap-add nosuch busybox true").refuses(125, "[..]nosuch[..]");
+    cx.ctr("create --name box --pull never nosuchimage true").refuses(125, "[..]nosuchimage[..]");
     cx.ctr("create").refuses(125, "[..]");
     cx.leaves_nothing();
 });

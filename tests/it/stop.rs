@@ -8,65 +8,65 @@ const TRAPS: &str = "sh -c 'trap \"echo stopped; exit 3\" TERM; trap \"echo hup\
 
 both!(asks_first, |cx| {
     cx.busybox();
-    cx.ctr(&format!("run -d --name c busybox {TRAPS}")).succeeds();
-    cx.until_logged("c", "ready");
-    cx.ctr("stop c").prints("c\n");
-    cx.ctr("inspect -f '{{.State.Status}} {{.State.ExitCode}}' c").prints("exited 3\n");
-    cx.ctr("logs c").prints("ready\nstopped\n");
+    cx.ctr(&format!("run -d --name box busybox {TRAPS}")).succeeds();
+    cx.until_logged("box", "ready");
+    cx.ctr("stop box").prints("box\n");
+    cx.ctr("inspect -f '{{.State.Status}} {{.State.ExitCode}}' box").prints("exited 3\n");
+    cx.ctr("logs box").prints("ready\nstopped\n");
     // One that does not run is fine.
-    cx.ctr("stop c").prints("c\n");
+    cx.ctr("stop box").prints("box\n");
 });
 
 both!(then_kills, |cx| {
     cx.busybox();
     // The first process of a container gets no signal that it has no handler for.
-    cx.ctr("run -d --name c busybox sleep 1000").succeeds();
+    cx.ctr("run -d --name box busybox sleep 1000").succeeds();
     let begin = Instant::now();
-    cx.ctr("stop -t 1 c").prints("c\n");
+    cx.ctr("stop -t 1 box").prints("box\n");
     let took = begin.elapsed();
     assert!(took > Duration::from_millis(900) && took < Duration::from_secs(8), "{took:?}");
-    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("137\n");
-    cx.ctr("start c").prints("c\n");
-    cx.ctr("stop --time 0 c").prints("c\n");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("137\n");
+    cx.ctr("start box").prints("box\n");
+    cx.ctr("stop --time 0 box").prints("box\n");
 });
 
 both!(with_the_containers_own_signal_and_time, |cx| {
     cx.busybox();
-    cx.ctr(&format!("run -d --name c --stop-signal USR1 busybox {TRAPS}")).succeeds();
-    cx.until_logged("c", "ready");
-    cx.ctr("stop c").prints("c\n");
-    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("4\n");
-    cx.ctr("run -d --name d --stop-timeout 0 busybox sleep 1000").succeeds();
+    cx.ctr(&format!("run -d --name box --stop-signal USR1 busybox {TRAPS}")).succeeds();
+    cx.until_logged("box", "ready");
+    cx.ctr("stop box").prints("box\n");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("4\n");
+    cx.ctr("run -d --name dd --stop-timeout 0 busybox sleep 1000").succeeds();
     let begin = Instant::now();
-    cx.ctr("stop d").prints("d\n");
+    cx.ctr("stop dd").prints("dd\n");
     assert!(begin.elapsed() < Duration::from_secs(5));
-    cx.ctr("start d").prints("d\n");
-    cx.ctr("stop -s KILL d").prints("d\n");
+    cx.ctr("start dd").prints("dd\n");
+    cx.ctr("stop -s KILL dd").prints("dd\n");
 });
 
 both!(with_init_a_sleep_ends_at_once, |cx| {
     cx.busybox();
-    cx.ctr("run -d --init --name c busybox sleep 1000").succeeds();
+    cx.ctr("run -d --init --name box busybox sleep 1000").succeeds();
     let begin = Instant::now();
-    cx.ctr("stop c").prints("c\n");
+    cx.ctr("stop box").prints("box\n");
     assert!(begin.elapsed() < Duration::from_secs(5));
-    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("143\n");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("143\n");
 });
 
 both!(kill_sends_any_signal, |cx| {
     cx.busybox();
-    cx.ctr(&format!("run -d --name c busybox {TRAPS}")).succeeds();
-    cx.until_logged("c", "ready");
+    cx.ctr(&format!("run -d --name box busybox {TRAPS}")).succeeds();
+    cx.until_logged("box", "ready");
     for name in ["HUP", "SIGHUP", "hup", "1"] {
-        cx.ctr(&format!("kill -s {name} c")).prints("c\n");
+        cx.ctr(&format!("kill -s {name} box")).prints("box\n");
     }
-    cx.until_logged("c", "hup");
-    cx.ctr("kill --signal nosuch c").refuses(1, "[..]nvalid signal: nosuch");
-    cx.ctr("kill --signal 999 c").refuses(1, "[..]nvalid signal: 999");
-    cx.ctr("kill c").prints("c\n");
-    cx.until_status("c", "exited");
-    cx.ctr("inspect -f '{{.State.ExitCode}}' c").prints("137\n");
-    cx.ctr("kill c").refuses(1, "[..]ontainer [..] is not running");
+    cx.until_logged("box", "hup");
+    cx.ctr("kill --signal nosuch box").refuses(1, "[..]nvalid signal: nosuch");
+    cx.ctr("kill --signal 999 box").refuses(1, "[..]nvalid signal: 999");
+    cx.ctr("kill box").prints("box\n");
+    cx.until_status("box", "exited");
+    cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("137\n");
+    cx.ctr("kill box").refuses(1, "[..]ontainer [..] is not running");
 });
 
 both!(what_is_not_there, |cx| {

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use crate::container::config::{Config, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
+use crate::image::platform::Platform;
 use crate::store::names;
 
 #[derive(Debug, clap::Args)]
@@ -151,6 +152,9 @@ impl Options {
                 ));
             }
         };
+        if let Some(platform) = identity.platform.as_deref().filter(|platform| !platform.is_empty()) {
+            platform.parse::<Platform>().map_err(|e| Failure::new(e.to_string()).exit(exit::ENGINE))?;
+        }
         let mut config = self.process.check(command_words, detach)?;
         config.labels = lines::labels(&identity.label_file, &identity.label)?;
         let source = if identity.rootfs { Source::Directory(rootfs(image)?) } else { Source::Image(image.clone()) };

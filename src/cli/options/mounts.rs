@@ -120,7 +120,9 @@ impl Bind {
             ));
         }
         let options: Vec<&str> = options.split(',').filter(|o| !o.is_empty() && !MEANINGLESS.contains(o)).collect();
-        if options.iter().any(|option| !BIND_OPTIONS.contains(option)) {
+        let contradicts = |group: &[&str]| options.iter().filter(|option| group.contains(option)).count() > 1;
+        let is_known = options.iter().all(|option| BIND_OPTIONS.contains(option));
+        if !is_known || EXCLUSIVE.iter().any(|group| contradicts(group)) {
             return bad(format!("invalid volume specification: '{text}': invalid mode: {}", options.join(",")));
         }
         let source = if source.starts_with('/') {
@@ -160,6 +162,17 @@ impl std::fmt::Display for Bind {
 const BIND_OPTIONS: [&str; 19] = [
     "ro", "rw", "z", "Z", "private", "rprivate", "shared", "rshared", "slave", "rslave", "nocopy", "bind", "rbind",
     "exec", "noexec", "suid", "nosuid", "dev", "nodev",
+];
+
+/// Of each of these one can be given.
+const EXCLUSIVE: [&[&str]; 7] = [
+    &["ro", "rw"],
+    &["z", "Z"],
+    &["private", "rprivate", "shared", "rshared", "slave", "rslave"],
+    &["bind", "rbind"],
+    &["exec", "noexec"],
+    &["suid", "nosuid"],
+    &["dev", "nodev"],
 ];
 
 /// Only other systems give them a meaning.
@@ -410,6 +423,7 @@ mod tests {
             ("/a:/b:ro:x", "invalid spec: /a:/b:ro:x: too many colons"),
             ("/a:", "invalid spec: /a:: empty section between colons"),
             ("/a:b", "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"),
+            ("/a:/b:ro,rw", "invalid volume specification: '/a:/b:ro,rw': invalid mode: ro,rw"),
             ("/a:/b:zz", "invalid volume specification: '/a:/b:zz': invalid mode: zz"),
             ("/a:/", "invalid specification: destination can't be '/'"),
             ("/a:/b/..", "invalid specification: destination can't be '/'"),

@@ -76,7 +76,8 @@ impl NetworkOptions {
         }
         let hostname = self.hostname.unwrap_or_default();
         // sethostname(2) takes 64 bytes; a slash or a space is no name anywhere.
-        if hostname.len() > 64 || hostname.contains(|c: char| c.is_whitespace() || c == '/' || c == '\0') {
+        let has_edge = hostname.starts_with('-') || hostname.ends_with('-');
+        if hostname.len() > 64 || has_edge || hostname.contains(|c: char| c.is_whitespace() || c == '/' || c == '\0') {
             return bad(format!("invalid hostname: {hostname:?}"));
         }
         Ok(Checked {

@@ -1,0 +1,116 @@
+//! How a pull shows that it gets on: bars on a terminal, a line for each event elsewhere.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::image::pull::Report;
+
+/// Where lines go. Bars always go to standard error, which programs do not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+/// The report that fits where it is shown.
+#[must_use]
+pub fn report(stream: Stream, quiet: bool) -> Box<dyn Report> {
+    let terminal = match stream {
+        Stream::Out => std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
+        Stream::Err => std::io::stderr().is_terminal(),
+    };
+    if quiet {
+        Box::new(Silence)
+    } else if terminal {
+        Box::new(Bars::new())
+    } else {
+        Box::new(Lines(stream))
+    }
+}
+
+struct Silence;
+
+impl Report for Silence {
+    fn begin(&self, _: &str, _: u64) {}
+    fn exists(&self, _: &str) {}
+    fn bytes(&self, _: &str, _: u64) {}
+    fn complete(&self, _: &str) {}
+}
+
+/// Docker's lines for what is no terminal.
+struct Lines(Stream);
+
+impl Lines {
+    fn line(&self, layer: &str, what: &str) {
+        match self.0 {
+            Stream::Out => super::print(&format!("{layer}: {what}\n")),
+            Stream::Err => super::say(&format!("{layer}: {what}")),
+        }
+    }
+}
+
+impl Report for Lines {
+    fn begin(&self, layer: &str, _: u64) {
+        self.line(layer, "Pulling fs layer");
+    }
+    fn exists(&self, layer: &str) {
+        self.line(layer, "Already exists");
+    }
+    fn bytes(&self, _: &str, _: u64) {}
+    fn complete(&self, layer: &str) {
+        self.line(layer, "Pull complete");
+    }
+}
+
+/// A bar for each layer; `console`, which indicatif draws with, leaves colours out under NO_COLOR.
+struct Bars {
+    all: MultiProgress,
+    bars: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        Self { all, bars: Mutex::new(HashMap::new()) }
+    }
+
+    fn bar(&self, layer: &str, size: u64) -> ProgressBar {
+        let Ok(mut bars) = self.bars.lock() else { return ProgressBar::hidden() };
+        bars.entry(layer.to_owned())
+            .or_insert_with(|| {
+                let bar = self.all.add(ProgressBar::new(size).with_prefix(layer.to_owned()));
+                bar.set_style(style("{prefix}: Downloading [{bar:40.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"));
+                bar
+            })
+            .clone()
+    }
+
+    fn end(&self, layer: &str, what: &'static str) {
+        let bar = self.bar(layer, 0);
+        bar.set_style(style("{prefix}: {msg}"));
+        bar.finish_with_message(what);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates above are right; a bar without one is still a bar.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+impl Report for Bars {
+    fn begin(&self, layer: &str, size: u64) {
+        self.bar(layer, size).tick();
+    }
+    fn exists(&self, layer: &str) {
+        self.end(layer, "Already exists");
+    }
+    fn bytes(&self, layer: &str, more: u64) {
+        self.bar(layer, 0).inc(more);
+    }
+    fn complete(&self, layer: &str) {
+        self.end(layer, "Pull complete");
+    }
+}

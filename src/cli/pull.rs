@@ -1,0 +1,52 @@
+//! `ctr pull`.
+
+use anyhow::Result;
+
+use crate::cli::output::progress::{self, Stream};
+use crate::cli::{Globals, Run, output};
+use crate::error::{Failure, exit};
+use crate::image::index::Platform;
+use crate::image::obtain::status;
+use crate::image::pull::pull;
+use crate::image::reference::{DEFAULT_TAG, Reference};
+use crate::{image, userns};
+
+/// Download an image from a registry
+#[derive(Debug, clap::Parser)]
+pub struct Pull {
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "STRING")]
+    platform: Option<Platform>,
+    /// Suppress verbose output
+    #[arg(short, long)]
+    quiet: bool,
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: Reference,
+}
+
+impl Run for Pull {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        if self.all_tags {
+            return Err(Failure::new("--all-tags is not supported yet").exit(exit::ENGINE).into());
+        }
+        let store = globals.store()?;
+        userns::enter(&store)?;
+        let name = self.name.clone().or_latest();
+        if !self.quiet {
+            if self.name.tag().is_none() && self.name.digest().is_none() {
+                output::print(&format!("Using default tag: {DEFAULT_TAG}\n"));
+            }
+            output::print(&format!("{}: Pulling from {}\n", name.wanted(), name.path()));
+        }
+        let report = progress::report(Stream::Out, self.quiet);
+        let pulled = pull(&store, &name, self.platform.as_ref(), report.as_ref()).map_err(image::disk_full)?;
+        if !self.quiet {
+            output::print(&format!("Digest: {}\n{}\n", pulled.digest, status(&name, pulled.newer)));
+        }
+        output::print(&format!("{}\n", name.stored()));
+        Ok(0)
+    }
+}

@@ -1,0 +1,140 @@
+//! What `run` and `create` need: the image, whatever it takes.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::{self, progress};
+use crate::error::{self, Failure, exit};
+use crate::image::index::Platform;
+use crate::image::pull::{Report, pull};
+use crate::image::reference::Reference;
+use crate::image::{Image, PullPolicy, disk_full, find};
+use crate::store::Store;
+use crate::sys::process::{Fork, exit_now, fork};
+use crate::userns;
+
+/// The image, pulled when the policy says so. Progress goes to standard error unless `quiet`.
+///
+/// The process stays what it was, with one thread and in its own namespaces: an ordinary user's
+/// pull is done by a child.
+///
+/// # Errors
+/// There is no such image and it may not be pulled, or pulling it failed. Docker's exit code, 125.
+pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<&str>, quiet: bool) -> Result<Image> {
+    let platform = platform.map(str::parse::<Platform>).transpose().map_err(engine)?;
+    let here = find(store, wanted).map_err(engine)?.filter(|image| fits(image, platform.as_ref()));
+    match (policy, here) {
+        (PullPolicy::Missing | PullPolicy::Never, Some(image)) => return Ok(image),
+        (PullPolicy::Never, None) => {
+            return Err(Failure::new(format!("No such image: {wanted}"))
+                .hint(format!("get it with: ctr pull {wanted}"))
+                .exit(exit::ENGINE)
+                .into());
+        }
+        // An image that is only an id can come from nowhere.
+        (PullPolicy::Always, Some(image)) if image.id.trim_start_matches("sha256:").starts_with(wanted) => {
+            return Ok(image);
+        }
+        (PullPolicy::Missing, None) if !quiet => {
+            let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
+            output::say(&format!("Unable to find image '{name}' locally"));
+        }
+        _ => {}
+    }
+    let name: Reference = wanted.parse().map_err(|e: Failure| engine(e))?;
+    let name = name.or_latest();
+    let report = progress::report(progress::Stream::Err, quiet);
+    pull_for_run(store, &name, platform.as_ref(), report.as_ref(), quiet)?;
+    find(store, &name.stored().to_string())
+        .map_err(engine)?
+        .ok_or_else(|| Failure::new(format!("No such image: {wanted}")).exit(exit::ENGINE).into())
+}
+
+fn engine(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    carry(&error.into()).into()
+}
+
+fn fits(image: &Image, platform: Option<&Platform>) -> bool {
+    platform.is_none_or(|wanted| {
+        let has = Platform {
+            architecture: image.config.architecture().to_string(),
+            os: image.config.os().to_string(),
+            variant: image.config.variant().clone(),
+        };
+        has.satisfies(wanted)
+    })
+}
+
+/// An error's sentence and hint, as they go from the child to its parent.
+#[derive(Serialize, Deserialize)]
+struct Outcome {
+    message: String,
+    hint: Option<String>,
+}
+
+fn carry(error: &anyhow::Error) -> Failure {
+    failure(Outcome { message: error::message(error), hint: error::hint(error).map(str::to_owned) })
+}
+
+fn failure(outcome: Outcome) -> Failure {
+    let failure = Failure::new(outcome.message).exit(exit::ENGINE);
+    match outcome.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn pull_for_run(
+    store: &Store,
+    name: &Reference,
+    platform: Option<&Platform>,
+    report: &dyn Report,
+    quiet: bool,
+) -> Result<()> {
+    let work = || -> Result<()> {
+        let pulled = pull(store, name, platform, report).map_err(disk_full)?;
+        if !quiet {
+            output::say(&format!("Digest: {}", pulled.digest));
+            output::say(&status(name, pulled.newer));
+        }
+        Ok(())
+    };
+    if geteuid().is_root() {
+        return work().map_err(engine);
+    }
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    match fork().context("fork")? {
+        Fork::Child => {
+            drop(ours);
+            let done = userns::enter(store).and_then(|()| work());
+            if let Err(error) = &done {
+                let outcome = Outcome { message: error::message(error), hint: error::hint(error).map(str::to_owned) };
+                // A parent that is gone has nobody to tell.
+                let _ = theirs.write_all(&serde_json::to_vec(&outcome).unwrap_or_default());
+            }
+            exit_now(i32::from(done.is_err()));
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            let mut text = Vec::new();
+            ours.read_to_end(&mut text)?;
+            let status = nix::sys::wait::waitpid(child, None)?;
+            match serde_json::from_slice(&text) {
+                Ok(outcome) => Err(failure(outcome).into()),
+                Err(_) if matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
+                Err(_) => Err(Failure::new(format!("the pull of {name} was killed")).exit(exit::ENGINE).into()),
+            }
+        }
+    }
+}
+
+/// Docker's last word on a pull.
+#[must_use]
+pub fn status(name: &Reference, newer: bool) -> String {
+    let what = if newer { "Downloaded newer image" } else { "Image is up to date" };
+    format!("Status: {what} for {}", name.familiar())
+}

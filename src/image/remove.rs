@@ -1,0 +1,268 @@
+//! `rmi`, and the garbage that it leaves: blobs and layers that nothing refers to any more.
+//!
+//! The order closes the races. First the index loses the image, under its lock. Then, the lock still
+//! held, all that remains is looked through for what it needs: the other images, and the containers'
+//! records. A `create` that wrote its record before that look is seen; one that writes it later finds
+//! the image gone from the index ([`super::Image::is_there`]) and takes its record back. A pull that
+//! is at work holds what it needs by shared locks, and what is locked stays.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::container::config::{ContainerConfig, RootFs};
+use crate::container::state;
+use crate::error::Failure;
+use crate::image::blobs::{self, Temporary};
+use crate::image::digest::{Digest, chain_id, is_hex};
+use crate::image::index::{Entry, Index};
+use crate::image::manifest::{self, Document};
+use crate::image::reference::Reference;
+use crate::image::{lookup, parents};
+use crate::store::{Id, Lock, Store, names, record};
+
+/// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
+pub type Report = Vec<String>;
+
+/// Removes a name of an image, and the image with its last name.
+///
+/// # Errors
+/// `No such image`, or a container needs it; Docker's wording.
+pub fn remove(store: &Store, wanted: &str, force: bool) -> Result<Report> {
+    let mut users = None;
+    let (mut report, gone) = Index::change(store, |index| {
+        let entry = lookup(index, wanted)?.cloned().ok_or_else(|| no_such_image(wanted))?;
+        let users = users.insert(Users::of(store, &entry.image)?);
+        take_out(index, &entry, wanted, users, force)
+    })?;
+    if let Some(image) = gone {
+        report.push(format!("Deleted: {image}"));
+        // The configuration is a blob too, and needed to tell what the layers were.
+        let diffs = diffs_of(store, &image);
+        let removed = collect(store)?;
+        let mut chains: Vec<String> = (1..=diffs.len())
+            .filter(|n| removed.contains(diffs[n - 1].hex()))
+            .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
+            .collect();
+        chains.reverse();
+        report.append(&mut chains);
+    }
+    Ok(report)
+}
+
+fn no_such_image(wanted: &str) -> Failure {
+    let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |name| name.or_latest().familiar());
+    Failure::new(format!("No such image: {name}"))
+}
+
+/// Containers of an image.
+#[derive(Default)]
+struct Users {
+    running: Option<Id>,
+    stopped: Option<Id>,
+}
+
+impl Users {
+    fn of(store: &Store, image: &Digest) -> Result<Self> {
+        let mut users = Self::default();
+        for (id, root) in containers(store)? {
+            if matches!(&root, RootFs::Image { id, .. } if id == image.as_str()) {
+                let slot = if state::is_alive(store, &id) { &mut users.running } else { &mut users.stopped };
+                slot.get_or_insert(id);
+            }
+        }
+        Ok(users)
+    }
+
+    fn any(&self) -> Option<&Id> {
+        self.running.as_ref().or(self.stopped.as_ref())
+    }
+}
+
+/// Docker's rules (moby, `daemon/images/image_delete.go`, its documented conflicts): by name, the
+/// name goes, and the image with its last one; by id, all names go if they are of one repository.
+/// Returns the lines, and the image if the index has it no longer.
+fn take_out(
+    index: &mut Index,
+    entry: &Entry,
+    wanted: &str,
+    users: &Users,
+    force: bool,
+) -> Result<(Report, Option<Digest>)> {
+    let image = &entry.image;
+    let of_image = |index: &Index| -> Vec<Entry> {
+        index.entries.iter().filter(|e| e.image == *image && e.name.is_some()).cloned().collect()
+    };
+    let named = of_image(index);
+    let by_id = is_id_of(wanted, image);
+    let mut report = Vec::new();
+
+    if by_id {
+        let repositories: HashSet<String> =
+            named.iter().filter_map(|e| Some(e.name.as_ref()?.parse::<Reference>().ok()?.repository())).collect();
+        if repositories.len() > 1 && !force {
+            return Err(conflict(image, "must be forced", "image is referenced in multiple repositories"));
+        }
+        in_use(image, users, force)?;
+        for entry in &named {
+            untag(index, entry, &mut report);
+        }
+    } else {
+        if let (1, false, Some(user)) = (named.len(), force, users.any()) {
+            let why = format!(
+                "conflict: unable to remove repository reference \"{wanted}\" (must force) - container {} is using its \
+                 referenced image {}",
+                user.short(),
+                image.short()
+            );
+            return Err(Failure::new(why)
+                .hint("remove the container first, or take the name away with: ctr rmi -f")
+                .into());
+        }
+        let name = entry.name.clone();
+        for entry in named.iter().filter(|e| e.name == name) {
+            untag(index, entry, &mut report);
+        }
+        if !of_image(index).is_empty() {
+            return Ok((report, None));
+        }
+        // A running container keeps the image, without a name.
+        if in_use(image, users, force).is_err() {
+            return Ok((report, None));
+        }
+    }
+    index.entries.retain(|e| e.image != *image);
+    Ok((report, Some(image.clone())))
+}
+
+fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
+    let Some(name) = &entry.name else { return };
+    index.untag(name);
+    if let Ok(reference) = name.parse::<Reference>() {
+        report.push(format!("Untagged: {}", reference.familiar()));
+        if let Some(digest) = entry.repo_digest.clone().filter(|_| reference.digest().is_none()) {
+            report.push(format!("Untagged: {}", reference.with_digest(digest).familiar()));
+        }
+    }
+}
+
+/// Whether what was written is the image's id rather than a name.
+fn is_id_of(wanted: &str, image: &Digest) -> bool {
+    let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    is_hex(hex) && image.hex().starts_with(hex)
+}
+
+fn in_use(image: &Digest, users: &Users, force: bool) -> Result<()> {
+    if let Some(id) = &users.running {
+        let why = format!("image is being used by running container {}", id.short());
+        return Err(conflict(image, "cannot be forced", &why));
+    }
+    match &users.stopped {
+        Some(id) if !force => {
+            let why = format!("image is being used by stopped container {}", id.short());
+            Err(conflict(image, "must be forced", &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn conflict(image: &Digest, how: &str, why: &str) -> anyhow::Error {
+    Failure::new(format!("conflict: unable to delete {} ({how}) - {why}", image.short())).into()
+}
+
+/// The root of every container that has a record.
+fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
+    let mut all = Vec::new();
+    for id in names::ids(store)? {
+        let path = store.container(&id).join("config.json");
+        if let Some(config) = record::read::<ContainerConfig>(&path)? {
+            all.push((id, config.root));
+        }
+    }
+    Ok(all)
+}
+
+fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
+    let config = blobs::read(store, image).ok().flatten();
+    let config = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    config.and_then(|config| manifest::diff_ids(&config).ok()).unwrap_or_default()
+}
+
+/// What the images and the containers need: names of blobs and of layers.
+#[derive(Default)]
+struct Needed {
+    blobs: HashSet<String>,
+    layers: HashSet<String>,
+}
+
+impl Needed {
+    fn now(store: &Store, index: &Index) -> Result<Self> {
+        let mut needed = Self::default();
+        for entry in &index.entries {
+            needed.blobs.extend([entry.manifest.digest.hex().to_owned(), entry.image.hex().to_owned()]);
+            let bytes = blobs::read(store, &entry.manifest.digest)?.ok_or_else(|| {
+                Failure::new(format!("image {:?} is damaged: its manifest is missing", entry.image.short()))
+            })?;
+            if let Document::Manifest(manifest) = manifest::parse(&bytes)? {
+                needed.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex().to_owned()));
+            }
+            let diffs = diffs_of(store, &entry.image);
+            needed.layers.extend(parents::name(&diffs));
+            needed.layers.extend(diffs.iter().map(|diff| diff.hex().to_owned()));
+        }
+        for (_, root) in containers(store)? {
+            if let RootFs::Image { layers, .. } = root {
+                needed.layers.extend(layers);
+            }
+        }
+        Ok(needed)
+    }
+}
+
+/// Removes blobs and layers that nothing needs; returns the names of the layers.
+///
+/// # Errors
+/// What is needed cannot be told: then nothing is removed.
+pub fn collect(store: &Store) -> Result<HashSet<String>> {
+    let layout = store.image_layout();
+    let mut removed = HashSet::new();
+    // Renamed out of the way under the lock, removed after it: a tree takes its time.
+    let mut doomed = Vec::new();
+    {
+        let _lock = Lock::exclusive(&layout).with_context(|| format!("lock {layout:?}"))?;
+        let needed = Needed::now(store, &Index::read(store)?)?;
+        for name in entries(&blobs::dir(store))? {
+            let path = blobs::dir(store).join(&name);
+            if is_hex(&name) && !needed.blobs.contains(&name) && Lock::try_exclusive(&path).is_ok_and(|l| l.is_some()) {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+        for name in entries(&store.layers())? {
+            let path = store.layers().join(&name);
+            let layer = name.strip_suffix("-parents").unwrap_or(&name);
+            if !is_hex(layer) || needed.layers.contains(&name) {
+                continue;
+            }
+            // Held until it has lost its name.
+            if let Ok(Some(_unused)) = Lock::try_exclusive(&path) {
+                let gone = Temporary::in_dir(&store.layers());
+                std::fs::rename(&path, gone.path()).with_context(|| format!("remove {path:?}"))?;
+                let _ = std::fs::remove_file(path.with_extension("json"));
+                doomed.push(gone);
+                removed.insert(name);
+            }
+        }
+    }
+    drop(doomed);
+    Ok(removed)
+}
+
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e).with_context(|| format!("read {dir:?}")),
+    }
+}

@@ -1,0 +1,185 @@
+//! Who we are: the answer to `WWW-Authenticate` (RFC 9110, section 11, and the distribution
+//! specification's token authentication).
+
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use serde::Deserialize;
+use ureq::Agent;
+
+use crate::config::Credentials;
+use crate::error::Failure;
+
+/// Bytes of an answer with a token.
+const MAX_ANSWER: u64 = 1 << 20;
+/// What Docker calls itself to an authorization service.
+const CLIENT: &str = "ctr";
+
+/// What a registry wants to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+impl Challenge {
+    /// The strongest challenge of a header that we can answer.
+    #[must_use]
+    pub fn parse(header: &str) -> Option<Self> {
+        let all = split(header);
+        let bearer = all.iter().find_map(|(scheme, parameters)| {
+            let get =
+                |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
+            (scheme.eq_ignore_ascii_case("bearer"))
+                .then(|| Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") }))?
+        });
+        bearer.or_else(|| all.iter().any(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")).then_some(Self::Basic))
+    }
+}
+
+type Parameters = Vec<(String, String)>;
+
+/// A header's challenges: `Scheme key=value, key="quoted, \" value", Scheme …`.
+fn split(header: &str) -> Vec<(String, Parameters)> {
+    let mut challenges: Vec<(String, Parameters)> = Vec::new();
+    let mut rest = header.trim_start_matches([' ', ',']);
+    while !rest.is_empty() {
+        let end = rest.find([' ', '=', ',']).unwrap_or(rest.len());
+        let word = rest[..end].to_owned();
+        let behind = rest[end..].trim_start();
+        match behind.strip_prefix('=') {
+            Some(value) => {
+                let (value, tail) = take_value(value.trim_start());
+                if let Some((_, parameters)) = challenges.last_mut() {
+                    parameters.push((word, value));
+                }
+                rest = tail;
+            }
+            None => {
+                challenges.push((word, Vec::new()));
+                rest = behind;
+            }
+        }
+        rest = rest.trim_start_matches([' ', ',', '\t']);
+    }
+    challenges
+}
+
+fn take_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, c)) = characters.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(characters.next().map(|(_, c)| c)),
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+/// The `Authorization` header for a name and a password.
+#[must_use]
+pub fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// Asks for a token. `secure`: the registry is spoken to over TLS, so its authorization service
+/// must be too, or the password would go over the wire as it is.
+///
+/// # Errors
+/// The service refuses, or is not to be trusted with a password.
+pub fn token(
+    agent: &Agent,
+    challenge: (&str, Option<&str>, Option<&str>),
+    credentials: Option<&Credentials>,
+    repository: &str,
+    secure: bool,
+) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    let (realm, service, scope) = challenge;
+    if secure && !realm.starts_with("https://") {
+        return Err(
+            Failure::new(format!("the registry sends us to {realm:?} for a token, which is without TLS")).into()
+        );
+    }
+    let scope = scope.map_or_else(|| format!("repository:{repository}:pull"), str::to_owned);
+    let mut fields = vec![("scope", scope)];
+    fields.extend(service.map(|service| ("service", service.to_owned())));
+    let answer = match credentials {
+        Some(Credentials::IdentityToken(token)) => {
+            fields.push(("grant_type", "refresh_token".to_owned()));
+            fields.push(("client_id", CLIENT.to_owned()));
+            fields.push(("refresh_token", token.clone()));
+            agent.post(realm).send_form(fields)
+        }
+        other => {
+            let mut request = agent.get(realm);
+            for (name, value) in &fields {
+                request = request.query(*name, value);
+            }
+            if let Some(Credentials::Password { user, password }) = other {
+                request = request.query("account", user).header("Authorization", basic(user, password));
+            }
+            request.call()
+        }
+    };
+    let answer = answer.with_context(|| format!("ask {realm:?} for a token"))?;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        return Err(match (status, credentials) {
+            (401 | 403, Some(_)) => Failure::new("the registry refuses the user name or the password")
+                .hint("correct the credentials in ~/.docker/config.json, or log in again"),
+            (401 | 403, None) => Failure::new("the registry wants a user name and a password")
+                .hint("log in, or put credentials into ~/.docker/config.json"),
+            _ => Failure::new(format!("{realm:?} answers with status {status} when asked for a token")),
+        }
+        .into());
+    }
+    let mut bytes = Vec::new();
+    answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut bytes)?;
+    let answer: Answer = serde_json::from_slice(&bytes).with_context(|| format!("token of {realm:?}"))?;
+    answer
+        .token
+        .filter(|token| !token.is_empty())
+        .or(answer.access_token)
+        .ok_or_else(|| Failure::new(format!("{realm:?} gives no token")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_with_their_quotes() {
+        let header = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
+        let expected = Challenge::Bearer {
+            realm: "https://auth.docker.io/token".to_owned(),
+            service: Some("registry.docker.io".to_owned()),
+            scope: Some("repository:a/b:pull,push".to_owned()),
+        };
+        assert_eq!(Challenge::parse(header), Some(expected));
+        assert_eq!(Challenge::parse(r#"Basic realm="x y, Bearer realm=z""#), Some(Challenge::Basic));
+        let both = r#"Basic realm="a", bearer realm=b"#;
+        assert_eq!(
+            Challenge::parse(both),
+            Some(Challenge::Bearer { realm: "b".to_owned(), service: None, scope: None })
+        );
+        assert_eq!(
+            Challenge::parse(r#"Bearer realm="a\"b""#),
+            Some(Challenge::Bearer { realm: "a\"b".to_owned(), service: None, scope: None })
+        );
+        for none in ["", "Negotiate", "Bearer service=x", "=", "Bearer realm"] {
+            assert_eq!(Challenge::parse(none), None, "{none}");
+        }
+    }
+}

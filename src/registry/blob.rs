@@ -1,0 +1,110 @@
+//! A blob's bytes, over as many connections as it takes.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use anyhow::Result;
+use ureq::BodyReader;
+use ureq::http::header;
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Repository, TRIES};
+use crate::error::Failure;
+use crate::image::digest::Digest;
+
+/// Reads a blob from its beginning to its end. When the connection breaks, the rest is asked for
+/// with a Range request; a registry that ignores it sends all again, and the known part is skipped.
+/// The caller checks the digest.
+pub struct BlobReader<'a> {
+    repository: &'a Repository,
+    digest: Digest,
+    /// What the manifest says.
+    size: u64,
+    read: u64,
+    body: Option<BodyReader<'static>>,
+    /// Breaks since the last byte that came.
+    breaks: u32,
+}
+
+impl<'a> BlobReader<'a> {
+    pub(super) fn open(repository: &'a Repository, digest: &Digest, size: u64) -> Result<Self> {
+        let mut reader = Self { repository, digest: digest.clone(), size, read: 0, body: None, breaks: 0 };
+        reader.connect()?;
+        Ok(reader)
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let url = self.repository.blob_url(&self.digest);
+        let range = format!("bytes={}-", self.read);
+        let headers: &[(&str, &str)] = if self.read == 0 { &[] } else { &[(header::RANGE.as_str(), &range)] };
+        let response = self.repository.get(&url, headers)?;
+        self.repository.found(&response, &self.digest)?;
+        let starts = match response.status().as_u16() {
+            206 => range_start(response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()))
+                .filter(|start| *start == self.read)
+                .ok_or_else(|| Failure::new("the registry sent another part of the blob than was asked for"))?,
+            _ => 0,
+        };
+        let mut body = response.into_body().into_reader();
+        let known = self.read - starts;
+        if io::copy(&mut (&mut body).take(known), &mut io::sink())? < known {
+            return Err(Failure::new("the connection broke").into());
+        }
+        self.body = Some(body);
+        Ok(())
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let attempt = match &mut self.body {
+                Some(body) => body.read(into),
+                None => match self.connect() {
+                    Ok(()) => continue,
+                    // Those that know a way out are final; the pause was in there already.
+                    Err(e) if e.downcast_ref::<io::Error>().is_none() => {
+                        return Err(io::Error::other(format!("{e:#}")));
+                    }
+                    Err(e) => Err(io::Error::other(e)),
+                },
+            };
+            let why = match attempt {
+                Ok(0) if self.read >= self.size => return Ok(0),
+                Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended too early"),
+                Ok(n) => {
+                    self.read += n as u64;
+                    self.breaks = 0;
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => e,
+            };
+            self.body = None;
+            self.breaks += 1;
+            if self.breaks >= TRIES {
+                let text = format!("the connection broke {TRIES} times at byte {} of {}: {why}", self.read, self.size);
+                return Err(io::Error::new(why.kind(), text));
+            }
+            std::thread::sleep(
+                (FIRST_PAUSE * 2u32.pow(self.breaks - 1)).min(LONGEST_PAUSE).min(Duration::from_secs(5)),
+            );
+        }
+    }
+}
+
+/// The first byte of `Content-Range: bytes 5-9/10`.
+fn range_start(header: Option<&str>) -> Option<u64> {
+    header?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(range_start(Some("bytes 5-9/10")), Some(5));
+        assert_eq!(range_start(Some("bytes */10")), None);
+        assert_eq!(range_start(None), None);
+    }
+}

@@ -1,0 +1,160 @@
+#!/bin/sh
+# The guest's half of test.sh: as dev or as root, in the machine, `ctr` in the directory given. Prints
+# `ok NAME` or `FAILED NAME` with what was seen, a line for each check.
+#
+#   guest.sh DIRECTORY main     the way of the README's command, and limits
+#   guest.sh DIRECTORY all      that and everything else
+# shellcheck disable=SC2016 # what is quoted is for the container's shell
+set -u
+PATH=$1:$PATH
+part=${2-}
+me=$(id -un)
+if [ "$me" = root ]; then
+	systemctl='systemctl'
+	run_unit='systemd-run'
+else
+	systemctl='systemctl --user'
+	run_unit='systemd-run --user'
+fi
+
+ok() { echo "ok $me: $1"; }
+failed() { echo "FAILED $me: $1: $2" | tr '\n' ' ' && echo; }
+# is NAME WANTED SEEN: equal; has NAME PART SEEN: a part.
+is() { if [ "$2" = "$3" ]; then ok "$1"; else failed "$1" "wanted \"$2\", saw \"$3\""; fi; }
+has() { case $3 in *"$2"*) ok "$1" ;; *) failed "$1" "wanted \"…$2…\", saw \"$3\"" ;; esac; }
+
+# soon SECONDS COMMAND…: until it succeeds.
+soon() {
+	tries=$(($1 * 10))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || return 1
+		sleep 0.1
+	done
+}
+
+# The directory of a container's cgroup.
+cgroup() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(ctr inspect --format '{{.State.Pid}}' "$1")/cgroup")"; }
+scopes() { $systemctl list-units --all --plain --no-legend 'ctr-*.scope' | wc -l; }
+no_scopes() { [ "$(scopes)" = 0 ]; }
+
+image() {
+	tree=$(mktemp -d)
+	chmod 755 "$tree"
+	mkdir -p "$tree/bin" "$tree/etc" "$tree/tmp" "$tree/root"
+	cp /bin/busybox "$tree/bin/busybox"
+	for applet in $(/bin/busybox --list); do
+		[ "$applet" = busybox ] || ln "$tree/bin/busybox" "$tree/bin/$applet"
+	done
+	echo root:x:0:0:root:/root:/bin/sh >"$tree/etc/passwd"
+	echo root:x:0: >"$tree/etc/group"
+	tar -C "$tree" --numeric-owner --owner 0 --group 0 -c . | ctr import --change 'CMD ["sh"]' - busybox >/dev/null
+	rm -rf "$tree"
+}
+
+readme() {
+	has 'the command of the README, with a terminal' 'a terminal in /' \
+		"$(script -qec "ctr run --rm -it busybox sh -c 'test -t 0 && echo a terminal in \$PWD'" /dev/null 2>&1)"
+	is 'output and exit code without one' 'hello 7' "$(ctr run --rm busybox sh -c 'echo hello; exit 7' 2>&1 | tr '\n' ' ')$(
+		ctr run --rm busybox sh -c 'exit 7' >/dev/null 2>&1
+		echo $?
+	)"
+}
+
+limits() {
+	ctr run -d --name limits --memory 64m --pids-limit 20 --cpus 0.2 busybox sh -c \
+		'while :; do :; done & for i in $(seq 60); do sleep 60 & done; wait' >/dev/null || failed 'run with limits' "$?"
+	dir=$(cgroup limits)
+	id=$(ctr inspect --format '{{.Id}}' limits)
+	has 'a scope of systemd for the container' "/ctr-$id.scope/container" "$dir"
+	is 'memory.max' 67108864 "$(cat "$dir/memory.max")"
+	is 'memory.max as the container sees it' 67108864 "$(ctr exec limits cat /sys/fs/cgroup/memory.max 2>&1)"
+	is 'pids.max' 20 "$(cat "$dir/pids.max")"
+	is 'cpu.max' '20000 100000' "$(cat "$dir/cpu.max")"
+	soon 20 sh -c "! grep -q '^max 0\$' '$dir/pids.events'"
+	now=$(cat "$dir/pids.current")
+	has 'a fork bomb is bounded' 'max ' "$([ "$now" -le 20 ] && sed 's/^max 0$//' "$dir/pids.events")"
+	soon 20 sh -c "! grep -q '^nr_throttled 0\$' '$dir/cpu.stat'"
+	has 'a busy loop is throttled' 'nr_throttled ' "$(sed 's/^nr_throttled 0$//' "$dir/cpu.stat" | grep nr_throttled)"
+	ctr rm -f limits >/dev/null 2>&1
+	soon 20 no_scopes
+	is 'nothing is left of the scope' 0 "$(scopes)"
+
+	ctr run --name oom --memory 32m --memory-swap 32m busybox tail /dev/zero >/dev/null 2>&1
+	is 'a container without memory is killed' 137 "$?"
+	is 'and says why' true "$(ctr inspect --format '{{.State.OOMKilled}}' oom)"
+	ctr rm oom >/dev/null
+}
+
+monitor_killed() {
+	ctr run -d --name orphan --memory 64m busybox sleep 1000 >/dev/null
+	dir=$(cgroup orphan)
+	monitor=$(cat "${dir%/container}/monitor/cgroup.procs")
+	kill -9 "$monitor"
+	has 'a container whose monitor is killed ends' 'Exited (137)' \
+		"$(soon 20 no_scopes; ctr ps -a --filter name=orphan --format '{{.Status}}' 2>&1 || ctr ps -a)"
+	is 'and its scope with it' 0 "$(scopes)"
+	ctr start orphan >/dev/null 2>&1
+	is 'and it starts again, limited' 67108864 "$(cat "$(cgroup orphan)/memory.max")"
+	ctr rm -f orphan >/dev/null
+}
+
+delegated_unit() {
+	$run_unit -q --unit ctr-test-unit -p Delegate=yes "$(command -v ctr)" run --name unit --memory 64m busybox sleep 1000
+	soon 30 ctr exec unit true
+	has 'in a delegated service, the service'\''s own cgroup' '/ctr-test-unit.service/ctr-' "$(cgroup unit)"
+	is 'limited there too' 67108864 "$(cat "$(cgroup unit)/memory.max")"
+	$systemctl stop ctr-test-unit
+	soon 20 sh -c "[ \"\$(ctr inspect --format '{{.State.Running}}' unit)\" = false ]"
+	is 'which ends with the service' false "$(ctr inspect --format '{{.State.Running}}' unit)"
+	ctr rm -f unit >/dev/null
+}
+
+not_delegated() {
+	out=$(ctr run --rm --cpuset-cpus 0 busybox true 2>&1)
+	is 'a limit that cannot be set is an error' 125 "$?"
+	has 'which names the controller' '"cpuset"' "$out"
+	has 'and the way out' 'Delegate=cpu cpuset io memory pids' "$out"
+	out=$(env -u DBUS_SESSION_BUS_ADDRESS XDG_RUNTIME_DIR=/tmp ctr run --rm --memory 64m busybox cat /sys/fs/cgroup/memory.max 2>&1)
+	is 'found without the variables of a session' 67108864 "$out"
+}
+
+as_root_only() {
+	is 'cpuset.cpus' 0 "$(ctr run --rm --cpuset-cpus 0 busybox cat /sys/fs/cgroup/cpuset.cpus 2>&1)"
+	out=$(ctr run --rm busybox sh -c 'mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem; head -c 1 /dev/zero | wc -c' 2>&1)
+	has 'a device that is not allowed cannot be opened' 'Operation not permitted' "$out"
+	has 'one that is allowed can' 1 "$out"
+	ctr run -d --name slice --cgroup-parent test-ctr.slice busybox sleep 1000 >/dev/null
+	has '--cgroup-parent is a slice' '/test-ctr.slice/ctr-' "$(cgroup slice)"
+	ctr rm -f slice >/dev/null
+
+	# Sessions take their processes with them here; only what systemd's user manager has stays.
+	mkdir -p /etc/systemd/logind.conf.d
+	printf '[Login]\nKillUserProcesses=yes\n' >/etc/systemd/logind.conf.d/kill.conf
+	systemctl restart systemd-logind
+	cp "$(command -v ctr)" /usr/local/bin/ctr
+	su --login dev -c "sh $guest import" >/dev/null 2>&1
+	su --login dev -c 'sleep 1000 & ctr run -d --name stays busybox sleep 1000' >/dev/null 2>&1
+	soon 20 sh -c '! pgrep -u dev -f "^sleep 1000$" | grep -vq "$(pgrep -u dev -f "^sleep 1000$" | head -n 1)"'
+	sleep 1
+	is 'a detached container outlives the session' true \
+		"$(su --login dev -c "ctr inspect --format '{{.State.Running}}' stays" 2>&1)"
+	su --login dev -c 'ctr rm -f stays' >/dev/null 2>&1
+}
+
+guest=$(readlink -f "$0")
+if [ "$1" = import ]; then
+	image
+	exit
+fi
+image || failed 'make an image' "$?"
+readme
+limits
+if [ "$part" = all ]; then
+	monitor_killed
+	delegated_unit
+	if [ "$me" = root ]; then as_root_only; else not_delegated; fi
+fi
+soon 20 no_scopes
+is 'no scope is left at the end' 0 "$(scopes)"
