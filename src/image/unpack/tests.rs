@@ -137,12 +137,8 @@ fn left_out_folders_are_made_and_named() {
 
 #[test]
 fn whiteouts_become_overlays() {
-    let (dir, done) = Archive::new()
-        .file("a/.wh.gone", b"")
-        .dir("o", 0o755)
-        .file("o/.wh..wh..opq", b"")
-        .file("o/kept", b"x")
-        .good();
+    let (dir, done) =
+        Archive::new().file("a/.wh.gone", b"").dir("o", 0o755).file("o/.wh..wh..opq", b"").file("o/kept", b"x").good();
     assert!(whiteout(&dir, "a/gone"));
     assert!(opaque(&dir, "o") && !opaque(&dir, "a"));
     assert_eq!(text(&dir, "o/kept"), "x");
@@ -286,7 +282,9 @@ fn long_names_and_sparse_files_are_read() {
 
 #[test]
 fn lying_sparse_maps_are_refused() {
-    for (map, size) in [(&b"0,10,5,10"[..], &b"100"[..]), (b"0,1", b"0"), (b"0,100", b"100"), (b"18446744073709551615,2", b"9")] {
+    for (map, size) in
+        [(&b"0,10,5,10"[..], &b"100"[..]), (b"0,1", b"0"), (b"0,100", b"100"), (b"18446744073709551615,2", b"9")]
+    {
         let archive = Archive::new().pax(&[("GNU.sparse.size", size), ("GNU.sparse.map", map)]).file("f", b"x");
         assert!(archive.refused().contains("sparse"), "{map:?}");
     }
@@ -360,7 +358,9 @@ fn owners_are_kept_where_ids_are_mapped() {
         return;
     }
     let mut archive = Archive::new();
-    for (name, kind, uid) in [("f", EntryType::Regular, 1000), ("d", EntryType::Directory, 1001), ("l", EntryType::Symlink, 1002)] {
+    for (name, kind, uid) in
+        [("f", EntryType::Regular, 1000), ("d", EntryType::Directory, 1001), ("l", EntryType::Symlink, 1002)]
+    {
         let mut header = Header::new_gnu();
         header.set_path(name).expect("path");
         header.set_link_name("target").expect("link");
