@@ -18,7 +18,7 @@ use crate::monitor::protocol::{CHUNK, Message, PACKET, Stream, WINDOW};
 use crate::monitor::{Connection, Streams, to_error};
 use crate::sys::seqpacket;
 
-pub(crate) use console::{Console, Told};
+pub(crate) use console::{Console, Told, broken_pipe};
 pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use keys::Detach;
 pub(crate) use output::Output;
@@ -192,7 +192,7 @@ impl Session {
         };
         let count = match write(output) {
             Ok(count) => count,
-            Err(Errno::EPIPE) => self.console.broken_pipe(),
+            Err(Errno::EPIPE) => broken_pipe(),
             Err(e) => {
                 return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into());
             }
@@ -205,7 +205,9 @@ impl Session {
 
     /// Sends what was typed. Returns whether the user left.
     fn read_input(&mut self) -> bool {
-        let length = match read(stdin(), &mut self.buffer[..CHUNK]) {
+        // Keys that were held back come on top of what is read.
+        let most = if self.keys.is_some() { CHUNK / 2 } else { CHUNK };
+        let length = match read(stdin(), &mut self.buffer[..most]) {
             Ok(length) if length > 0 => length,
             Err(Errno::EINTR | Errno::EAGAIN) => return false,
             // EIO: the terminal is gone.

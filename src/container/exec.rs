@@ -245,7 +245,7 @@ impl Session {
         match read(&*from, buffer) {
             Ok(length) if length > 0 => {
                 let pushed = to.push(&buffer[..length]);
-                self.written(at, pushed)?;
+                Self::written(at, pushed)?;
                 Ok(true)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
@@ -260,13 +260,13 @@ impl Session {
     fn flush(&mut self, at: usize) -> Result<()> {
         let Some((_, to)) = &mut self.streams[at] else { return Ok(()) };
         let flushed = to.flush();
-        self.written(at, flushed)
+        Self::written(at, flushed)
     }
 
-    fn written(&self, at: usize, outcome: nix::Result<usize>) -> Result<()> {
+    fn written(at: usize, outcome: nix::Result<usize>) -> Result<()> {
         match outcome {
             Ok(_) => Ok(()),
-            Err(Errno::EPIPE) => self.console.broken_pipe(),
+            Err(Errno::EPIPE) => attach::broken_pipe(),
             Err(e) => {
                 let name = ["output", "error"][at];
                 Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into())

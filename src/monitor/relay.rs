@@ -17,11 +17,14 @@ use crate::monitor::exec::{Further, Session};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
-use crate::sys::{pidfd, seqpacket, terminal};
+use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
 /// only a process that outlived it, outside of its pid namespace, can write on and on.
 const REST: usize = 1 << 20;
+
+/// After so long without anything to do, memory that only the work before needed is given back.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How long a guest may take to fetch the end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -70,6 +73,8 @@ pub struct Relay {
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
+    /// Nothing was done since memory was given back.
+    is_idle: bool,
     buffer: Vec<u8>,
 }
 
@@ -127,6 +132,7 @@ impl Relay {
             clients_so_far: 0,
             stop,
             kill_at: None,
+            is_idle: false,
             buffer: vec![0; PACKET],
         })
     }
@@ -262,8 +268,15 @@ impl Relay {
             }
         }
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
-        let wake = self.clients.iter().filter_map(Client::patience_ends).chain(self.kill_at).min();
-        wait_for(&mut polls, wake)?;
+        let idle = (!self.is_idle).then(|| now + IDLE);
+        let wake = self.clients.iter().filter_map(Client::patience_ends).chain(self.kill_at).chain(idle).min();
+        let is_quiet = wait_for(&mut polls, wake)? == 0;
+        if !is_quiet {
+            self.is_idle = false;
+        } else if idle.is_some_and(|idle| idle <= Instant::now()) {
+            memory::release();
+            self.is_idle = true;
+        }
         let ready = sources.into_iter().zip(&polls).filter_map(|(source, poll)| {
             let events = poll.revents()?;
             (!events.is_empty()).then_some((source, events))
@@ -448,7 +461,7 @@ fn signals() -> Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-fn wait_for(polls: &mut [PollFd<'_>], until: Option<Instant>) -> Result<()> {
+fn wait_for(polls: &mut [PollFd<'_>], until: Option<Instant>) -> Result<i32> {
     let timeout = match until {
         None => PollTimeout::NONE,
         Some(at) => {
@@ -458,7 +471,8 @@ fn wait_for(polls: &mut [PollFd<'_>], until: Option<Instant>) -> Result<()> {
         }
     };
     match poll(polls, timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(ready) => Ok(ready),
+        Err(Errno::EINTR) => Ok(0),
         Err(e) => Err(e).context("poll"),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
@@ -28,7 +28,7 @@ use crate::runtime::seccomp::{self, Profile};
 use crate::runtime::{self, Launch, Stdio};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
-use crate::sys::{descriptors, memory, pidfd, seqpacket};
+use crate::sys::{descriptors, pidfd, seqpacket};
 
 /// What a monitor is called with as its first argument, and is seen as by ps.
 pub const NAME: &str = "ctr-monitor";
@@ -36,6 +36,9 @@ pub const NAME: &str = "ctr-monitor";
 /// The variable with the numbers of the two descriptors that it is started with: its first client's
 /// socket, and the lock that says that it lives.
 pub const FDS: &str = "CTR_MONITOR_FDS";
+
+/// Bytes that the pipe of a container's standard output holds.
+const PIPE: i32 = 256 * 1024;
 
 /// The container's state in its directory.
 const STATE: &str = "state.json";
@@ -124,7 +127,6 @@ impl Monitor {
             Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
             None => drop(socket),
         }
-        memory::release();
         let code = running.relay.run()?;
         let mut relay = self.finish(running, code);
         // A client that stands still keeps this process, and nobody else waiting.
@@ -268,6 +270,8 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
     };
     let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (error, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    // So that a burst costs fewer changes between processes. Refused past a user's share: pipe(7).
+    let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE));
     Ok((Stdio::Pipes { stdin, stdout, stderr }, Some(Ends::Pipes { input, output, error })))
 }
 

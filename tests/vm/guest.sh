@@ -7,7 +7,7 @@
 # shellcheck disable=SC2016 # what is quoted is for the container's shell
 set -u
 PATH=$1:$PATH
-part=$2
+part=${2-}
 me=$(id -un)
 if [ "$me" = root ]; then
 	systemctl='systemctl'

@@ -100,13 +100,6 @@ impl Console {
         }
         None
     }
-
-    /// Our output's reader is gone: ends this process as SIGPIPE does every other in a pipe. The
-    /// container goes on, as Docker's does.
-    pub fn broken_pipe(&self) -> ! {
-        restore();
-        process::die_of(libc::SIGPIPE)
-    }
 }
 
 impl Drop for Console {
@@ -116,6 +109,13 @@ impl Drop for Console {
         }
         let _ = self.before.thread_set_mask();
     }
+}
+
+/// Our output's reader is gone: ends this process as SIGPIPE does every other in a pipe. The container
+/// goes on, as Docker's does.
+pub fn broken_pipe() -> ! {
+    restore();
+    process::die_of(libc::SIGPIPE)
 }
 
 /// Holds the signals that a session may pass on, until there is one. Returns the mask as it was.

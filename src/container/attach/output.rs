@@ -142,7 +142,7 @@ mod tests {
                 if output.wants_room().is_some() {
                     written += output.flush().expect("flush");
                 }
-                let mut buffer = [0; 50_000];
+                let mut buffer = [0; 10_000];
                 let count = read(&ours, &mut buffer).expect("read");
                 got.extend_from_slice(&buffer[..count]);
             }

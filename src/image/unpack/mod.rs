@@ -14,6 +14,8 @@ mod decode;
 pub mod path;
 mod queue;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -155,7 +155,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, kind: EntryType, size: u64, ext: Extensions) -> io::Result<Entry> {
-        let wrong = |e: io::Error| bad(e.to_string());
+        let old = header.as_old();
         let path = ext.sparse.name.clone().or(ext.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = match kind {
             // Old archives mark folders by the slash alone.
@@ -172,19 +172,19 @@ impl<R: BufRead> Reader<R> {
         };
         // Only files have data, whatever the header of another kind claims; hard links of pax -o
         // linkdata are the exception, and their data is skipped.
-        let stored = match kind {
-            Kind::File | Kind::HardLink => ext.size.unwrap_or(size),
-            _ => 0,
+        let stored = match header.entry_type() {
+            EntryType::Directory | EntryType::Symlink | EntryType::Fifo | EntryType::Char | EntryType::Block => 0,
+            _ => ext.size.unwrap_or(size),
         };
         self.expect(stored);
         let mut entry = Entry {
             kind,
             path,
             link: ext.link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default(),
-            mode: header.mode().map_err(wrong)? & 0o7777,
-            uid: ext.uid.map_or_else(|| header.uid(), Ok).map_err(wrong)?,
-            gid: ext.gid.map_or_else(|| header.gid(), Ok).map_err(wrong)?,
-            mtime: ext.mtime.map_or_else(|| mtime(header), Ok).map_err(wrong)?,
+            mode: field(&old.mode, || header.mode())? & 0o7777,
+            uid: ext.uid.map_or_else(|| field(&old.uid, || header.uid()), Ok)?,
+            gid: ext.gid.map_or_else(|| field(&old.gid, || header.gid()), Ok)?,
+            mtime: ext.mtime.map_or_else(|| field(&old.mtime, || mtime(header)), Ok)?,
             atime: ext.atime,
             device: (
                 header.device_major().ok().flatten().unwrap_or(0),
@@ -351,6 +351,14 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.truncate(end);
     }
     bytes
+}
+
+/// A number of the header; some tools leave fields empty that mean nothing to them.
+fn field<T: Default>(bytes: &[u8], read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if bytes.iter().all(|b| matches!(b, 0 | b' ')) {
+        return Ok(T::default());
+    }
+    read().map_err(|e| bad(e.to_string()))
 }
 
 /// The header's time; GNU's binary form may be negative.
