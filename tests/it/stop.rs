@@ -75,7 +75,7 @@ both!(what_is_not_there, |cx| {
         cx.ctr(&line).refuses(1, "[..]No such container: nosuch");
     }
     cx.ctr("exec nosuch true").refuses(1, "[..]No such container: nosuch");
-    cx.ctr("rm -f nosuch").is(0, "", "");
+    cx.ctr("rm -f nosuch").is(0, "", "ctr: No such container: nosuch\n");
 });
 
 both!(several_of_them_at_once_do_not_add_up, |cx| {

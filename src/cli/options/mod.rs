@@ -153,7 +153,7 @@ impl Options {
             }
         };
         if let Some(platform) = identity.platform.as_deref().filter(|platform| !platform.is_empty()) {
-            platform.parse::<Platform>().map_err(|e| Failure::new(e.to_string()).exit(exit::ENGINE))?;
+            platform.parse::<Platform>()?;
         }
         let mut config = self.process.check(command_words, detach)?;
         config.labels = lines::labels(&identity.label_file, &identity.label)?;
