@@ -66,6 +66,9 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     if let Some(name) = &plan.domainname {
         sys::set_domain_name(name).at(Step::Domainname, name)?;
     }
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+        sys::interface::raise_loopback().at(Step::Loopback, "")?;
+    }
     if let Some(profile) = &plan.program.apparmor {
         super::apparmor::set_exec_label(Path::new("/proc/self/attr"), profile)?;
     }

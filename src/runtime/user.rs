@@ -69,6 +69,8 @@ fn find(identity: &Identity, further: &[String], passwd: &str, group: &str) -> R
             } else {
                 group_id(group, group_name)?
             };
+            // Its main group is one of them, as Docker has it: CVE-2022-36109.
+            groups.insert(0, gid);
             Account { uid, gid, groups, home: entry.map(|e| e.home.to_owned()).unwrap_or_default() }
         }
     };
@@ -169,13 +171,13 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_as_docker_finds_them() {
-        assert_eq!(named("ann", &[]), Ok((1000, 100, vec![10, 29], "/home/ann".into())));
-        assert_eq!(named("1000", &[]), Ok((1000, 100, vec![10, 29], "/home/ann".into())));
-        assert_eq!(named("ann:wheel", &[]), Ok((1000, 10, vec![], "/home/ann".into())));
-        assert_eq!(named("ann:4711", &["audio", "29", "5"]), Ok((1000, 4711, vec![29, 5], "/home/ann".into())));
-        assert_eq!(named("1234", &[]), Ok((1234, 0, vec![], "/".into())));
-        assert_eq!(named("99", &[]), Ok((7, 8, vec![], "/nine".into())), "a name before a number");
-        assert_eq!(named(":wheel", &[]), Ok((0, 10, vec![], "/root".into())));
+        assert_eq!(named("ann", &[]), Ok((1000, 100, vec![100, 10, 29], "/home/ann".into())));
+        assert_eq!(named("1000", &[]), Ok((1000, 100, vec![100, 10, 29], "/home/ann".into())));
+        assert_eq!(named("ann:wheel", &[]), Ok((1000, 10, vec![10], "/home/ann".into())));
+        assert_eq!(named("ann:4711", &["audio", "29", "5"]), Ok((1000, 4711, vec![4711, 29, 5], "/home/ann".into())));
+        assert_eq!(named("1234", &[]), Ok((1234, 0, vec![0], "/".into())));
+        assert_eq!(named("99", &[]), Ok((7, 8, vec![8], "/nine".into())), "a name before a number");
+        assert_eq!(named(":wheel", &[]), Ok((0, 10, vec![10], "/root".into())));
         assert_eq!(named("eve", &[]), Err(Step::NoSuchUser));
         assert_eq!(named("big", &[]), Err(Step::NoSuchUser));
         assert_eq!(named("ann:none", &[]), Err(Step::NoSuchGroup));

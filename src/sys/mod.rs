@@ -7,6 +7,7 @@ pub mod clone;
 pub mod credentials;
 pub mod descriptors;
 pub mod fdtable;
+pub mod interface;
 pub mod memory;
 pub mod mount;
 pub mod openat2;

@@ -86,7 +86,7 @@ both!(sizes_and_numbers, |cx| {
         ran.refuses(125, "[..]");
     }
     cx.ctr("ps -aq").prints("");
-    cx.ctr("logs --tail -5x nosuch").refuses(1, "[..]");
+    cx.ctr("logs --tail -5x nosuch").refuses(125, "[..]");
     cx.ctr("stop -t x nosuch").refuses(125, "[..]x[..]");
     cx.ctr("ps -n x").refuses(125, "[..]x[..]");
 });

@@ -16,7 +16,7 @@ both!(the_last_lines, |cx| {
     cx.ctr("logs -n 0 box").prints("");
     cx.ctr("logs -n all box").prints("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
     cx.ctr("logs -n 100 box").prints("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
-    cx.ctr("logs -n x box").refuses(1, "[..]x[..]");
+    cx.ctr("logs -n x box").refuses(125, "[..]x[..]");
 });
 
 both!(followed, |cx| {

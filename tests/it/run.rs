@@ -73,8 +73,8 @@ both!(the_user_and_its_groups, |cx| {
     assert!(added.ends_with("50(staff),777"), "{added}");
     cx.ctr("run --rm -u alice busybox sh -c 'echo $HOME'").prints("/home/alice\n");
     cx.ctr("run --rm -u nosuch busybox id").refuses(125, "[..]nosuch[..]no matching entries in passwd file[..]");
-    cx.ctr("run --rm busybox sh -c 'grep -E \"^(Uid|Groups|CapInh|CapAmb)\" /proc/self/status'")
-        .prints("Uid:\t0\t0\t0\t0\nGroups:\t0 \nCapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n");
+    cx.ctr("run --rm busybox sh -c 'grep -E \"^(Uid|CapInh|CapAmb)\" /proc/self/status'")
+        .prints("Uid:\t0\t0\t0\t0\nCapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n");
 });
 
 both!(the_working_directory, |cx| {
@@ -159,7 +159,7 @@ both!(hostname_and_hosts, |cx| {
     cx.until_status(&id, "exited");
     cx.ctr_args(["logs", &id]).prints(&format!("{}\n", &id[..12]));
     cx.ctr("run --rm --dns 192.0.2.7 --dns-search example.org --dns-option ndots:3 busybox cat /etc/resolv.conf")
-        .prints("search example.org\nnameserver 192.0.2.7\noptions ndots:3\n");
+        .prints("nameserver 192.0.2.7\nsearch example.org\noptions ndots:3\n");
 });
 
 both!(bind_mounts, |cx| {
@@ -267,7 +267,7 @@ both!(capabilities, |cx| {
     cx.ctr(&line("--cap-drop ALL --cap-add NET_ADMIN --cap-add CAP_CHOWN")).prints(&three("0000000000001001"));
     cx.ctr(&line("--cap-drop net_raw")).prints(&three("00000000a80405fb"));
     cx.ctr(&line("-u alice")).prints("0000000000000000\n0000000000000000\n00000000a80425fb\n");
-    cx.ctr("run --rm --cap-add nosuch busybox true").refuses(125, "[..]nvalid capability[..]nosuch[..]");
+    cx.ctr("run --rm --cap-add nosuch busybox true").refuses(125, "invalid CapAdd: unknown capability: \"CAP_NOSUCH\"");
     let all = cx.ctr(&line("--privileged")).succeeds();
     assert!(all.starts_with("000001"), "{all}");
 });
@@ -296,7 +296,7 @@ both!(seccomp_and_no_new_privileges, |cx| {
 both!(masked_and_read_only_paths, |cx| {
     cx.busybox();
     // Not every kernel has all of them.
-    cx.ctr("run --rm busybox sh -c 'cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null; ls -A /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v :'")
+    cx.ctr("run --rm busybox sh -c 'cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null; ls -A /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v -e : -e "^$"'")
         .is(1, "", "");
     for path in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity"] {
         let ran = cx.ctr(&format!("run --rm busybox sh -c 'echo 1 > {path}'"));
