@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use crate::container::config::{Config, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::store::names;
 
 #[derive(Debug, clap::Args)]
