@@ -296,7 +296,7 @@ both!(seccomp_and_no_new_privileges, |cx| {
 both!(masked_and_read_only_paths, |cx| {
     cx.busybox();
     // Not every kernel has all of them.
-    cx.ctr("run --rm busybox sh -c 'cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null; ls -A /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v -e : -e "^$"'")
+    cx.ctr("run --rm busybox sh -c 'cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null; ls -A /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v -e : -e ^$'")
         .is(1, "", "");
     for path in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity"] {
         let ran = cx.ctr(&format!("run --rm busybox sh -c 'echo 1 > {path}'"));
