@@ -49,7 +49,8 @@ struct AuthFile {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Auth {
-    auth: String,
+    #[serde(rename = "auth")]
+    encoded: String,
     username: String,
     password: String,
     identitytoken: String,
@@ -137,12 +138,12 @@ impl Auth {
         if !self.identitytoken.is_empty() {
             return Ok(Some(Credentials::IdentityToken(self.identitytoken.clone())));
         }
-        if self.auth.is_empty() {
+        if self.encoded.is_empty() {
             let (user, password) = (self.username.clone(), self.password.clone());
             return Ok((!user.is_empty()).then_some(Credentials::Password { user, password }));
         }
         let damaged = || Failure::new("\"auth\" is not base64 of user:password");
-        let text = base64::engine::general_purpose::STANDARD.decode(&self.auth).map_err(|_| damaged())?;
+        let text = base64::engine::general_purpose::STANDARD.decode(&self.encoded).map_err(|_| damaged())?;
         let text = String::from_utf8(text).map_err(|_| damaged())?;
         let (user, password) = text.split_once(':').ok_or_else(damaged)?;
         let password = password.trim_end_matches('\0').to_owned();
@@ -321,8 +322,8 @@ pub fn certificate_folders(domain: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn password(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.to_owned(), password: password.to_owned() }
     }
 
     #[test]
@@ -337,11 +338,11 @@ mod tests {
         }}"#;
         let file: AuthFile = serde_json::from_str(text).expect("json");
         let find = |domain, repository| file.find(domain, repository).expect("found or not");
-        assert_eq!(find("docker.io", "library/busybox"), password("a", "b"));
-        assert_eq!(find("quay.io", "x"), password("q", "1"));
-        assert_eq!(find("quay.io", "team/app/sub"), password("t", "2"));
-        assert_eq!(find("quay.io", "team/apple"), password("q", "1"));
-        assert_eq!(find("reg:5000", "x"), password("u", "p:q"));
+        assert_eq!(find("docker.io", "library/busybox"), Some(password("a", "b")));
+        assert_eq!(find("quay.io", "x"), Some(password("q", "1")));
+        assert_eq!(find("quay.io", "team/app/sub"), Some(password("t", "2")));
+        assert_eq!(find("quay.io", "team/apple"), Some(password("q", "1")));
+        assert_eq!(find("reg:5000", "x"), Some(password("u", "p:q")));
         assert_eq!(find("token.io", "x"), Some(Credentials::IdentityToken("xyz".to_owned())));
         assert_eq!(find("empty.io", "x"), None);
         assert_eq!(find("reg", "x"), None);
@@ -349,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_password_is_never_printed() {
-        assert_eq!(format!("{:?}", password("a", "secret")), "Some(Password)");
+        assert_eq!(format!("{:?}", password("a", "secret")), "Password");
     }
 
     #[test]

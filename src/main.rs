@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Some(pid1::NAME) => return pid1::run(args),
         _ => {}
     }
-    match cli::run(args) {
+    match cli::run(&args) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             cli::output::say(&error::render(&e));

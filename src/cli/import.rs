@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Globals, Run, output};
 use crate::error::Failure;
 use crate::image::import::{Wanted, import};
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::{registry, userns};
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::cli::{Globals, Run, output};
 use crate::error::Failure;
 use crate::image::archive::load;
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::userns;
 
 /// Load an image from a tar archive or STDIN

@@ -118,19 +118,19 @@ const COMMANDS: &[Entry] = &[
 ///
 /// # Errors
 /// What `main` prints.
-pub fn run(args: Vec<OsString>) -> Result<u8> {
-    let Some((entry, words)) = find(&args) else {
-        return usage::no_such_command(&args);
+pub fn run(args: &[OsString]) -> Result<u8> {
+    let Some((entry, words)) = find(args) else {
+        return usage::no_such_command(args);
     };
     let command = as_docker_parses(plant((entry.tree)(), words));
-    let matches = match skeleton().subcommand(command).try_get_matches_from(&args) {
+    let matches = match skeleton().subcommand(command).try_get_matches_from(args) {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), &args);
+            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), args);
             return Ok(0);
         }
-        Err(error) => return usage::refused(&error, &(entry.tree)(), words, &args),
+        Err(error) => return usage::refused(&error, &(entry.tree)(), words, args),
     };
     let globals = Globals::from_arg_matches(&matches)?;
     let mut innermost = &matches;

@@ -152,7 +152,10 @@ impl Row {
     }
 
     fn command(&self) -> String {
-        let words = self.container.state.command.join(" ");
+        // As Docker: arguments with spaces stand in single quotes, the program does not.
+        let words = self.container.state.command.iter().enumerate();
+        let shown = words.map(|(n, word)| if n > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+        let words = shown.collect::<Vec<_>>().join(" ");
         quoted(&if self.whole { words } else { ellipsis(&words, 20) })
     }
 

@@ -53,5 +53,5 @@ impl Run for Rmi {
 }
 
 fn show(lines: &Report) {
-    output::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    output::print(&(lines.join("\n") + "\n"));
 }

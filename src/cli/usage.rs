@@ -175,7 +175,7 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     if first == "help" {
         let mut asked: Vec<OsString> = args.iter().filter(|arg| *arg != "help").cloned().collect();
         asked.push("--help".into());
-        return super::run(asked);
+        return super::run(&asked);
     }
     match (tree.find_subcommand(first), plain.next()) {
         (None, _) => unknown(first, ""),
@@ -219,8 +219,8 @@ mod tests {
 
     /// The message and the exit code of a wrong command line.
     fn run(line: &str) -> (String, Option<u8>) {
-        let args = std::iter::once("ctr").chain(line.split(' ')).map(Into::into).collect();
-        let failure = crate::cli::run(args).unwrap_err();
+        let args: Vec<_> = std::iter::once("ctr").chain(line.split(' ')).map(Into::into).collect();
+        let failure = crate::cli::run(&args).unwrap_err();
         (error::message(&failure), error::exit_code(&failure))
     }
 

@@ -79,7 +79,9 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
 pub fn remove_traces(store: &Store, id: &Id) {
     let directory = store.container(id);
     let process: Option<Process> = record::read(&directory.join(PROCESS)).ok().flatten();
-    if let Some(process) = &process {
+    // A storage root that was copied while its containers ran describes processes that are not its
+    // own: their monitor lives, with the original's lock.
+    if let Some(process) = process.as_ref().filter(|p| !is_watched(p)) {
         kill_leftover(process);
         let cgroup = Cgroup::from_paths(&process.cgroups);
         // After a reboot they are not there.
@@ -96,6 +98,12 @@ pub fn remove_traces(store: &Store, id: &Id) {
 /// Removes the run directory of a container.
 pub fn remove_run(store: &Store, id: &Id) {
     let _ = fs::remove_dir_all(store.container_run(id));
+}
+
+/// Whether the first process still has the monitor that made it for its parent.
+fn is_watched(process: &Process) -> bool {
+    let pid = Pid::from_raw(process.pid);
+    pidfd::start_time(pid) == Some(process.start_time) && pidfd::parent(pid) == Some(process.monitor)
 }
 
 /// The container's first process dies with its monitor; it is given a moment to.

@@ -221,7 +221,7 @@ mod tests {
         std::fs::write(root.join("a/file"), "x").unwrap();
         symlink(&outside, root.join("a/link")).unwrap();
         symlink(home.path(), root.join("a/b/dir")).unwrap();
-        std::fs::set_permissions(root.join("a/b"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(root.join("a/b"), std::fs::Permissions::from_mode(0o000)).unwrap();
         tree(&root).unwrap();
         assert!(!root.exists() && outside.exists());
         tree(&root).unwrap();

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::container::state::{self, Process};
-use crate::error::{Failure, exit};
+use crate::error::Failure;
 use crate::store::{Id, Store, record};
 use crate::sys::pidfd;
 
@@ -17,7 +17,7 @@ use crate::sys::pidfd;
 /// # Errors
 /// `invalid signal: X`, Docker's.
 pub fn parse(text: &str) -> Result<i32> {
-    let invalid = || Failure::new(format!("invalid signal: {text}")).exit(exit::ENGINE);
+    let invalid = || Failure::new(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=libc::SIGRTMAX()).contains(&number) { Ok(number) } else { Err(invalid().into()) };
     }

@@ -18,10 +18,10 @@ use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
-use crate::image::index::{Descriptor, Platform, REF_NAME};
+use crate::image::index::{Descriptor, REF_NAME};
 use crate::image::layers::{self, Claim, Pinned};
 use crate::image::manifest::{self, Document};
-use crate::image::platform;
+use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::unpack::path::clean;
 use crate::image::unpack::tar::{Kind, Reader};
@@ -188,11 +188,11 @@ fn layer(store: &Store, archive: &Archive, name: &str, diff: &Digest, expected: 
     // An archive that is not compressed is a blob of the same digest.
     let compression = archive.compression(member)?;
     let blob = expected.or((compression == Compression::None).then_some(diff));
-    if let (Some(blob), Some(pinned)) = (blob, layers::pin(store, diff)?) {
-        if let Some(lock) = blobs::pin(store, blob)? {
-            let media_type = manifest::layer_type(compression);
-            return Ok(Layer { pinned, blob: blob.clone(), size: member.1, media_type, lock });
-        }
+    if let (Some(blob), Some(pinned)) = (blob, layers::pin(store, diff)?)
+        && let Some(lock) = blobs::pin(store, blob)?
+    {
+        let media_type = manifest::layer_type(compression);
+        return Ok(Layer { pinned, blob: blob.clone(), size: member.1, media_type, lock });
     }
     let temporary = Temporary::in_dir(&blobs::dir(store));
     let mut file = temporary.create()?;
@@ -251,7 +251,7 @@ impl Archive {
         let length = archive.file.metadata()?.len();
         // Small: it is refilled behind each member's data, which are not read here.
         let mut reader = Reader::new(BufReader::with_capacity(2048, archive.file.try_clone()?));
-        while let Some(entry) = reader.next()? {
+        while let Some(entry) = reader.next_entry()? {
             let start = reader.seek_past()?;
             let Ok(path) = clean(&entry.path) else { continue };
             match entry.kind {

@@ -4,8 +4,9 @@
 use anyhow::Result;
 
 use crate::image::digest::Digest;
-use crate::image::index::{Descriptor, Entry, Index, Platform};
+use crate::image::index::{Descriptor, Entry, Index};
 use crate::image::layers::{self, Pinned};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::Powers;
 use crate::image::{blobs, manifest, parents};

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
 use crate::image::{change, layers, manifest};
@@ -55,7 +55,7 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     let lock = blobs::publish(store, &done.blob, &blob)?;
     let layer = layers::publish(store, &done.diff, &unpacked, done.applied)?;
 
-    let config = configuration(wanted, config, &done.diff);
+    let config = configuration(wanted, &config, &done.diff);
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": manifest::OCI_MANIFEST,
@@ -77,7 +77,7 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     complete.commit(store, wanted.name.as_slice())
 }
 
-fn configuration(wanted: &Wanted, config: Map<String, Value>, diff: &Digest) -> Vec<u8> {
+fn configuration(wanted: &Wanted, config: &Map<String, Value>, diff: &Digest) -> Vec<u8> {
     let now = jiff::Timestamp::now().to_string();
     let mut whole = json!({
         "created": now,

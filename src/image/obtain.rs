@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::{self, progress};
 use crate::error::{self, Failure, exit};
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::image::pull::{Report, pull};
 use crate::image::reference::Reference;
 use crate::image::{Image, PullPolicy, disk_full, find};

@@ -3,8 +3,21 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Failure;
-use crate::image::index::{Descriptor, Platform};
+use crate::image::index::Descriptor;
+
+/// What a manifest's programs run on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    #[serde(default)]
+    pub architecture: String,
+    #[serde(default)]
+    pub os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
 
 impl Platform {
     /// This machine's.
@@ -65,7 +78,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let ok =
             |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        if !parts.iter().all(|part| ok(part)) {
+        if !parts.iter().all(ok) {
             return Err(Failure::new(format!("invalid platform {text:?}")).hint("write os/arch or os/arch/variant"));
         }
         let host = Self::host();

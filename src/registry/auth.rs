@@ -48,18 +48,15 @@ fn split(header: &str) -> Vec<(String, Parameters)> {
         let end = rest.find([' ', '=', ',']).unwrap_or(rest.len());
         let word = rest[..end].to_owned();
         let behind = rest[end..].trim_start();
-        match behind.strip_prefix('=') {
-            Some(value) => {
-                let (value, tail) = take_value(value.trim_start());
-                if let Some((_, parameters)) = challenges.last_mut() {
-                    parameters.push((word, value));
-                }
-                rest = tail;
+        if let Some(value) = behind.strip_prefix('=') {
+            let (value, tail) = take_value(value.trim_start());
+            if let Some((_, parameters)) = challenges.last_mut() {
+                parameters.push((word, value));
             }
-            None => {
-                challenges.push((word, Vec::new()));
-                rest = behind;
-            }
+            rest = tail;
+        } else {
+            challenges.push((word, Vec::new()));
+            rest = behind;
         }
         rest = rest.trim_start_matches([' ', ',', '\t']);
     }

@@ -1,6 +1,6 @@
 //! The container's view of its cgroups, at /sys/fs/cgroup.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -35,8 +35,7 @@ pub fn mount(root: BorrowedFd, mount: &Mount) -> Result<(), Fault> {
         .at_path(Step::MountPoint, &mount.target)?;
     for controllers in hierarchies {
         let name = controllers.strip_prefix("name=").unwrap_or(controllers);
-        let place = mount.target.join(name);
-        let at = rooted::directory(root, &place).at_path(Step::MountPoint, &place)?;
+        let at = rooted::make_directory(folder.as_fd(), name.as_ref()).at(Step::MountPoint, name)?;
         fs("cgroup", &through(&at), flags, Some(controllers)).at(Step::MountCgroup, controllers)?;
         for one in name.split(',').filter(|one| *one != name) {
             match symlinkat(name, &folder, one) {
@@ -46,7 +45,6 @@ pub fn mount(root: BorrowedFd, mount: &Mount) -> Result<(), Fault> {
         }
     }
     if attributes.set & api::RDONLY != 0 {
-        use std::os::fd::AsFd;
         let read_only = Attributes { set: api::RDONLY, ..Attributes::default() };
         api::set_attributes(folder.as_fd(), false, read_only).at_path(Step::MountAttributes, &mount.target)?;
     }

@@ -5,6 +5,24 @@
 //! makes every namespace at once; the child mounts its root *inside its own mount namespace*,
 //! pivots, drops everything and executes. So no mount is ever visible on the host, and nothing is
 //! left to unmount when it ends, however it ends.
+//!
+//! Three processes: the caller (`launch`), the container's first (`init`, then `program`), and, where
+//! namespaces are joined, one that only joins and makes the one that stays (`launch::Child`). A
+//! further process (`exec`) ends as the first does. Each reports by `report` until it executes.
+//!
+//! Known ways out of a container, and what is in them:
+//! - writing to the engine's file by /proc/PID/exe (CVE-2019-5736): `--init` is executed from the
+//!   caller's own executable, which is on a read-only mount (`init`, `pid1`); what joins a container
+//!   is not dumpable (`launch::Child`);
+//! - a leaked descriptor or a working directory in one (CVE-2024-21626): all are closed before the
+//!   working directory and the program are looked for, and getcwd(2) must know the way (`program`);
+//! - links in the image's /dev, /proc, /sys, and in mount points: resolved inside the root, once,
+//!   and used by descriptor (`rooted`, `mounts`);
+//! - racing the masks, or a false /dev/null or console (CVE-2025-31133, CVE-2025-52565): by
+//!   descriptor, from the host's null, and from the terminal's own master (`masks`, `terminal`);
+//! - labels written to a false /proc (CVE-2025-52881): the host's, or checked (`init`, `exec`);
+//! - a passwd file that is a pipe, a device or endless (`user`);
+//! - inheritable capabilities (CVE-2022-24769), which are none unless the spec has some (`credentials`).
 
 mod apparmor;
 pub mod cgroup;

@@ -8,6 +8,7 @@
 //! write to what `/proc/1/exe` shows.
 
 use std::ffi::{CString, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
@@ -15,7 +16,6 @@ use nix::unistd::{Pid, execv, getpid, setpgid, tcsetpgrp};
 
 use super::report::{Fault, Step};
 use crate::error::exit;
-use crate::sys::process::{self, Fork};
 use crate::sys::{self, clone, signals};
 
 /// `argv[0]` of this process; `main` dispatches on it.
@@ -29,14 +29,12 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
     let argv: Vec<CString> = words.collect();
     // Of execveat(2) by descriptor the kernel makes a name that says nothing.
     let _ = nix::sys::prctl::set_name(c"ctr-init");
-    // Blocked, a signal waits to be fetched; and the kernel throws none away that is blocked.
+    // Blocked, a signal waits to be fetched. They are blocked already: see `program`.
     signals::block_all();
-    // Not clone3: the container's seccomp filter, which is loaded by now, has no such call.
-    let child = match process::fork() {
-        Ok(Fork::Child) => become_program(&path, &argv),
-        Ok(Fork::Parent(child)) => child,
+    let child = match clone::fork(|| become_program(&path, &argv)) {
+        Ok(child) => child,
         Err(e) => {
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("ctr: fork: {e}\n").as_bytes());
+            tell(&anyhow::Error::new(e).context("make the command's process"));
             return ExitCode::from(exit::ENGINE);
         }
     };
@@ -55,7 +53,7 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
 
 /// The program has a process group of its own, in the foreground where there is a terminal: so
 /// what is typed there reaches it and its children and not the init.
-fn become_program(path: &CString, argv: &[CString]) -> ! {
+fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible {
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     // SIGTTOU, which this raises from the background, is blocked still. ENOTTY: there is none.
     let _ = tcsetpgrp(std::io::stdin(), getpid());
@@ -64,8 +62,13 @@ fn become_program(path: &CString, argv: &[CString]) -> ! {
     let name = argv.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     let error = anyhow::Error::new(Fault::new(Step::Execute, errno, name).failure());
     let code = crate::error::exit_code(&error).unwrap_or(exit::NOT_EXECUTABLE);
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", crate::error::render(&error)).as_bytes());
+    tell(&error);
     sys::exit_now(i32::from(code))
+}
+
+/// There is no parent to report to any more, but there is the container's standard error.
+fn tell(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "{}", crate::error::render(error));
 }
 
 /// Reaps all that have ended; the exit code of `child`, if it is one of them.

@@ -44,6 +44,11 @@ pub fn execute(program: &Program, prepared: Prepared, link: &Link) -> Result<Inf
 
 fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infallible, Fault> {
     signals::reset();
+    if program.init {
+        // The kernel throws a signal away that the first process has no handler for, unless it is
+        // blocked: so one that comes before our init has begun to listen is not lost.
+        signals::block_all();
+    }
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));
     let entered = chdir(&program.cwd);

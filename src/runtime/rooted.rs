@@ -32,9 +32,28 @@ pub fn open(root: BorrowedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd>
 /// `ENOTDIR`: something else is there.
 pub fn directory(root: BorrowedFd, path: &Path) -> nix::Result<OwnedFd> {
     match open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
-        Err(Errno::ENOENT) => Walk::new(root).to(path),
+        Err(Errno::ENOENT) => {
+            // Mostly it is only the last name that is missing.
+            let parent = path.parent().map(|p| open(root, p, OFlag::O_PATH | OFlag::O_DIRECTORY));
+            match (parent, path.file_name()) {
+                (Some(Ok(parent)), Some(name)) => make_directory(parent.as_fd(), name),
+                _ => Err(Errno::ENOENT),
+            }
+            // Or a link is in the way.
+            .or_else(|_| Walk::new(root).to(path))
+        }
         result => result,
     }
+}
+
+/// A new folder in `parent`.
+///
+/// # Errors
+/// `EEXIST`: something is there.
+pub fn make_directory(parent: BorrowedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    mkdirat(parent, name, Mode::from_bits_retain(0o755))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
 }
 
 /// What lies at `path` (any kind of file), made as an empty file where nothing does; where a link

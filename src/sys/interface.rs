@@ -17,7 +17,8 @@ pub fn raise_loopback() -> io::Result<()> {
         *to = from.cast_signed();
     }
     // A union's field is written; none is read. Only these two flags can be set on loopback.
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives through the call.
     let done = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

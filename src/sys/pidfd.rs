@@ -59,10 +59,20 @@ pub fn reap(process: BorrowedFd<'_>) -> nix::Result<u8> {
 /// the same number given anew. `None`: no such process.
 #[must_use]
 pub fn start_time(pid: Pid) -> Option<u64> {
+    stat(pid, 22)?.parse().ok()
+}
+
+/// The number of its parent. `None`: no such process.
+#[must_use]
+pub fn parent(pid: Pid) -> Option<i32> {
+    stat(pid, 4)?.parse().ok()
+}
+
+/// A field of proc_pid_stat(5), numbered as there, from the third on.
+fn stat(pid: Pid, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the program's name in parentheses, may hold anything: proc_pid_stat(5).
-    // Behind it comes field 3; the start time is field 22.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    // The second field, the program's name in parentheses, may hold anything.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(field.checked_sub(3)?).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -76,6 +86,7 @@ mod tests {
         let me = open(getpid()).expect("pidfd");
         assert_eq!(signal(me.as_fd(), 0), Ok(()));
         assert!(start_time(getpid()).is_some_and(|t| t > 0));
+        assert_eq!(parent(getpid()), Some(nix::unistd::getppid().as_raw()));
         assert_eq!(start_time(Pid::from_raw(i32::MAX)), None);
     }
 }

@@ -81,20 +81,16 @@ impl Object {
 fn grow(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; 256];
     loop {
-        match usize::try_from(call(&mut buffer)) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                // 64 KiB is the kernel's own limit for names and for values.
-                if error.raw_os_error() != Some(libc::ERANGE) || buffer.len() > 1 << 16 {
-                    return Err(error);
-                }
-                let larger = buffer.len() * 4;
-                buffer.resize(larger, 0);
-            }
+        if let Ok(length) = usize::try_from(call(&mut buffer)) {
+            buffer.truncate(length);
+            return Ok(buffer);
         }
+        let error = io::Error::last_os_error();
+        // 64 KiB is the kernel's own limit for names and for values.
+        if error.raw_os_error() != Some(libc::ERANGE) || buffer.len() > 1 << 16 {
+            return Err(error);
+        }
+        let larger = buffer.len() * 4;
+        buffer.resize(larger, 0);
     }
 }

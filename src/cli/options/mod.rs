@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use crate::container::config::{Config, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
-use crate::image::index::Platform;
+use crate::image::platform::Platform;
 use crate::store::names;
 
 #[derive(Debug, clap::Args)]
@@ -153,7 +153,7 @@ impl Options {
             }
         };
         if let Some(platform) = identity.platform.as_deref().filter(|platform| !platform.is_empty()) {
-            platform.parse::<Platform>().map_err(|e| Failure::new(e.to_string()).exit(exit::ENGINE))?;
+            platform.parse::<Platform>()?;
         }
         let mut config = self.process.check(command_words, detach)?;
         config.labels = lines::labels(&identity.label_file, &identity.label)?;

@@ -94,7 +94,14 @@ fn map<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
 }
 
 fn render_rows<T>(columns: &[Column<T>], source: &str, rows: &[T]) -> Result<Vec<String>> {
-    let template = parse(source, functions(), MissingKey::Error)?;
+    let template = parse(source, functions(), MissingKey::Error, 1)?;
+    if rows.is_empty() {
+        // A column that there is not is a mistake even where nothing is listed.
+        let headings = map(columns.iter().map(|column| (column.name, text(column.heading))));
+        if let Err(e @ TemplateError::MissingKey { .. }) = template.execute_to_string(&headings) {
+            return Err(refused(source, &e));
+        }
+    }
     let rendered = rows.iter().map(|row| {
         let data = map(columns.iter().map(|column| (column.name, (column.cell)(row))));
         template.execute_to_string(&data).map_err(|e| refused(source, &e))
@@ -112,7 +119,7 @@ fn headings<T>(columns: &[Column<T>], source: &str) -> Result<String> {
     }
     // `.Label "x"` is headed x.
     functions.insert(LABEL.into(), Arc::new(|args: &[Value]| Ok(args.get(1).cloned().unwrap_or(Value::Nil))));
-    let template = parse(source, functions, MissingKey::Invalid)?;
+    let template = parse(source, functions, MissingKey::Invalid, 1)?;
     template.execute_to_string(&data).map_err(|e| refused(source, &e))
 }
 
@@ -132,12 +139,12 @@ pub fn render(source: &str, data: &serde_json::Value) -> Result<String> {
     if source == "json" {
         return Ok(format!("{data}\n"));
     }
-    let template = parse(source, functions(), MissingKey::Error)?;
+    let template = parse(source, functions(), MissingKey::Error, 64)?;
     let value = value(data);
     match template.execute_to_string(&value) {
         // A label that is not there is no mistake of the template's, as a field's name is.
         Err(TemplateError::MissingKey { key }) if is_key_of_a_map(source, &key) => {
-            parse(source, functions(), MissingKey::Invalid)?.execute_to_string(&value)
+            parse(source, functions(), MissingKey::Invalid, 64)?.execute_to_string(&value)
         }
         other => other,
     }
@@ -157,17 +164,22 @@ type Functions = BTreeMap<String, gotmpl::ValueFunc>;
 /// What `.Label "x"` is turned into: gotmpl has no methods.
 const LABEL: &str = "label_";
 
-fn parse(source: &str, functions: Functions, missing: MissingKey) -> Result<Template> {
+/// `syntax`: the exit code where it cannot be parsed: Docker's is 64 for objects, 1 for lists.
+fn parse(source: &str, functions: Functions, missing: MissingKey, syntax: u8) -> Result<Template> {
     let source_without_methods = source.replace(".Label ", "label_ . ");
     Template::new("")
         .missing_key(missing)
         .funcs(functions)
         .parse(&source_without_methods)
-        .map_err(|e| refused(source, &e))
+        .map_err(|e| refused_with(source, &e, syntax))
 }
 
-/// The mistake and its place, and the template with a mark below the place.
 fn refused(source: &str, error: &TemplateError) -> anyhow::Error {
+    refused_with(source, error, 1)
+}
+
+/// The mistake and its place, the template, and what stands at the place.
+fn refused_with(source: &str, error: &TemplateError, code: u8) -> anyhow::Error {
     let (message, place) = match error {
         TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
             (format!("template: :{line}:{col}: {message}"), Some((*line, *col)))
@@ -184,10 +196,10 @@ fn refused(source: &str, error: &TemplateError) -> anyhow::Error {
         other => (format!("template: {other}"), None),
     };
     let line = place.and_then(|(line, _)| source.lines().nth(line - 1)).unwrap_or(source);
-    let mark = place.map(|(_, col)| format!("\n      {}^", " ".repeat(col - 1))).unwrap_or_default();
-    let failure = Failure::new(format!("template parsing error: {message}")).hint(format!("{line}{mark}"));
-    let is_syntax = matches!(error, TemplateError::Parse { .. } | TemplateError::Lex { .. });
-    if is_syntax { failure.exit(64) } else { failure.exit(1) }.into()
+    let at: String = place.map(|(_, col)| line.chars().skip(col - 1).collect()).unwrap_or_default();
+    let hint = if at.is_empty() { format!("in {line}") } else { format!("in {line} at {at}") };
+    let failure = Failure::new(format!("template parsing error: {message}")).hint(hint);
+    failure.exit(code).into()
 }
 
 /// `\t` and `\n`, which a shell passes on as they are.
@@ -381,7 +393,7 @@ mod tests {
         let expected =
             "template parsing error: template: :1:5: executing \"\" at <.Foo>: map has no entry for key \"Foo\"";
         assert_eq!(error::message(&failure), expected);
-        assert_eq!(error::hint(&failure), Some("a {{.Foo}}\n          ^"));
+        assert_eq!(error::hint(&failure), Some("in a {{.Foo}} at .Foo}}"));
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Applier {
         }
         if !entry.xattrs.is_empty() {
             let (_, last) = path::split(path);
-            self.xattrs(&Object::at(self.parent_fd(), last)?, entry)?;
+            Self::xattrs(&Object::at(self.parent_fd(), last)?, entry)?;
         }
         futimens(&fd, &spec(entry.atime.unwrap_or(entry.mtime)), &spec(entry.mtime))?;
         Ok(())
@@ -205,7 +205,7 @@ impl Applier {
         // It is a folder, and nobody else is here to make it a link.
         fchmodat(self.parent_fd(), name, Mode::from_bits_truncate(entry.mode), FchmodatFlags::FollowSymlink)?;
         if !entry.xattrs.is_empty() {
-            self.xattrs(&Object::at(self.parent_fd(), last)?, entry)?;
+            Self::xattrs(&Object::at(self.parent_fd(), last)?, entry)?;
         }
         self.explicit(path, entry)
     }
@@ -218,7 +218,7 @@ impl Applier {
             fchown(&self.root, Some(uid), Some(gid)).map_err(|e| unmapped(e, entry))?;
         }
         fchmod(&self.root, Mode::from_bits_truncate(entry.mode))?;
-        self.xattrs(&Object::open(&self.root)?, entry)?;
+        Self::xattrs(&Object::open(&self.root)?, entry)?;
         self.explicit(b"", entry)
     }
 
@@ -256,13 +256,12 @@ impl Applier {
         self.open_parent(folder)?;
         let name = OsStr::from_bytes(hidden);
         match mknodat(self.parent_fd(), name, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)) {
-            Ok(()) => Ok(()),
             // A whiteout is about the layers below; what this layer has of that name stays, and a
             // folder is no longer merged with the one below.
             Err(Errno::EEXIST) if is(&self.stat(hidden)?, SFlag::S_IFDIR) => {
                 self.mark_opaque(&Object::at(self.parent_fd(), hidden)?)
             }
-            Err(Errno::EEXIST) => Ok(()),
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
@@ -291,7 +290,7 @@ impl Applier {
             fchmodat(parent, name, Mode::from_bits_truncate(entry.mode), FchmodatFlags::FollowSymlink)?;
         }
         if !entry.xattrs.is_empty() {
-            self.xattrs(&Object::at(parent, last)?, entry)?;
+            Self::xattrs(&Object::at(parent, last)?, entry)?;
         }
         let (atime, mtime) = (spec(entry.atime.unwrap_or(entry.mtime)), spec(entry.mtime));
         utimensat(parent, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
@@ -313,7 +312,7 @@ impl Applier {
         }
     }
 
-    fn xattrs(&self, object: &Object, entry: &Entry) -> io::Result<()> {
+    fn xattrs(object: &Object, entry: &Entry) -> io::Result<()> {
         for (name, value) in &entry.xattrs {
             // These would tell overlayfs to redirect or hide: instructions, not an image's data.
             if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
@@ -433,6 +432,7 @@ fn is(stat: &FileStat, kind: SFlag) -> bool {
 }
 
 /// How overlayfs marks what is gone.
+#[must_use]
 pub fn is_whiteout(stat: &FileStat) -> bool {
     is(stat, SFlag::S_IFCHR) && stat.st_rdev == 0
 }

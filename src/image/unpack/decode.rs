@@ -44,6 +44,7 @@ impl Compression {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "one for each layer in work")]
 enum Inner<R: BufRead> {
     None(R),
     Gzip(MultiGzDecoder<R>),
@@ -162,7 +163,7 @@ mod tests {
     fn zeros(mebibytes: usize) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
         for _ in 0..mebibytes {
-            encoder.write_all(&[0; 1 << 20]).expect("gzip");
+            encoder.write_all(&vec![0; 1 << 20]).expect("gzip");
         }
         encoder.finish().expect("gzip")
     }
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn truncation_and_damage_are_errors() {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&[7; 100_000]).expect("gzip");
+        encoder.write_all(&vec![7; 100_000]).expect("gzip");
         let whole = encoder.finish().expect("gzip");
         assert_eq!(read_all(&whole).ok(), Some(100_000));
         assert!(read_all(&whole[..whole.len() - 9]).is_err(), "truncated data");
@@ -186,7 +187,7 @@ mod tests {
         let last = damaged.len() - 5;
         damaged[last] ^= 1;
         assert!(read_all(&damaged).is_err(), "wrong checksum");
-        let zstd = zstd::encode_all(&[7; 100_000][..], 1).expect("zstd");
+        let zstd = zstd::encode_all(&vec![7; 100_000][..], 1).expect("zstd");
         assert_eq!(read_all(&zstd).ok(), Some(100_000));
         assert!(read_all(&zstd[..zstd.len() - 3]).is_err(), "truncated zstd");
     }

@@ -64,8 +64,8 @@ pub fn stream(
     let (compressed_in, compressed_out) = queue::pair();
     let (plain_in, plain_out) = queue::pair();
     std::thread::scope(|threads| {
-        let decompress = threads.spawn(move || decompress(compressed_out, &plain_in));
-        let unpack = threads.spawn(move || unpack(applier, plain_out));
+        let second = threads.spawn(move || decompress(compressed_out, &plain_in));
+        let third = threads.spawn(move || unpack(applier, plain_out));
 
         let mut hasher = Hasher::default();
         let mut size = 0;
@@ -94,19 +94,18 @@ pub fn stream(
         })();
         // Tells the next stage that there is no more.
         drop(compressed_in);
-        let decompressed = join(decompress);
-        let unpacked = join(unpack);
+        let (second, third) = (join(second), join(third));
         fetched?;
         // A stage that fails makes the one before it stop without an error of its own.
-        let (diff, compression) = match decompressed {
+        let (diff, compression) = match second {
             Ok(Some(done)) => done,
             Ok(None) => {
-                unpacked?;
+                third?;
                 return Err(Failure::new("the archive was not read to its end").into());
             }
             Err(error) => return Err(error.into()),
         };
-        let applied = unpacked?;
+        let applied = third?;
         Ok(Streamed { blob: hasher.finish(), blob_size: size, compression, diff, applied })
     })
 }
@@ -115,12 +114,12 @@ pub fn stream(
 fn decompress(mut input: queue::Output, output: &queue::Input) -> io::Result<Option<(Digest, Compression)>> {
     let compression = Compression::detect(input.fill_buf()?)?;
     let mut hasher = Hasher::default();
-    let mut decoder = Decoder::new(input, compression)?;
+    let mut plain = Decoder::new(input, compression)?;
     loop {
         let mut chunk = output.buffer();
-        let n = fill(&mut decoder, &mut chunk)?;
+        let n = fill(&mut plain, &mut chunk)?;
         if n == 0 {
-            decoder.finish()?;
+            plain.finish()?;
             return Ok(Some((hasher.finish(), compression)));
         }
         chunk.truncate(n);
@@ -137,7 +136,7 @@ fn unpack(mut applier: Applier, input: queue::Output) -> Result<Applied> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let mut reader = Reader::new(input);
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.next_entry()? {
         applier.add(&entry, &mut reader).with_context(|| format!("unpack {:?}", OsStr::from_bytes(&entry.path)))?;
     }
     let applied = applier.finish().context("set the times of folders")?;

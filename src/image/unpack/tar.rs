@@ -106,7 +106,7 @@ impl<R: BufRead> Reader<R> {
     ///
     /// # Errors
     /// A damaged or truncated archive, or one whose extension records are absurdly large.
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut extensions = self.global.clone();
         let mut seen_any = false;
         loop {
@@ -160,14 +160,13 @@ impl<R: BufRead> Reader<R> {
         let kind = match kind {
             // Old archives mark folders by the slash alone.
             EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
             EntryType::Directory => Kind::Directory,
             EntryType::Symlink => Kind::Symlink,
             EntryType::Link => Kind::HardLink,
             EntryType::Fifo => Kind::Fifo,
             EntryType::Char => Kind::CharDevice,
             EntryType::Block => Kind::BlockDevice,
-            // POSIX: what is not known is a file.
+            // Plain ones; and what is not known is a file, says POSIX.
             _ => Kind::File,
         };
         // Only files have data, whatever the header of another kind claims; hard links of pax -o
@@ -180,7 +179,7 @@ impl<R: BufRead> Reader<R> {
         let mut entry = Entry {
             kind,
             path,
-            link: ext.link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default(),
+            link: ext.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default(),
             mode: field(&old.mode, || header.mode())? & 0o7777,
             uid: ext.uid.map_or_else(|| field(&old.uid, || header.uid()), Ok)?,
             gid: ext.gid.map_or_else(|| field(&old.gid, || header.gid()), Ok)?,
@@ -482,7 +481,7 @@ mod tests {
         header.set_entry_type(EntryType::GNULongName);
         header.set_size(1 << 40);
         header.set_cksum();
-        let error = Reader::new(&header.as_bytes()[..]).next().expect_err("a terabyte of name");
+        let error = Reader::new(&header.as_bytes()[..]).next_entry().expect_err("a terabyte of name");
         assert!(error.to_string().contains("1099511627776"), "{error}");
     }
 
@@ -497,8 +496,8 @@ mod tests {
         header.set_mtime(0);
         header.set_cksum();
         let mut reader = Reader::new(&header.as_bytes()[..]);
-        let entry = reader.next().expect("header").expect("entry");
+        let entry = reader.next_entry().expect("header").expect("entry");
         assert!(reader.data(&entry, |_, _| Ok(())).is_err());
-        assert!(Reader::new(&header.as_bytes()[..100]).next().is_err());
+        assert!(Reader::new(&header.as_bytes()[..100]).next_entry().is_err());
     }
 }

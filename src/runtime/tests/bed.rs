@@ -226,16 +226,15 @@ pub struct Draft {
 
 impl Draft {
     pub fn into_launch(self, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Launch {
-        let stdio = match self.terminal {
-            Some((rows, columns)) => Stdio::Terminal { rows, columns },
-            None => Stdio::Pipes { stdin, stdout, stderr },
-        };
         Launch {
             spec: serde_json::from_value(self.spec).expect("a spec"),
             root: self.root,
             user: self.user,
             groups: self.groups,
-            stdio,
+            stdio: match self.terminal {
+                Some((rows, columns)) => Stdio::Terminal { rows, columns },
+                None => Stdio::Pipes { stdin, stdout, stderr },
+            },
             init: self.init,
             cgroup: None,
             seccomp: self.seccomp,

@@ -1,5 +1,8 @@
 //! `pull`: an image from a registry into the store.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,10 +12,10 @@ use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
-use crate::image::index::{Descriptor, Index, Platform};
+use crate::image::index::{Descriptor, Index};
 use crate::image::layers::{self, Claim, Pinned};
 use crate::image::manifest::{self, Document, Manifest};
-use crate::image::platform;
+use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
 use crate::registry::Repository;

@@ -5,6 +5,9 @@
 //! one more on top, of folders alone, that shows what the nearest layer below with a real entry
 //! says. It is named after the chain of layers that it belongs to.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
