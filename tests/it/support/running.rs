@@ -88,11 +88,6 @@ impl Running {
         let _ = self.stdin.as_mut().map(|stdin| stdin.write_all(bytes));
     }
 
-    /// The end of its standard input.
-    pub fn close(&mut self) {
-        self.stdin = None;
-    }
-
     /// Waits until its standard output contains `text`.
     #[track_caller]
     pub fn shows(&self, text: &str) {
