@@ -46,7 +46,7 @@ both!(during_a_pull, |cx| {
     let server = Server::start();
     let reference = server.serve_image(&Image::small("big/app:1", [Entry::file("noise", 0o644, noise(30 << 20))]));
     let ran = cx.ctr(&format!("pull -q {reference}"));
-    ran.fails_saying(1, "no space left on device");
+    ran.fails_saying(125, "no space left on device");
     // As a part of run it is the engine that failed.
     cx.ctr(&format!("run -q --rm {reference} true")).fails_saying(125, "no space left on device");
     cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");

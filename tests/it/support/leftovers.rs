@@ -63,7 +63,7 @@ pub fn processes(dir: &Path) -> Vec<i32> {
         let elsewhere = fs::read_link(entry.join("ns/mnt")).ok() != mine;
         if mentions("cmdline")
             || mentions("environ")
-            || (elsewhere && mentions("mountinfo"))
+            || (elsewhere && has_mounted(&entry, &needle))
             || points(&entry.join("cwd"))
             || points(&entry.join("exe"))
             || list(&entry.join("fd")).iter().any(|link| points(link))
@@ -72,6 +72,13 @@ pub fn processes(dir: &Path) -> Vec<i32> {
         }
     }
     found
+}
+
+/// Whether a process's mount namespace has anything *of* the directory mounted. Where it is mounted
+/// does not count: every monitor sees the small disks of other sandboxes, as the host does.
+fn has_mounted(process: &Path, needle: &[u8]) -> bool {
+    let text = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    text.lines().any(|line| line.split(' ').enumerate().any(|(at, word)| at != 4 && contains(word.as_bytes(), needle)))
 }
 
 /// A child that this test process has forked and that has not executed anything yet has its
