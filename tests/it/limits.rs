@@ -100,7 +100,9 @@ fn an_ordinary_user_without_a_cgroup_is_told() {
     }
     check(Who::User, |cx| {
         cx.busybox();
-        for (flag, controller) in [("--memory 64m", "memory"), ("--pids-limit 10", "pids"), ("--cpus 1", "cpu")] {
+        for (flag, controller) in
+            [("--memory 64m", "memory"), ("--pids-limit 10", "number of processes"), ("--cpus 1", "CPU")]
+        {
             let ran = cx.ctr(&format!("run --rm {flag} busybox true"));
             ran.refuses(125, &format!("[..]{controller}[..]"));
             assert!(ran.err().contains("\nhint: "), "{ran}");
