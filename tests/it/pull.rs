@@ -36,11 +36,11 @@ both!(with_tls_and_a_password, |cx| {
     let registry = Registry::secure();
     let reference = registry.push(&Image::small("private/app:v1", [Entry::file("secret", 0o644, "s\n")]));
     // Nobody vouches for its certificate.
-    cx.ctr(&format!("pull {reference}")).refuses(1, "[..]ertificate[..]");
+    cx.ctr(&format!("pull -q {reference}")).refuses(1, "[..]ertificate[..]");
     registry.trust(cx);
-    cx.ctr(&format!("pull {reference}")).refuses(1, "[..]");
+    cx.ctr(&format!("pull -q {reference}")).refuses(1, "[..]");
     log_in(cx, &registry.host, registry::USER, "wrong");
-    let ran = cx.ctr(&format!("pull {reference}"));
+    let ran = cx.ctr(&format!("pull -q {reference}"));
     ran.refuses(1, "[..]");
     assert!(ran.err().to_lowercase().contains("auth"), "{ran}");
     registry.log_in(cx);
@@ -56,14 +56,14 @@ both!(by_digest, |cx| {
     cx.ctr(&format!("pull -q {reference}")).succeeds();
     cx.ctr(&format!("run --rm {reference} cat /hello")).prints("digest\n");
     let wrong = reference.replace(&digest[digest.len() - 8..], "00000000");
-    cx.ctr(&format!("pull {wrong}")).refuses(1, "[..]");
+    cx.ctr(&format!("pull -q {wrong}")).refuses(1, "[..]");
 });
 
 both!(what_is_not_there, |cx| {
     let host = &Registry::plain().host;
-    cx.ctr(&format!("pull {host}/no/such:image")).refuses(1, "[..]no/such[..]");
+    cx.ctr(&format!("pull -q {host}/no/such:image")).refuses(1, "[..]no/such[..]");
     // Nobody listens there.
-    cx.ctr("pull 127.0.0.1:1/x").refuses(1, "[..]127.0.0.1:1[..]refused[..]");
+    cx.ctr("pull -q 127.0.0.1:1/x").refuses(1, "[..]127.0.0.1:1[..]refused[..]");
     cx.ctr("images -q").prints("");
     cx.leaves_nothing();
 });
@@ -98,7 +98,7 @@ both!(a_list_of_platforms, |cx| {
     server.put("/v2/multi/app/manifests/1", Reply::ok("application/vnd.oci.image.index.v1+json", index));
     let reference = format!("{}/multi/app:1", server.host);
     cx.ctr(&format!("run -q --rm {reference} cat /hello")).prints("mine\n");
-    cx.ctr(&format!("pull --platform linux/s390x {reference}")).refuses(1, "[..]linux/s390x[..]");
+    cx.ctr(&format!("pull -q --platform linux/s390x {reference}")).refuses(1, "[..]linux/s390x[..]");
 });
 
 both!(layers_that_are_there_are_not_fetched_again, |cx| {
@@ -134,7 +134,7 @@ both!(one_that_breaks_for_ever_fails, |cx| {
         reply.body.truncate(at);
         reply.broken = Some((0, u32::MAX));
     });
-    cx.ctr(&format!("pull {reference}")).fails_saying(1, "ctr: ");
+    cx.ctr(&format!("pull -q {reference}")).fails_saying(1, "ctr: ");
     cx.ctr("images -q").prints("");
     cx.leaves_nothing();
 });
@@ -148,20 +148,20 @@ both!(lies_are_found_out, |cx| {
         let last = reply.body.len() - 1;
         reply.body[last] ^= 1;
     });
-    cx.ctr(&format!("pull {reference}")).fails_saying(1, "digest");
+    cx.ctr(&format!("pull -q {reference}")).fails_saying(1, "digest");
     // A layer that does not unpack to what the configuration says.
     let tar = Layer::new([Entry::file("x", 0o644, "x")]).tar();
     let image =
         Image::busybox().named("lies/diff-id:1").packed(Packing::Plain).layer_blob(tar, digest(b"something else"));
-    cx.ctr(&format!("pull {}", server.serve_image(&image))).fails_saying(1, "digest");
+    cx.ctr(&format!("pull -q {}", server.serve_image(&image))).fails_saying(1, "digest");
     // A gzip stream that stops in its middle, its digest being right.
     let mut layer = Image::small("lies/x:1", [Entry::file("x", 0o644, noise(100_000))]).blobs()[1].1.clone();
     layer.truncate(50_000);
     let image = Image::busybox().named("lies/truncated:1").layer_blob(layer, digest(b"x"));
-    cx.ctr(&format!("pull {}", server.serve_image(&image))).fails_saying(1, "ctr: ");
+    cx.ctr(&format!("pull -q {}", server.serve_image(&image))).fails_saying(1, "ctr: ");
     // What says gzip and is not.
     let image = Image::busybox().named("lies/not-gzip:1").layer_blob(noise(5000), digest(b"x"));
-    cx.ctr(&format!("pull {}", server.serve_image(&image))).fails_saying(1, "ctr: ");
+    cx.ctr(&format!("pull -q {}", server.serve_image(&image))).fails_saying(1, "ctr: ");
     cx.ctr("images -q").prints("");
     cx.leaves_nothing();
 });
@@ -170,11 +170,11 @@ both!(a_manifest_without_bounds_is_refused, |cx| {
     let server = Server::start();
     let reply = Reply { endless: Some(100 << 20), ..Reply::ok("application/vnd.oci.image.manifest.v1+json", "") };
     server.put("/v2/huge/manifest/manifests/1", reply);
-    let ran = cx.host(&format!("$ctr pull {}/huge/manifest:1", server.host));
+    let ran = cx.host(&format!("$ctr pull -q {}/huge/manifest:1", server.host));
     ran.fails_saying(1, "manifest");
     for body in ["", "{", "[]", "null", r#"{"schemaVersion":1}"#, r#"{"schemaVersion":2,"layers":7}"#] {
         server.put("/v2/bad/manifest/manifests/1", Reply::ok("application/vnd.oci.image.manifest.v1+json", body));
-        cx.ctr(&format!("pull {}/bad/manifest:1", server.host)).fails_saying(1, "ctr: ");
+        cx.ctr(&format!("pull -q {}/bad/manifest:1", server.host)).fails_saying(1, "ctr: ");
     }
 });
 
