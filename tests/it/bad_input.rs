@@ -43,7 +43,7 @@ both!(references, |cx| {
             continue;
         }
         let ran = cx.ctr_args(["pull", "-q", "--", bad]);
-        ran.fails_saying(1, "invalid reference format");
+        ran.fails_saying(125, "invalid reference format");
         let ran = cx.ctr_args(["run", "--rm", "--", bad, "true"]);
         ran.fails_saying(125, "invalid reference format");
     }
