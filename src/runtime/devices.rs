@@ -12,7 +12,7 @@ use super::mounts::{Kind, Mount};
 use super::plan::Device;
 use super::report::{At, Fault, Step};
 use super::rooted;
-use crate::sys::mount;
+use crate::sys::mount::{self, Attributes};
 
 /// OCI runtime spec, "Default devices"; `ptmx` and `console` are the terminal's.
 const DEFAULT: [(&str, u64, u64); 6] = [
@@ -74,6 +74,9 @@ impl Nodes<'_> {
         // The host's own node, which the kernel let the host's root make.
         let source = host_node(device).ok_or(Errno::ENODEV).at_path(Step::Device, path)?;
         let tree = mount::copy_tree(&source, false).at_path(Step::Device, path)?;
+        // Its owner and mode stay the host's to change; on a device, read-only means no more than that.
+        let read_only = Attributes { set: mount::RDONLY, ..Attributes::default() };
+        mount::set_attributes(tree.as_fd(), false, read_only).at_path(Step::Device, path)?;
         let target = rooted::file(self.root, path).at_path(Step::Device, path)?;
         mount::attach(tree.as_fd(), target.as_fd()).at_path(Step::Device, path)
     }

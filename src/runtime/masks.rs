@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::SFlag;
 
 use super::report::{At, Fault, Step};
-use super::rooted;
+use super::{null, rooted};
 use crate::sys::mount::{self, Attributes};
 
 /// Hides files behind /dev/null and folders behind an empty, read-only one. What is missing is
@@ -31,7 +31,7 @@ pub fn hide(root: BorrowedFd, paths: &[PathBuf]) -> Result<(), Fault> {
                 ),
             }
         } else {
-            null()
+            null::tree()
         };
         let cover = cover.at_path(Step::Mask, path)?;
         mount::attach(cover.as_fd(), target.as_fd()).at_path(Step::Mask, path)?;
@@ -63,14 +63,4 @@ fn there(root: BorrowedFd, path: &Path) -> nix::Result<Option<OwnedFd>> {
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(None),
         result => result.map(Some),
     }
-}
-
-/// The host's /dev/null, and not what somebody put there.
-fn null() -> std::io::Result<OwnedFd> {
-    let tree = mount::copy_tree(Path::new("/dev/null"), false)?;
-    let stat = fstat(&tree)?;
-    if rooted::file_type(&stat) == SFlag::S_IFCHR && stat.st_rdev == libc::makedev(1, 3) {
-        return Ok(tree);
-    }
-    Err(Errno::ENODEV.into())
 }

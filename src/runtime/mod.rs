@@ -34,6 +34,7 @@ mod init;
 mod launch;
 mod masks;
 mod mounts;
+mod null;
 pub mod pid1;
 mod plan;
 mod program;

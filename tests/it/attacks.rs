@@ -258,3 +258,22 @@ both!(paths_of_the_host_in_what_it_sees, |cx| {
         assert!(path == "/" || !cx.is_root(), "its cgroup namespace shows the host's path: {cgroup}");
     }
 });
+
+// A root container's root is the machine's: what it is given of the host's must be read-only.
+both!(the_hosts_null_device, |cx| {
+    armed(cx, "");
+    let attack =
+        "for f in /proc/self/fd/0 /proc/interrupts /proc/timer_list /proc/keys; do chmod 667 $f; chown 1:1 $f; done; :";
+    let look = || {
+        let meta = std::fs::metadata("/dev/null").unwrap();
+        (std::os::unix::fs::PermissionsExt::mode(&meta.permissions()), std::os::unix::fs::MetadataExt::uid(&meta))
+    };
+    let before = look();
+    cx.ctr_args(["run", "--rm", "busybox", "sh", "-c", attack]);
+    cx.ctr_args(["exec", "box", "sh", "-c", attack]);
+    cx.ctr_args(["exec", "-d", "box", "sh", "-c", "chmod 667 /proc/self/fd/1; chmod 667 /proc/self/fd/2; : > /done"]);
+    cx.ctr("exec box sh -c 'until [ -e /done ]; do :; done'").succeeds();
+    assert_eq!(look(), before);
+    // It is one still.
+    cx.ctr("exec box sh -c 'cat; echo x > /proc/interrupts && cat /proc/interrupts'").prints("");
+});
