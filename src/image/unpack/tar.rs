@@ -12,6 +12,8 @@ const BLOCK: u64 = 512;
 /// Bytes of a GNU long name or a PAX record block that are taken into memory. Extended attributes
 /// are at most 64 KiB each, and there are few.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// Extended attributes of an entry; the kernel lists no more than 64 KiB of names.
+const MAX_XATTRS: usize = 1024;
 /// Parts of a sparse file that are remembered.
 const MAX_SPARSE: usize = 1 << 16;
 
@@ -412,7 +414,11 @@ fn apply_record(key: &[u8], value: &[u8], ext: &mut Extensions) -> io::Result<()
         b"GNU.sparse.offset" => sparse.offset = Some(number(value)?),
         b"GNU.sparse.numbytes" => {
             let offset = sparse.offset.take().ok_or_else(|| bad("a sparse part without an offset"))?;
-            sparse.parts.get_or_insert_default().push((offset, number(value)?));
+            let parts = sparse.parts.get_or_insert_default();
+            parts.push((offset, number(value)?));
+            if parts.len() > MAX_SPARSE {
+                return Err(bad("a sparse file of too many parts"));
+            }
         }
         b"GNU.sparse.map" => {
             let numbers = value.split(|b| *b == b',').map(number).collect::<io::Result<Vec<_>>>()?;
@@ -422,6 +428,11 @@ fn apply_record(key: &[u8], value: &[u8], ext: &mut Extensions) -> io::Result<()
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 ext.xattrs.retain(|(known, _)| known != name);
                 ext.xattrs.push((name.to_vec(), value.to_vec()));
+                // An entry may have any number of extension records, each of which is small enough.
+                let bytes: usize = ext.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+                if ext.xattrs.len() > MAX_XATTRS || bytes as u64 > MAX_EXTENSION {
+                    return Err(bad("too many extended attributes"));
+                }
             }
         }
     }
@@ -473,6 +484,22 @@ mod tests {
         for records in [&b"5 a=b"[..], b"99 path=x\n", b"1 a=b\n", b"x", b"9 pathxy\n", b"0 \n", b"13 size=-111\n"] {
             assert!(parse_pax(records, &mut Extensions::default()).is_err(), "{records:?}");
         }
+    }
+
+    #[test]
+    fn many_records_are_as_absurd_as_a_large_one() {
+        let mut ext = Extensions::default();
+        let value = vec![b'x'; 60_000];
+        let mut add = |n: u32| apply_record(format!("SCHILY.xattr.user.{n}").as_bytes(), &value, &mut ext);
+        assert!((0..10).all(|n| add(n).is_ok()));
+        assert!((10..100).any(|n| add(n).is_err()), "bytes");
+        let mut ext = Extensions::default();
+        let mut add = |n: usize| apply_record(format!("SCHILY.xattr.user.{n}").as_bytes(), b"", &mut ext);
+        assert!((0..=MAX_XATTRS).any(|n| add(n).is_err()), "number");
+        let mut ext = Extensions::default();
+        let mut add = |key: &str| apply_record(key.as_bytes(), b"1", &mut ext);
+        let mut part = || add("GNU.sparse.offset").and_then(|()| add("GNU.sparse.numbytes"));
+        assert!((0..=MAX_SPARSE).any(|_| part().is_err()), "parts");
     }
 
     #[test]
