@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, renameat};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -182,8 +182,15 @@ fn empty(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut usize) ->
             }
         }
         if depth >= DEPTH {
-            *moved += 1;
-            renameat(at, name, top, PathBuf::from(format!("moved-{moved}")).as_path())?;
+            // A layer or a container may have such names of its own: past those.
+            loop {
+                *moved += 1;
+                let place = PathBuf::from(format!("moved-{moved}"));
+                match renameat2(at, name, top, place.as_path(), RenameFlags::RENAME_NOREPLACE) {
+                    Err(Errno::EEXIST) => {}
+                    done => break done?,
+                }
+            }
             continue;
         }
         let mut inner = open(at, name)?;
@@ -234,6 +241,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().join("root");
         std::fs::create_dir(&root).unwrap();
+        // Names that the removal itself would use.
+        for n in 1..20 {
+            std::fs::write(root.join(format!("moved-{n}")), "").unwrap();
+        }
         let mut at: std::os::fd::OwnedFd = std::fs::File::open(&root).unwrap().into();
         for _ in 0..3000 {
             mkdirat(&at, "d", Mode::S_IRWXU).unwrap();

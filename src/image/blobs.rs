@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::container::remove;
 use crate::error::Failure;
 use crate::image::digest::Digest;
 use crate::store::record::{self, Durability};
@@ -111,10 +112,8 @@ pub fn prepare(store: &Store) -> Result<()> {
     }
     for dir in [store.layers(), dir, store.image_layout()] {
         for garbage in sweep::garbage(&dir) {
-            if std::fs::remove_file(&garbage).is_err() {
-                // Another one may be at it as well.
-                let _ = std::fs::remove_dir_all(&garbage);
-            }
+            // Another one may be at it as well.
+            let _ = remove::tree(&garbage);
         }
     }
     Ok(())
@@ -161,8 +160,6 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // Whatever cannot be removed now, the next sweep removes.
-        if std::fs::remove_file(&self.0).is_err() {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
+        let _ = remove::tree(&self.0);
     }
 }
