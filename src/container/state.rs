@@ -87,5 +87,9 @@ pub const ALIVE: &str = "alive";
 pub fn is_alive(store: &Store, id: &Id) -> bool {
     let path = store.container(id).join(ALIVE);
     // Shared, so that two who ask at once do not take each other for the monitor.
-    matches!(Lock::try_shared(&path), Ok(None))
+    match Lock::try_shared(&path) {
+        Ok(lock) => lock.is_none(),
+        // Whoever is taken for dead is killed for good: where it cannot be asked, it lives.
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    }
 }
