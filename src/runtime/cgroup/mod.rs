@@ -128,6 +128,19 @@ impl Pending {
             _ => limits::v2(resources)?,
         };
         let rules = resources.devices().as_deref().unwrap_or_default();
+        // Root could make and open any device of the machine, its disks among them.
+        let is_open = match &self.machine {
+            Machine::None => true,
+            Machine::V1(hierarchies) => !hierarchies.contains_key("devices"),
+            Machine::Unified(_) => false,
+        };
+        if is_open && self.identity.root && rules.iter().any(|rule| !rule.allow()) {
+            return Err(Failure::new(
+                "cannot keep the container from the machine's devices: devices cgroup is not mounted",
+            )
+            .hint("mount it below /sys/fs/cgroup, use a machine with cgroup v2, or allow all devices with --privileged")
+            .into());
+        }
         let (parent, name) = match self.way {
             Way::None { why, hint } => return without(&settings, self.parent.as_deref(), &why, hint).map(|()| None),
             Way::V1(below) => {
