@@ -12,6 +12,7 @@ use anyhow::{Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
 
 use super::report::{At, Fault, Link, Message, Step};
 use super::rooted;
@@ -144,8 +145,8 @@ impl Attributes {
     }
 }
 
-/// Mounts the plan's mount number `index`.
-pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount) -> Result<(), Fault> {
+/// Mounts the plan's mount number `index`. `namespaces`: those that were made for the container.
+pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount, namespaces: CloneFlags) -> Result<(), Fault> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
             let tree = open_source(link, index, source, *recursive)?;
@@ -158,7 +159,7 @@ pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount) -> Resu
             let data = Some(data.as_str()).filter(|d| !d.is_empty());
             match nix::mount::mount(Some(source.as_str()), through(&target).as_str(), Some(kind.as_str()), flags, data)
             {
-                Err(Errno::EPERM) => borrow_from_host(root, mount, kind)
+                Err(Errno::EPERM) => borrow_from_host(root, mount, kind, namespaces)
                     .unwrap_or_else(|| Err(Errno::EPERM).at(Step::MountFilesystem, what)),
                 done => done.at(Step::MountFilesystem, what),
             }
@@ -236,11 +237,13 @@ fn set_unlocked(tree: BorrowedFd, recursive: bool, attributes: Attributes) -> st
 
 /// What a user namespace may not mount, since the namespace behind it is the host's, is the host's
 /// own then: sysfs without a network namespace, and so on. `None`: nothing to borrow.
-fn borrow_from_host(root: BorrowedFd, mount: &Mount, kind: &str) -> Option<Result<(), Fault>> {
+fn borrow_from_host(root: BorrowedFd, mount: &Mount, kind: &str, namespaces: CloneFlags) -> Option<Result<(), Fault>> {
     let host = match kind {
         "sysfs" => "/sys",
         "mqueue" => "/dev/mqueue",
-        "proc" => "/proc",
+        // Of other processes than the container's own, where it has a pid namespace: then the refusal
+        // stands, which comes from something that lies over the host's /proc.
+        "proc" if !namespaces.contains(CloneFlags::CLONE_NEWPID) => "/proc",
         _ => return None,
     };
     bind_host_tree(root, mount, host)
