@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
@@ -22,7 +22,8 @@ use super::launch::Child;
 use super::plan::Program;
 use super::program::{self, Prepared};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Process, Stdio, apparmor, credentials, rooted, terminal};
+use super::{Process, Stdio, apparmor, credentials, null, rooted, terminal};
+use crate::sys::keyring;
 
 /// All that a further process is made from.
 #[derive(Debug)]
@@ -53,6 +54,10 @@ pub struct Join {
 /// As [`super::launch`].
 pub fn exec(join: Join) -> Result<Process> {
     let Join { pid, pidfd, process, user, groups, stdio, cgroup, seccomp } = join;
+    if seccomp.is_none() {
+        keyring::leave().context("make a session keyring of the container's own")?;
+    }
+    let stdio = null::seal(stdio).context("open /dev/null")?;
     let program = Program::check(&process, user, groups, stdio, seccomp, false)?;
     let namespaces = other_namespaces(pid);
     let enter = || setns(&pidfd, namespaces).at(Step::JoinNamespaces, "");

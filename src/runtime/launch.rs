@@ -15,9 +15,9 @@ use super::cgroup::Cgroup;
 use super::mounts::{Kind, Mount};
 use super::plan::{Joined, Plan};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Launch, Process, init};
+use super::{Launch, Process, init, null};
 use crate::error::Failure;
-use crate::sys::{self, clone};
+use crate::sys::{self, clone, keyring};
 
 /// A container whose first process exists in its namespaces and its cgroup, with its ids mapped,
 /// and is building the root meanwhile; it goes on to its program with [`Prepared::start`]. Until
@@ -41,6 +41,12 @@ pub fn launch(launch: Launch) -> Result<Process> {
 ///
 /// To be called by a process of one thread, with a mount namespace of its own.
 pub fn prepare(mut launch: Launch) -> Result<Prepared> {
+    launch.stdio = null::seal(launch.stdio).context("open /dev/null")?;
+    if let Err(e) = keyring::leave()
+        && launch.seccomp.is_none()
+    {
+        return Err(e).context("make a session keyring of the container's own");
+    }
     let cgroup = launch.cgroup.take();
     let plan = Plan::check(launch)?;
     // Those that a process can only make itself, in its place.

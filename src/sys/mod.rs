@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod fdtable;
 pub mod interface;
+pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod openat2;
