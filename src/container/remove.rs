@@ -68,7 +68,8 @@ fn name(store: &Store, id: &Id) -> String {
 }
 
 /// Takes a container that does not run out of the store: in one step for whoever looks, then file
-/// by file. The caller holds its lock, or is its monitor.
+/// by file. The caller holds its lock, or is its monitor. `name` is empty where the record that had
+/// it is damaged.
 ///
 /// # Errors
 /// It cannot be renamed, or not all of it be removed; what is left is swept later.
@@ -79,7 +80,9 @@ pub fn discard(store: &Store, id: &Id, name: &str) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         other => other.with_context(|| format!("remove {place:?}"))?,
     }
-    if !name.is_empty() {
+    if name.is_empty() {
+        names::release_all(store, id)?;
+    } else {
         names::release(store, name, id)?;
     }
     let run = store.container_run(id);

@@ -57,7 +57,7 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Optio
         user: Some(config.config.user).filter(|user| !user.is_empty()),
         groups: config.host_config.group_add,
         stdio,
-        cgroup: (!running.cgroups.is_empty()).then(|| Cgroup::from_paths(&running.cgroups)),
+        cgroup: (!running.cgroups.is_empty()).then(|| Cgroup::open(&running.cgroups)).transpose()?,
         seccomp,
     })
 }

@@ -63,6 +63,22 @@ pub fn release(store: &Store, name: &str, id: &Id) -> Result<()> {
     Ok(())
 }
 
+/// Takes away whatever names lead to `id`: for a container whose record cannot tell.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub fn release_all(store: &Store, id: &Id) -> Result<()> {
+    let dir = store.names();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("read {dir:?}"))? {
+        let link = entry?.file_name();
+        let Some(name) = link.to_str() else { continue };
+        if owner(store, name)?.as_ref() == Some(id) {
+            release(store, name, id)?;
+        }
+    }
+    Ok(())
+}
+
 /// The container that has the name; it may be gone.
 ///
 /// # Errors

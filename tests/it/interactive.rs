@@ -103,7 +103,7 @@ both!(detached_and_attached_again, |cx| {
     terminal.shows("code=0");
     assert!(terminal.settings().contains(" icanon"));
     cx.ctr("ps --format '{{.Names}} {{.State}}'").prints("box running\n");
-    terminal.line("clear; $ctr attach c; echo code=$?");
+    terminal.line("clear; $ctr attach box; echo code=$?");
     // What is typed before the terminal is raw is thrown away.
     until("the shell answers", || {
         terminal.keys(&["Enter"]);
@@ -114,7 +114,7 @@ both!(detached_and_attached_again, |cx| {
     terminal.line("exit 9");
     terminal.shows("\ncode=9");
     cx.ctr("ps -a --format '{{.Names}} {{.State}}'").prints("box exited\n");
-    terminal.line("clear; $ctr start -ai c; echo code=$?");
+    terminal.line("clear; $ctr start -ai box; echo code=$?");
     terminal.ends_with("/ #");
     terminal.line("exit 8");
     terminal.shows("\ncode=8");
@@ -178,6 +178,8 @@ both!(a_full_screen_program, |cx| {
     terminal.shows("/tmp/file");
     terminal.types("ityped into vi");
     terminal.keys(&["Escape"]);
+    // An escape with something behind it at once would be taken for a function key.
+    terminal.shows("- /tmp/file");
     terminal.line(":wq");
     terminal.ends_with("/ #");
     terminal.line("clear; cat /tmp/file");

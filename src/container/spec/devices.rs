@@ -66,7 +66,7 @@ fn node(source: &Path, target: &Path) -> Result<Option<LinuxDevice>> {
 /// Calls `each` for all that is no directory below `dir`. What the container has of its own is
 /// left out: its terminals, shared memory and queues.
 fn walk(dir: &Path, each: &mut dyn FnMut(&Path)) {
-    const OWN: &[&str] = &["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
+    const OWN: &[&str] = &["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"];
     let entries: io::Result<Vec<PathBuf>> =
         fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
     for path in entries.unwrap_or_default() {

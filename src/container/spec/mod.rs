@@ -76,6 +76,8 @@ pub fn build(store: &Store, container: &ContainerConfig) -> Result<Blueprint> {
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
         .build()?;
+    // The builder has a name of its own.
+    spec.set_hostname(None);
     if host.uts_mode != "host" {
         spec.set_hostname(Some(hostname(container).to_owned()));
         if !container.config.domainname.is_empty() {

@@ -226,6 +226,21 @@ impl Cgroup {
         Self { paths: paths.iter().map(PathBuf::from).collect(), fd: None, doors: Vec::new() }
     }
 
+    /// The cgroup of a container that runs, for a further process to enter.
+    ///
+    /// # Errors
+    /// It is gone: the container has ended.
+    pub fn open(paths: &[String]) -> Result<Self> {
+        let mut cgroup = Self::from_paths(paths);
+        match &cgroup.paths[..] {
+            [dir] if dir.join("cgroup.controllers").exists() => {
+                cgroup.fd = Some(File::open(dir).with_context(|| format!("open cgroup {dir:?}"))?.into());
+            }
+            dirs => cgroup.doors = v1::doors(dirs)?,
+        }
+        Ok(cgroup)
+    }
+
     /// The directory for `CLONE_INTO_CGROUP` (v2). `None` on v1: the child calls [`Cgroup::enter`]
     /// first of all.
     ///
