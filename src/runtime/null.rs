@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::{Stdio, rooted};
@@ -36,6 +37,23 @@ pub fn seal(stdio: Stdio) -> io::Result<Stdio> {
         Ok(File::options().read(true).write(true).open(format!("/proc/self/fd/{}", tree.as_raw_fd()))?.into())
     };
     Ok(Stdio::Pipes { stdin: seal(stdin)?, stdout: seal(stdout)?, stderr: seal(stderr)? })
+}
+
+/// The container's own /dev/null in the place of `stream`, where both are one; so that the stream has
+/// a name there. Whoever runs there may have put anything at that path: what is opened is checked.
+pub fn own(root: BorrowedFd, stream: BorrowedFd) -> Option<OwnedFd> {
+    let open = |flags| {
+        let fd = rooted::open(root, Path::new("/dev/null"), flags | OFlag::O_NOFOLLOW).ok()?;
+        is_null(&fstat(&fd).ok()?).then_some(fd)
+    };
+    if !is_null(&fstat(stream).ok()?) {
+        return None;
+    }
+    // First only its name: opening some other device, or a pipe, for real could do something.
+    open(OFlag::O_PATH)?;
+    let null = open(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)?;
+    fcntl(&null, FcntlArg::F_SETFL(OFlag::empty())).ok()?;
+    Some(null)
 }
 
 fn is_null(stat: &FileStat) -> bool {

@@ -16,7 +16,7 @@ use super::plan::Program;
 use super::report::{At, Fault, Link, Message, Step};
 use super::terminal::Pair;
 use super::user::{self, Account};
-use super::{Stdio, credentials, pid1, rooted, terminal};
+use super::{Stdio, credentials, null, pid1, rooted, terminal};
 use crate::sys::{fdtable, signals};
 
 /// Where descriptors lie while the program is looked for. There are no others then.
@@ -105,7 +105,10 @@ fn lay_out_descriptors(program: &Program, account: &Account, prepared: Prepared,
                 give_pipe(fd.as_fd(), account.uid)?;
             }
             let mut names = names.iter();
-            [stdin, stdout, stderr].map(|fd| above(fd.as_fd(), names.next().unwrap_or(&"")))
+            [stdin, stdout, stderr].map(|fd| {
+                let null = null::own(prepared.root.as_fd(), fd.as_fd());
+                above(null.as_ref().unwrap_or(fd).as_fd(), names.next().unwrap_or(&""))
+            })
         }
         (Stdio::Terminal { .. }, None) => return Err(Fault::new(Step::Terminal, Errno::ENOTTY, "none was made")),
     };
