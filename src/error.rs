@@ -93,14 +93,25 @@ pub fn render(error: &anyhow::Error) -> String {
         text.push_str("\nhint: ");
         text.push_str(hint);
     }
-    text
+    harmless(&text)
+}
+
+/// A text that quotes strangers (an image, an archive, a registry), with nothing in it that a
+/// terminal would obey.
+fn harmless(text: &str) -> String {
+    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_order(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// Says on standard error what does not stop the command. Nothing that is an error passes here.
 pub fn warn(text: &str) {
     use std::io::Write;
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "ctr: warning: {text}");
+    let _ = writeln!(std::io::stderr(), "ctr: warning: {}", harmless(text));
 }
 
 #[cfg(test)]
@@ -115,6 +126,12 @@ mod tests {
             .expect_err("an error was made");
         assert_eq!(render(&error), "ctr: start \"web\": cannot x\nhint: do y");
         assert_eq!(exit_code(&error), Some(127));
+    }
+
+    #[test]
+    fn a_terminal_is_given_no_orders() {
+        let error = anyhow::anyhow!("no user \x1b]0;x\x07gr\u{fc}n\u{9b}1m");
+        assert_eq!(render(&error), "ctr: no user \\u{1b}]0;x\\u{7}gr\u{fc}n\\u{9b}1m");
     }
 
     #[test]
