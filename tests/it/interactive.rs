@@ -72,6 +72,8 @@ both!(its_size_from_the_start_and_on_every_change, |cx| {
     // The size is right before the first instruction of the command.
     terminal.line("$ctr run --rm -it busybox stty size");
     terminal.shows("\n30 100");
+    // What is typed before ctr has left is the command's.
+    terminal.ends_with("$");
     terminal
         .line("$ctr run --rm -it busybox sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.02; done'");
     terminal.shows("\nready");
