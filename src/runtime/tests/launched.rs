@@ -41,7 +41,7 @@ fn capabilities_are_those_of_the_spec() {
         draft.user = Some("ann".into());
         draft.spec["process"]["noNewPrivileges"] = json!(true);
         let text = bed.run(draft).good();
-        assert!(text.contains("Uid: 1000 1000 1000 1000;Gid: 100 100 100 100;Groups: 10 ;"), "{text}");
+        assert!(text.contains("Uid: 1000 1000 1000 1000;Gid: 100 100 100 100;Groups: 10 100 ;"), "{text}");
         let bounding = 1u64 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 27;
         let none = format!("{:016x}", 0);
         let sets = format!("CapInh: {none};CapPrm: {none};CapEff: {none};CapBnd: {bounding:016x};CapAmb: {none};");
