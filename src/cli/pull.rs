@@ -19,7 +19,7 @@ pub struct Pull {
     all_tags: bool,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "STRING")]
-    platform: Option<Platform>,
+    platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -32,6 +32,8 @@ impl Run for Pull {
         if self.all_tags {
             return Err(Failure::new("--all-tags is not supported yet").exit(exit::ENGINE).into());
         }
+        // Not by clap: it is the pull that fails, with 1, as Docker's.
+        let platform = self.platform.as_deref().filter(|p| !p.is_empty()).map(str::parse::<Platform>).transpose()?;
         let store = globals.store()?;
         userns::enter(&store)?;
         let name = self.name.clone().or_latest();
@@ -42,7 +44,7 @@ impl Run for Pull {
             output::print(&format!("{}: Pulling from {}\n", name.wanted(), name.path()));
         }
         let report = progress::report(Stream::Out, self.quiet);
-        let pulled = pull(&store, &name, self.platform.as_ref(), report.as_ref()).map_err(image::disk_full)?;
+        let pulled = pull(&store, &name, platform.as_ref(), report.as_ref()).map_err(image::disk_full)?;
         if !self.quiet {
             output::print(&format!("Digest: {}\n{}\n", pulled.digest, status(&name, pulled.newer)));
         }

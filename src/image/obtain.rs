@@ -26,7 +26,15 @@ use crate::userns;
 /// There is no such image and it may not be pulled, or pulling it failed. Docker's exit code, 125.
 pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<&str>, quiet: bool) -> Result<Image> {
     let platform = platform.map(str::parse::<Platform>).transpose().map_err(engine)?;
-    let here = find(store, wanted).map_err(engine)?.filter(|image| fits(image, platform.as_ref()));
+    let found = find(store, wanted).map_err(engine)?;
+    let unfit = match (&found, &platform) {
+        (Some(image), Some(platform)) => Platform::of(&image.config).check(platform, wanted).err(),
+        _ => None,
+    };
+    let here = found.filter(|_| unfit.is_none());
+    if let (PullPolicy::Never, Some(unfit)) = (policy, unfit) {
+        return Err(engine(unfit));
+    }
     match (policy, here) {
         (PullPolicy::Missing | PullPolicy::Never, Some(image)) => return Ok(image),
         (PullPolicy::Never, None) => {
@@ -56,17 +64,6 @@ pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<
 
 fn engine(error: impl Into<anyhow::Error>) -> anyhow::Error {
     carry(&error.into()).into()
-}
-
-fn fits(image: &Image, platform: Option<&Platform>) -> bool {
-    platform.is_none_or(|wanted| {
-        let has = Platform {
-            architecture: image.config.architecture().to_string(),
-            os: image.config.os().to_string(),
-            variant: image.config.variant().clone(),
-        };
-        has.satisfies(wanted)
-    })
 }
 
 /// An error's sentence and hint, as they go from the child to its parent.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -19,7 +20,61 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// Architectures that may stand alone, in the normal form: those of Go, by containerd's `platforms`.
+const ARCHITECTURES: [&str; 24] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "ppc64",
+    "ppc64le",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
 impl Platform {
+    /// What an image's configuration says that it is for.
+    #[must_use]
+    pub fn of(config: &ImageConfiguration) -> Self {
+        Self {
+            architecture: config.architecture().to_string(),
+            os: config.os().to_string(),
+            variant: config.variant().clone(),
+        }
+    }
+
+    /// Docker's refusal of an image that is not for `wanted`. A configuration without a variant is
+    /// for any: many tools write the variant into the index alone.
+    ///
+    /// # Errors
+    /// `self`, the image's platform, is another.
+    pub fn check(&self, wanted: &Self, name: &str) -> Result<(), Failure> {
+        let loose = Self { variant: wanted.variant.clone(), ..self.clone() };
+        if (if self.variant.is_some() { self } else { &loose }).satisfies(wanted) {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {}",
+            self.normal()
+        )))
+    }
+
     /// This machine's.
     #[must_use]
     pub fn host() -> Self {
@@ -86,7 +141,15 @@ impl FromStr for Platform {
         let platform = match parts.as_slice() {
             ["linux"] => host,
             [os @ ("windows" | "darwin" | "freebsd")] => Self { os: own(os), ..host },
-            [architecture] => Self { os: host.os, architecture: own(architecture), variant: None },
+            [architecture] if ARCHITECTURES.contains(&&*normal(architecture, None).0) => {
+                Self { os: host.os, architecture: own(architecture), variant: None }
+            }
+            [_] => {
+                return Err(Failure::new(format!(
+                    "{text:?}: unknown operating system or architecture: invalid argument"
+                ))
+                .hint("write os/arch or os/arch/variant"));
+            }
             [os, architecture] => Self { os: own(os), architecture: own(architecture), variant: None },
             [os, architecture, variant] => {
                 Self { os: own(os), architecture: own(architecture), variant: Some(own(variant)) }
@@ -166,10 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_says_no_variant_is_for_any() {
+        let has = |variant: Option<&str>| Platform {
+            architecture: "arm".to_owned(),
+            os: "linux".to_owned(),
+            variant: variant.map(str::to_owned),
+        };
+        let wanted = "linux/arm/v6".parse().expect("platform");
+        assert!(has(None).check(&wanted, "x").is_ok());
+        assert!(has(Some("v5")).check(&wanted, "x").is_ok());
+        assert!(has(Some("v7")).check(&wanted, "x").is_err());
+    }
+
+    #[test]
     fn bad_platforms_are_refused() {
         for bad in ["", "/", "linux/", "a/b/c/d", "linux/am d64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }
+        let error = "foo".parse::<Platform>().expect_err("unknown").to_string();
+        assert_eq!(error, "\"foo\": unknown operating system or architecture: invalid argument");
         assert_eq!("linux/arm64/v8".parse::<Platform>().expect("ok").to_string(), "linux/arm64");
     }
 }

@@ -55,12 +55,17 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
     let repository = Repository::connect(name)?;
     let top = repository.manifest(name.wanted())?;
     let digest = Digest::of(&top);
+    let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
     let config = match blobs::read(store, &manifest.config.digest)? {
         Some(config) if Digest::of(&config) == manifest.config.digest => config,
         _ => repository.document(&manifest.config.digest)?,
     };
-    let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
+    let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
+    // What an index chose is for the platform that the index says; nobody chose a single image.
+    if let Some(wanted) = platform.filter(|_| is_single) {
+        Platform::of(&parsed).check(wanted, &name.familiar())?;
+    }
     let image = manifest.config.digest.clone();
     let stored = name.stored().to_string();
     let newer = !Index::read(store)?

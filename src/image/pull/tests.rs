@@ -313,3 +313,24 @@ fn one_of_a_list_is_for_this_machine() {
     let error = pull(&store, &server.name(), Some(&other), &Silent).expect_err("no such platform");
     assert!(format!("{error:#}").contains("no matching manifest for linux/s390x"));
 }
+
+#[test]
+fn a_single_image_for_another_platform_is_refused() {
+    let sample = Sample::new();
+    let server = Server::start(move |path, _| sample.answer(path));
+    let (_dir, store) = store();
+    let (name, host) = (server.name(), Platform::host());
+    let other = "linux/s390x".parse::<Platform>().expect("platform");
+    let error = pull(&store, &name, Some(&other), &Silent).expect_err("another platform");
+    let expected = format!(
+        "image with reference {name} was found but does not match the specified platform: wanted linux/s390x, actual: {host}"
+    );
+    assert_eq!(format!("{error:#}"), expected);
+    assert!(find(&store, &name.to_string()).expect("index").is_none(), "nothing is tagged");
+    pull(&store, &name, Some(&host), &Silent).expect("pull");
+    let before = server.asked("");
+    let wanted = host.to_string();
+    crate::image::obtain(&store, &name.to_string(), crate::image::PullPolicy::Missing, Some(&wanted), true)
+        .expect("obtain");
+    assert_eq!(server.asked(""), before, "what fits is not pulled again");
+}
