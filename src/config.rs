@@ -62,24 +62,26 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// The credentials for a repository of a registry, from the first file that has some.
+/// The credentials for a repository of a registry, from the first file that has some. A file that
+/// cannot be used is warned of and passed over: most images need no credentials.
+#[must_use]
+pub fn credentials(domain: &str, repository: &str) -> Option<Credentials> {
+    auth_files().iter().find_map(|path| {
+        read_credentials(path, domain, repository).unwrap_or_else(|e| {
+            crate::error::warn(&format!("credentials in {path:?} are not used: {e:#}"));
+            None
+        })
+    })
+}
+
+/// What one file has for a repository of a registry.
 ///
 /// # Errors
 /// A file that is there and cannot be read; a credential helper that fails.
-pub fn credentials(domain: &str, repository: &str) -> Result<Option<Credentials>> {
-    for path in auth_files() {
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-            Err(e) => return Err(e).with_context(|| format!("read credentials {path:?}")),
-        };
-        let file: AuthFile =
-            serde_json::from_slice(&bytes).with_context(|| format!("read credentials {path:?}: damaged"))?;
-        if let Some(found) = file.find(domain, repository).with_context(|| format!("read credentials {path:?}"))? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+fn read_credentials(path: &Path, domain: &str, repository: &str) -> Result<Option<Credentials>> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    let file: AuthFile = serde_json::from_str(&text).context("damaged")?;
+    file.find(domain, repository)
 }
 
 /// Files that may have credentials, in the order in which they are asked: containers-auth.json(5),
@@ -346,6 +348,23 @@ mod tests {
         assert_eq!(find("token.io", "x"), Some(Credentials::IdentityToken("xyz".to_owned())));
         assert_eq!(find("empty.io", "x"), None);
         assert_eq!(find("reg", "x"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_of_credentials_is_said() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("config.json");
+        assert_eq!(read_credentials(&path, "a.io", "x").expect("no file"), None);
+        for (text, reason) in [
+            ("{", "damaged"),
+            (r#"{"credsStore": "there-is-none"}"#, "docker-credential-there-is-none"),
+            (r#"{"auths": {"a.io": {"auth": "!"}}}"#, "not base64"),
+        ] {
+            std::fs::write(&path, text).expect("write");
+            let error = read_credentials(&path, "a.io", "x").expect_err(text);
+            assert!(format!("{error:#}").contains(reason), "{error:#}");
+        }
+        assert_eq!(read_credentials(&path, "b.io", "x").expect("another registry"), None);
     }
 
     #[test]
