@@ -93,6 +93,9 @@ fn pull_for_run(
     quiet: bool,
 ) -> Result<()> {
     let work = || -> Result<()> {
+        if !quiet {
+            output::say(&format!("{}: Pulling from {}", name.wanted(), name.path()));
+        }
         let pulled = pull(store, name, platform, report).map_err(disk_full)?;
         if !quiet {
             output::say(&format!("Digest: {}", pulled.digest));
