@@ -48,7 +48,7 @@ impl Run for Pull {
         if !self.quiet {
             output::print(&format!("Digest: {}\n{}\n", pulled.digest, status(&name, pulled.newer)));
         }
-        output::print(&format!("{}\n", name.stored()));
+        output::print(&format!("{name}\n"));
         Ok(0)
     }
 }

@@ -95,7 +95,11 @@ impl Repository {
         let response = self.get(&url, &[(header::ACCEPT.as_str(), &accept)]).with_context(what)?;
         if response.status().as_u16() == 404 {
             return Err(Failure::new(format!("manifest for {} not found: manifest unknown", self.name(wanted)))
-                .hint("look for another tag at the registry")
+                .hint(if wanted.parse::<Digest>().is_ok() {
+                    "compare the digest with the registry's, or give a tag alone"
+                } else {
+                    "look for another tag at the registry"
+                })
                 .into());
         }
         let bytes = blobs::bounded(response.into_body().into_reader()).with_context(what)?;
