@@ -135,9 +135,10 @@ pub fn token(
     if status != 200 {
         return Err(match (status, credentials) {
             (401 | 403, Some(_)) => Failure::new("the registry refuses the user name or the password")
-                .hint("correct the credentials in ~/.docker/config.json, or log in again"),
-            (401 | 403, None) => Failure::new("the registry wants a user name and a password")
-                .hint("log in, or put credentials into ~/.docker/config.json"),
+                .hint("correct the credentials in ~/.docker/config.json"),
+            (401 | 403, None) => Failure::new("the registry wants a user name and a password").hint(
+                r#"put credentials into ~/.docker/config.json: {"auths":{"HOST":{"auth":"BASE64 of user:password"}}}"#,
+            ),
             _ => Failure::new(format!("{realm:?} answers with status {status} when asked for a token")),
         }
         .into());

@@ -223,7 +223,10 @@ impl Repository {
         let hint = if self.credentials.is_some() {
             format!("the credentials for {} were refused; correct them in ~/.docker/config.json", self.domain)
         } else {
-            format!("log in to {}, or put credentials into ~/.docker/config.json", self.domain)
+            format!(
+                "put credentials into ~/.docker/config.json: {{\"auths\":{{\"{}\":{{\"auth\":\"BASE64 of user:password\"}}}}}}",
+                self.domain
+            )
         };
         let why = "repository does not exist or may require 'docker login'";
         Failure::new(format!("pull access denied for {name}, {why} (status {status})")).hint(hint).into()
@@ -291,7 +294,7 @@ fn check(bytes: &[u8], digest: &Digest) -> Result<()> {
 fn busy(status: u16) -> anyhow::Error {
     let failure = Failure::new(format!("the registry answers with status {status}, {TRIES} times"));
     let hint = if status == 429 {
-        "it limits how often one may ask: log in, or wait some minutes"
+        "it limits how often one may ask: put credentials into ~/.docker/config.json, or wait some minutes"
     } else {
         "it has a fault of its own: try again later"
     };
