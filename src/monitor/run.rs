@@ -159,6 +159,7 @@ impl Monitor {
             root: blueprint.root,
             user: blueprint.user,
             groups: blueprint.groups,
+            directories: blueprint.directories,
             stdio,
             init: blueprint.init,
             cgroup,
