@@ -75,7 +75,7 @@ mod tests {
         for path in [&own, &killed, &foreign, &nameless, &home.path().join("tmp-x"), &home.path().join("other")] {
             std::fs::create_dir(path).unwrap();
         }
-        assert_eq!(garbage(home.path()), [killed.clone()]);
+        assert_eq!(garbage(home.path()), std::slice::from_ref(&killed));
         let mut later = garbage_at(home.path(), SystemTime::now() + FOREIGN + Duration::from_secs(60));
         later.sort();
         let mut wanted = vec![killed, foreign, nameless];
