@@ -171,7 +171,7 @@ pub(crate) fn as_docker_parses(command: Command) -> Command {
 
 /// The command without subcommands: name, global flags.
 fn skeleton() -> Command {
-    Globals::augment_args(Command::new("ctr"))
+    Globals::augment_args(Command::new("ctr").bin_name("ctr"))
         .about("A container engine without a daemon")
         .after_help("'ctr COMMAND --help' shows a command's flags and examples.")
         .disable_help_subcommand(true)

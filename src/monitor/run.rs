@@ -161,6 +161,7 @@ impl Monitor {
             root: blueprint.root,
             user: blueprint.user,
             groups: blueprint.groups,
+            directories: blueprint.directories,
             stdio,
             init: blueprint.init,
             cgroup,

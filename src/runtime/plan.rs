@@ -28,6 +28,7 @@ pub struct Plan {
     pub gid_map: String,
     pub root: Root,
     pub read_only_root: bool,
+    pub directories: Vec<PathBuf>,
     /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
     /// Of the container's, when all is mounted; empty: as it is.
@@ -130,7 +131,7 @@ pub struct Limit {
 impl Plan {
     /// Checks a launch. Opens the namespaces to join; makes nothing.
     pub fn check(launch: super::Launch) -> Result<Self> {
-        let super::Launch { spec, root, user, groups, stdio, init, cgroup: _, seccomp } = launch;
+        let super::Launch { spec, root, user, groups, directories, stdio, init, cgroup: _, seccomp } = launch;
         refuse_unsupported(&spec)?;
         let default = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&default);
@@ -152,6 +153,7 @@ impl Plan {
             gid_map: id_map(linux.gid_mappings().as_ref(), new_user)?,
             user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !in_initial_user_namespace(),
             root,
+            directories,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
             root_propagation,

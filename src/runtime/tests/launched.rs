@@ -223,7 +223,7 @@ fn a_working_directory_is_made_and_stays_inside() {
         };
         assert_eq!(cwd("/srv/app/here", Some("ann")).good(), "/srv/app/here\n0:755\n");
         let (message, code) = cwd("/etc/passwd/x", None).refused();
-        assert_eq!((message.as_str(), code), ("create working directory \"/etc/passwd/x\": not a directory", 126));
+        assert_eq!((message.as_str(), code), ("create directory \"/etc/passwd/x\": not a directory", 126));
         assert_eq!(cwd("/etc/passwd", None).refused().1, 126);
         for number in 3..20 {
             let outcome = cwd(&format!("/proc/self/fd/{number}"), None);
