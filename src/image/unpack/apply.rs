@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, 
 
 use super::path::{self, Name};
 use super::tar::{Entry, Kind, Reader, Time};
+use crate::store::tree;
 use crate::sys::openat2::open_in_root;
 use crate::sys::xattr::Object;
 
@@ -349,7 +350,7 @@ impl Applier {
             Err(Errno::EISDIR) => {
                 let mut whole = format!("/proc/self/fd/{}/", self.parent_fd().as_raw_fd()).into_bytes();
                 whole.extend_from_slice(last);
-                std::fs::remove_dir_all(Path::new(OsStr::from_bytes(&whole)))?;
+                tree::remove(Path::new(OsStr::from_bytes(&whole)))?;
                 let below = [path, b"/"].concat();
                 self.applied.implicit.retain(|p| p != path && !p.starts_with(&below));
                 Ok(())
