@@ -136,7 +136,7 @@ impl Plan {
         let linux = spec.linux().as_ref().unwrap_or(&default);
         let process = spec.process().as_ref().context("the spec has no process")?;
         let namespaces = Namespaces::check(linux)?;
-        let has = |kind| namespaces.new.contains(kind) || namespaces.joined.iter().any(|j| j.kind == kind);
+        let has = |kind| namespaces.own().contains(kind);
         ensure!(namespaces.new.contains(CloneFlags::CLONE_NEWNS), "a container needs a mount namespace of its own");
         let nonempty = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
         let hostname = nonempty(spec.hostname());
@@ -175,6 +175,11 @@ impl Plan {
 }
 
 impl Namespaces {
+    /// Those that are not the host's.
+    pub fn own(&self) -> CloneFlags {
+        self.joined.iter().fold(self.new, |own, joined| own | joined.kind)
+    }
+
     fn check(linux: &Linux) -> Result<Self> {
         let mut new = CloneFlags::empty();
         let mut joined = Vec::new();
