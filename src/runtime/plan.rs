@@ -150,7 +150,7 @@ impl Plan {
         Ok(Self {
             uid_map: id_map(linux.uid_mappings().as_ref(), new_user)?,
             gid_map: id_map(linux.gid_mappings().as_ref(), new_user)?,
-            user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !in_initial_user_namespace(),
+            user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !crate::userns::in_first(),
             root,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
@@ -365,12 +365,6 @@ fn id_map(mappings: Option<&Vec<LinuxIdMapping>>, new_user: bool) -> Result<Stri
     let lines: Vec<String> = mappings.into_iter().flatten().map(line).collect();
     ensure!(lines.is_empty() != new_user, "a new user namespace and id mappings need each other");
     Ok(lines.join("\n"))
-}
-
-fn in_initial_user_namespace() -> bool {
-    // Only there, everything maps to itself: user_namespaces(7).
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// What becomes of the host's tree before, and of the container's after.
