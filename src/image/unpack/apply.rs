@@ -369,7 +369,7 @@ impl Applier {
     }
 
     fn open(&self, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
-        open_in_root(&self.root, if path.is_empty() { b".".as_slice() } else { path }, flags)
+        open_in_root(&self.root, path, flags)
     }
 
     /// Makes `folder` the present parent, with what is missing on the way to it.
