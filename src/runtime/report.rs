@@ -249,7 +249,7 @@ impl Link {
     /// Reports a failure and ends. Without a parent there is nobody to tell.
     pub fn fail(&self, fault: Fault) -> ! {
         let _ = self.send(&Message::Failed(fault));
-        crate::sys::exit_now(1)
+        crate::sys::process::exit_now(1)
     }
 }
 

@@ -278,7 +278,7 @@ fn in_process_of_one_thread(body: impl FnOnce() -> Outcome) -> Outcome {
                 Outcome { stderr: format!("the monitor panicked: {message}"), code: -1, ..Outcome::default() }
             });
             let _ = File::from(end).write_all(&serde_json::to_vec(&outcome).unwrap_or_default());
-            crate::sys::exit_now(0)
+            crate::sys::process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop(end);
@@ -304,7 +304,7 @@ fn enter_user_namespace() {
                 fs::write(format!("/proc/{monitor}/{file}"), &map).expect("map");
             }
             drop(mapped_end);
-            crate::sys::exit_now(0)
+            crate::sys::process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop((ready, mapped_end));
