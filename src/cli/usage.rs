@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::output;
+use crate::cli::{absent, output};
 use crate::error::{Failure, exit};
 
 /// Prints the help that `args` asks of this tree.
@@ -177,7 +177,11 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
         asked.push("--help".into());
         return super::run(&asked);
     }
-    match (tree.find_subcommand(first), plain.next()) {
+    let second = plain.next();
+    if let Some(name) = absent::command(first, second) {
+        return Err(Failure::new(format!("the command {name:?} is not supported yet")).exit(1).into());
+    }
+    match (tree.find_subcommand(first), second) {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
         (Some(group), _) => {
@@ -188,14 +192,16 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     }
 }
 
-/// The command that a mistyped word was most likely meant to be.
+/// The command that a mistyped word was most likely meant to be: with the same first letter, and at
+/// most two letters wrong.
 fn nearest(word: &str, group: &str, tree: &Command) -> Option<String> {
     let (commands, prefix) = match tree.find_subcommand(group) {
         Some(group) => (group.get_subcommands(), format!("{} ", group.get_name())),
         None => (tree.get_subcommands(), String::new()),
     };
     let word = word.rsplit(' ').next().unwrap_or_default();
-    let best = commands.map(Command::get_name).min_by_key(|name| distance(name, word))?;
+    let alike = commands.map(Command::get_name).filter(|name| name.bytes().next() == word.bytes().next());
+    let best = alike.min_by_key(|name| distance(name, word))?;
     (distance(best, word) <= 2 && best.len() > 2).then(|| prefix + best)
 }
 
@@ -233,6 +239,8 @@ mod tests {
             ("ps x", "'ctr ps' accepts no arguments", 1),
             ("foo", "\"foo\" is not a ctr command", 1),
             ("container foo", "\"container foo\" is not a ctr command", 1),
+            ("cp a b:c", "the command \"cp\" is not supported yet", 1),
+            ("container prune -f", "the command \"container prune\" is not supported yet", 1),
             ("rm", "'ctr rm' requires at least 1 argument", 1),
             ("exec x", "'ctr exec' requires at least 2 arguments", 1),
             ("run --memory 1z b", "invalid argument \"1z\" for \"-m, --memory\" flag: invalid suffix: 'z'", 125),
@@ -256,5 +264,7 @@ mod tests {
         assert_eq!(super::nearest("rnu", "", &crate::cli::tree()).as_deref(), Some("run"));
         assert_eq!(super::nearest("stat", "container", &crate::cli::tree()).as_deref(), Some("container start"));
         assert_eq!(super::nearest("frobnicate", "", &crate::cli::tree()), None);
+        assert_eq!(super::nearest("kin", "", &crate::cli::tree()).as_deref(), Some("kill"));
+        assert_eq!(super::nearest("pin", "", &crate::cli::tree()), None);
     }
 }
