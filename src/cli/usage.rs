@@ -61,7 +61,10 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             return Err(too_few(words, required(command)));
         }
-        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".into(),
+        ErrorKind::InvalidUtf8 => match args.iter().find(|arg| arg.to_str().is_none()) {
+            Some(arg) => format!("{arg:?} is not UTF-8"),
+            None => "an argument is not UTF-8".into(),
+        },
         _ => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
