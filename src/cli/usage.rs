@@ -39,6 +39,12 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
             format!("unknown shorthand flag: '{letter}' in {}", cluster.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument => return Err(too_many(command, words)),
+        // An argument without a flag: its own mistake, as Docker's commands find it themselves.
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation if flag.starts_with('<') || flag.is_empty() => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "invalid reference format".into());
+            return Err(Failure::new(why).exit(1).into());
+        }
         // No value at all, as the last word or behind an equals sign.
         ErrorKind::InvalidValue if value.is_none_or(str::is_empty) && !flag.is_empty() => {
             let with_equals = args.iter().any(|arg| arg.to_str() == Some(&format!("{flag}=")));
