@@ -66,8 +66,8 @@
 //!   put in order by the next command (`container::heal`).
 //! - Synced to the disk are images, and configurations of containers that a reboot leaves in place;
 //!   not what a reboot makes stale: states, and all of a `--rm` container.
-//! - New content is made under `tmp-PID-N` and renamed into place; what a dead process left under
-//!   such a name is swept.
+//! - New content is made under `tmp-PID-N-NAMESPACE` and renamed into place; what a dead process left
+//!   under such a name is swept, by a process that sees the same pid namespace or a day later.
 //! - A container's record has the names of its layers, so starting reads no image. A layer is
 //!   unpacked by its diff id alone. Where its archive left out parent folders, nothing says how
 //!   those are to look; an image then has one more layer on top that holds just these folders with

@@ -44,7 +44,25 @@ pub enum Plan {
 /// Whether this process is root in the machine's first user namespace.
 #[must_use]
 pub fn is_host_root() -> bool {
-    geteuid().is_root() && is_initial(&map_of("self", "uid_map"))
+    geteuid().is_root() && in_first()
+}
+
+/// Whether this is the machine's first user namespace. A kernel that can make no others has no map.
+#[must_use]
+pub fn in_first() -> bool {
+    !Path::new("/proc/self/uid_map").exists() || is_initial(&map_of("self", "uid_map"))
+}
+
+/// The effective user id as the namespace that this one was made in has it: the user's own, in the
+/// user's own namespace.
+#[must_use]
+pub fn outer_uid() -> u32 {
+    outer(geteuid().as_raw(), &map_of("self", "uid_map"))
+}
+
+fn outer(id: u32, maps: &[IdMap]) -> u32 {
+    let above = |m: &IdMap| id.checked_sub(m.inside).filter(|n| *n < m.count).map(|n| m.outside + n);
+    maps.iter().find_map(above).unwrap_or(id)
 }
 
 /// Whether more than one id is mapped here: without that, ownership of an image's files cannot
@@ -332,6 +350,16 @@ fn warn_once(store: &Store, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_we_are_outside() {
+        let maps = |text: &str| text.lines().filter_map(parse_map).collect::<Vec<_>>();
+        let own = maps("         0       1000          1\n         1     100000      65536\n");
+        let all = maps("         0          0 4294967295\n");
+        assert!(is_initial(&all) && !is_initial(&own));
+        assert_eq!([outer(0, &all), outer(1000, &all)], [0, 1000]);
+        assert_eq!([outer(0, &own), outer(5, &own), outer(70_000, &own)], [1000, 100_004, 70_000]);
+    }
 
     #[test]
     fn ranges_are_found_by_name_and_by_number() {

@@ -64,7 +64,7 @@ impl Run for ExecCommand {
         }
         if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
             return Err(Failure::new(format!("the working directory {path:?} is not an absolute path"))
-                .exit(exit::ENGINE)
+                .exit(exit::NOT_EXECUTABLE)
                 .into());
         }
         let env = lines::variables(&self.env_file, &self.env, |name| std::env::var(name).ok())?;

@@ -11,6 +11,7 @@ use crate::cli::output::{template, units};
 use crate::cli::{Globals, Run, output, version};
 use crate::container::list::{self, Status};
 use crate::image::index::Index;
+use crate::runtime::cgroup;
 use crate::store::Store;
 use crate::userns;
 
@@ -44,6 +45,7 @@ fn known(store: &Store) -> Result<Value> {
     images.dedup();
     let system = uname()?;
     let rootless = !userns::is_host_root();
+    let cgroups = cgroup::facts();
     let mut security = vec!["name=seccomp,profile=builtin"];
     if fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y')) {
         security.insert(0, "name=apparmor");
@@ -66,8 +68,8 @@ fn known(store: &Store) -> Result<Value> {
         "RunRoot": store.run().to_string_lossy(),
         "LoggingDriver": "json-file",
         "Plugins": { "Log": ["json-file", "none"], "Network": ["host", "none"] },
-        "CgroupDriver": if Path::new("/run/systemd/system").exists() { "systemd" } else { "cgroupfs" },
-        "CgroupVersion": if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" },
+        "CgroupDriver": cgroups.driver,
+        "CgroupVersion": if cgroups.version == 0 { "none".to_owned() } else { cgroups.version.to_string() },
         "SecurityOptions": security,
         "Rootless": rootless,
         "KernelVersion": system.release().to_string_lossy(),

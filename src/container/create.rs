@@ -18,7 +18,7 @@ use crate::error::{Failure, exit};
 use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
-use crate::store::{Id, Lock, Store};
+use crate::store::{Id, Lock, Store, tree};
 
 /// What is wanted, complete.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
     let temporary = record::temporary_beside(&place);
     let lock = fill(store, &temporary, &place, &config, &state).inspect_err(|_| {
         // Best effort: what stays is swept later.
-        let _ = remove::tree(&temporary);
+        let _ = tree::remove(&temporary);
     })?;
     let is_there = new.image.as_ref().map_or(Ok(true), |image| image.is_there(store));
     let claimed = match is_there {

@@ -17,7 +17,7 @@ use nix::unistd::{pipe2, read};
 use serde::{Deserialize, Serialize};
 
 use crate::container::attach::{self, Console, Detach, Outcome, Output, Told};
-use crate::error::{Failure, exit};
+use crate::error::{self, Failure, exit};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, VERSION};
 use crate::monitor::{self, to_error};
 use crate::store::{Id, Store};
@@ -72,7 +72,7 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
     };
     let request = serde_json::to_vec(&request)?;
     if request.len() > CHUNK {
-        return Err(Failure::new("the command and its environment are too long").exit(exit::ENGINE).into());
+        return Err(Failure::new("the command and its environment are too long").exit(exit::NOT_EXECUTABLE).into());
     }
     let message = Message::Exec { version: VERSION, request: &request };
     let gone = |_| monitor::not_running(id);
@@ -120,11 +120,23 @@ fn first_word(socket: &OwnedFd, id: &Id) -> Result<Option<OwnedFd>> {
     let mut buffer = vec![0; PACKET];
     let word = protocol::receive(socket.as_fd(), &mut buffer, |message, fds| match message {
         Message::Started { .. } => Ok(fds.into_iter().next()),
-        Message::Failed(failed) => Err(to_error(failed)),
+        Message::Failed(failed) => Err(refused(&to_error(failed))),
         other => Err(anyhow::anyhow!("the monitor's first word was {other:?}")),
     })?;
     // The container ended in this moment.
     word.unwrap_or_else(|| Err(monitor::not_running(id)))
+}
+
+/// A process that could not be made: Docker has 127 for a program that is not found and 126 for all
+/// else, the engine's own failures too, since the container itself runs.
+fn refused(error: &anyhow::Error) -> anyhow::Error {
+    let code = error::exit_code(error).filter(|code| *code == exit::NOT_FOUND).unwrap_or(exit::NOT_EXECUTABLE);
+    let failure = Failure::new(error::message(error)).exit(code);
+    match error::hint(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+    .into()
 }
 
 struct Session {

@@ -13,9 +13,9 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use crate::container::create::{self, Settled};
+use crate::container::heal;
 use crate::container::state::{self, Phase, State};
-use crate::container::{heal, remove};
-use crate::store::{Id, Store, record, sweep};
+use crate::store::{Id, Store, record, sweep, tree};
 
 /// A container and where it stands.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ pub fn all(store: &Store, mut damaged: impl FnMut(&Id, &anyhow::Error)) -> Resul
     if has_garbage {
         for garbage in sweep::garbage(&path) {
             // What cannot be removed now is met again by the next command.
-            let _ = remove::tree(&garbage);
+            let _ = tree::remove(&garbage);
         }
     }
     containers.sort_by(|a, b| b.state.created.cmp(&a.state.created).then_with(|| a.id.cmp(&b.id)));

@@ -9,6 +9,7 @@ pub mod create;
 pub mod exec;
 pub mod heal;
 pub mod inspect;
+mod launch;
 pub mod list;
 pub mod logs;
 pub mod name;

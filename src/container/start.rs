@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::container::config::ContainerConfig;
 use crate::container::list::Status;
 use crate::container::state::{Phase, State};
-use crate::container::{state, stop};
+use crate::container::{launch, state, stop};
 use crate::error::{self, Failure, exit};
 use crate::monitor::{self, Connection, Streams};
 use crate::store::record::Durability;
@@ -40,7 +40,9 @@ pub fn start(
         if container.status() == Status::Running {
             return Ok(Start::Running);
         }
-        // It has ended, and its monitor is about to leave.
+        // It has ended, and its monitor is about to leave; or who started it was killed, since nobody
+        // holds the lock while starting it, and its monitor hangs.
+        launch::end(store, id)?;
         drop(lock);
         stop::wait_for_monitor(store, id)?;
     };

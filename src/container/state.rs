@@ -79,7 +79,8 @@ impl Record for Process {
 /// Where [`Process`] lies in the container's directory.
 pub const PROCESS: &str = "process.json";
 
-/// The file in the container's directory that a monitor holds locked while it lives.
+/// The file in the container's directory that a monitor holds locked while it lives. Its first line
+/// is the monitor's process number, from before it touches anything of the container's.
 pub const ALIVE: &str = "alive";
 
 /// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
@@ -92,4 +93,11 @@ pub fn is_alive(store: &Store, id: &Id) -> bool {
         // Whoever is taken for dead is killed for good: where it cannot be asked, it lives.
         Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     }
+}
+
+/// Whether its monitor lives and has no process of the container's on record: it is about to start
+/// it, or hangs on the way.
+#[must_use]
+pub fn is_launching(store: &Store, id: &Id) -> bool {
+    !store.container(id).join(PROCESS).exists() && is_alive(store, id)
 }

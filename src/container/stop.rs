@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::config::ContainerConfig;
 use crate::container::signal::{self, Running};
-use crate::container::state;
+use crate::container::{launch, state};
 use crate::error::Failure;
 use crate::store::{Id, Lock, Store, record};
 
@@ -32,7 +32,7 @@ impl Stopping {
     /// # Errors
     /// Not permitted, or its records cannot be read.
     pub fn ask(store: &Store, id: &Id, signal: Option<&str>, seconds: Option<i64>) -> Result<Option<Self>> {
-        let Some(running) = find(store, id)? else { return Ok(None) };
+        let Found::Running(running) = find(store, id, true)? else { return Ok(None) };
         let path = store.container(id).join("config.json");
         let config = record::read::<ContainerConfig>(&path)?.map(|config| config.config).unwrap_or_default();
         let number = signal::parse(signal.or(config.stop_signal.as_deref()).unwrap_or("TERM"))?;
@@ -59,7 +59,7 @@ impl Stopping {
 /// # Errors
 /// It cannot be killed.
 pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
-    if let Some(running) = find(store, id)? {
+    if let Found::Running(running) = find(store, id, true)? {
         running.send(libc::SIGKILL).with_context(|| format!("kill container {id}"))?;
     }
     wait_for_monitor(store, id)
@@ -70,25 +70,34 @@ pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
 /// # Errors
 /// It does not run: Docker's sentence.
 pub fn kill(store: &Store, id: &Id, signal: i32) -> Result<()> {
-    let Some(running) = find(store, id)? else {
-        return Err(Failure::new(format!("container {id} is not running")).exit(1).into());
-    };
-    running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))
+    match find(store, id, signal == libc::SIGKILL)? {
+        Found::Running(running) => {
+            running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))
+        }
+        Found::Ended => Ok(()),
+        Found::Nothing => Err(Failure::new(format!("container {id} is not running")).exit(1).into()),
+    }
 }
 
-/// The process of a container that runs; one that is being started is waited for.
-fn find(store: &Store, id: &Id) -> Result<Option<Running>> {
-    let found = Running::find(store, id)?;
-    if found.is_some() || !state::is_alive(store, id) {
-        return Ok(found);
+/// What there is to send a signal to.
+enum Found {
+    Running(Running),
+    /// It was being started for too long, and that was ended.
+    Ended,
+    Nothing,
+}
+
+/// The process of a container that runs; one that is being started is waited for. `end`: a start that
+/// hangs is ended.
+fn find(store: &Store, id: &Id, end: bool) -> Result<Found> {
+    if end {
+        if launch::end(store, id)? {
+            return Ok(Found::Ended);
+        }
+    } else if !launch::is_over(store, id) {
+        return Ok(Found::Nothing);
     }
-    // Who starts it holds its lock until the process is on record.
-    match Lock::exclusive(&store.container(id)) {
-        Ok(lock) => drop(lock),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).with_context(|| format!("lock container {id}")),
-    }
-    Running::find(store, id)
+    Ok(Running::find(store, id)?.map_or(Found::Nothing, Found::Running))
 }
 
 /// Waits for the process itself.

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::container::remove;
 use crate::error::Failure;
 use crate::image::digest::Digest;
 use crate::store::record::{self, Durability};
-use crate::store::{Lock, Store, sweep};
+use crate::store::{Lock, Store, sweep, tree};
 
 /// Bytes of a manifest, an index or a configuration; registries take no larger ones.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -113,7 +112,7 @@ pub fn prepare(store: &Store) -> Result<()> {
     for dir in [store.layers(), dir, store.image_layout()] {
         for garbage in sweep::garbage(&dir) {
             // Another one may be at it as well.
-            let _ = remove::tree(&garbage);
+            let _ = tree::remove(&garbage);
         }
     }
     Ok(())
@@ -160,6 +159,6 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // Whatever cannot be removed now, the next sweep removes.
-        let _ = remove::tree(&self.0);
+        let _ = tree::remove(&self.0);
     }
 }

@@ -54,7 +54,7 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Optio
         pid: init,
         pidfd,
         process,
-        user: Some(config.config.user).filter(|user| !user.is_empty()),
+        user: Some(config.config.user).filter(|user| !user.is_empty()).or(Some("0".to_owned())),
         groups: config.host_config.group_add,
         stdio,
         cgroup: (!running.cgroups.is_empty()).then(|| Cgroup::open(&running.cgroups)).transpose()?,

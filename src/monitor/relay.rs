@@ -26,6 +26,12 @@ const REST: usize = 1 << 20;
 /// After so long without anything to do, memory that only the work before needed is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// The same after the start, which needs the most: a container of a moment has ended by then.
+const FIRST_IDLE: Duration = Duration::from_millis(100);
+
+/// So long nobody is let in when there is no descriptor for them.
+const FULL: Duration = Duration::from_millis(100);
+
 /// How long a guest may take to fetch the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -73,8 +79,11 @@ pub struct Relay {
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
-    /// Nothing was done since memory was given back.
-    is_idle: bool,
+    /// Until then no client is let in: no descriptor is left for one, and the listener would be
+    /// readable all the time.
+    full_until: Option<Instant>,
+    /// When nothing has been done for so long, memory is given back; `None`: it was.
+    idle: Option<Duration>,
     buffer: Vec<u8>,
 }
 
@@ -132,7 +141,8 @@ impl Relay {
             clients_so_far: 0,
             stop,
             kill_at: None,
-            is_idle: false,
+            full_until: None,
+            idle: Some(FIRST_IDLE),
             buffer: vec![0; PACKET],
         })
     }
@@ -232,6 +242,7 @@ impl Relay {
             self.kill_at = None;
             self.kill();
         }
+        self.full_until = self.full_until.filter(|until| *until > now);
         let mut held = [false; 2];
         for client in &mut self.clients {
             held[0] |= client.holds_back(Stream::Output, now);
@@ -254,7 +265,7 @@ impl Relay {
             add(Source::Input, fd, PollFlags::POLLOUT);
         }
         add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.full_until.is_none()) {
             add(Source::Listener, listener.as_fd(), PollFlags::POLLIN);
         }
         for client in &self.clients {
@@ -268,14 +279,16 @@ impl Relay {
             }
         }
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
-        let idle = (!self.is_idle).then(|| now + IDLE);
-        let wake = self.clients.iter().filter_map(Client::patience_ends).chain(self.kill_at).chain(idle).min();
+        let idle = self.idle.map(|idle| now + idle);
+        let wakes = self.clients.iter().filter_map(Client::patience_ends);
+        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
-        if !is_quiet {
-            self.is_idle = false;
-        } else if idle.is_some_and(|idle| idle <= Instant::now()) {
+        if idle.is_some_and(|idle| is_quiet && idle <= Instant::now()) {
             memory::release();
-            self.is_idle = true;
+            self.idle = None;
+        } else if !is_quiet {
+            // What was not given back yet after the start is so at the first rest.
+            self.idle = self.idle.or(Some(IDLE));
         }
         let ready = sources.into_iter().zip(&polls).filter_map(|(source, poll)| {
             let events = poll.revents()?;
@@ -328,9 +341,11 @@ impl Relay {
 
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
-        // Out of descriptors: the next one who knocks may find some again.
-        if let Ok(Some(socket)) = seqpacket::accept(listener.as_fd()) {
-            self.join(socket, Role::New);
+        match seqpacket::accept(listener.as_fd()) {
+            Ok(Some(socket)) => self.join(socket, Role::New),
+            Ok(None) => {}
+            // Out of descriptors or of memory. Whoever knocks waits; some may be free again then.
+            Err(_) => self.full_until = Some(Instant::now() + FULL),
         }
     }
 
@@ -418,6 +433,7 @@ impl Relay {
             }
         }
         self.clients.retain(|c| !c.gone);
+        self.full_until = None;
     }
 
     /// The monitor itself was sent a signal: by systemd that stops the unit it is in, or by hand.

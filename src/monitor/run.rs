@@ -110,6 +110,8 @@ impl Monitor {
             _ => None,
         });
         let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
+        // Whoever gives up a start that hangs has to know whom to kill. Where the disk is full, nobody can.
+        let _ = nix::unistd::write(&alive, format!("{}\n", getpid()).as_bytes());
         let mut running = match self.launch(size) {
             Ok(running) => running,
             Err(e) => {
@@ -159,6 +161,7 @@ impl Monitor {
             root: blueprint.root,
             user: blueprint.user,
             groups: blueprint.groups,
+            directories: blueprint.directories,
             stdio,
             init: blueprint.init,
             cgroup,

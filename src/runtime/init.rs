@@ -42,7 +42,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     let root = rootfs::make(&plan.root, plan.user_xattr)?;
     umask(Mode::from_bits_truncate(0o022));
     for (index, mount) in plan.mounts.iter().enumerate() {
-        mounts::mount(root.as_fd(), link, index, mount, plan.namespaces.new)?;
+        mounts::mount(root.as_fd(), link, index, mount, plan.namespaces.own())?;
     }
     umask(Mode::empty());
     devices::make(root.as_fd(), &plan.mounts, &plan.devices)?;
@@ -51,11 +51,12 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
         Stdio::Pipes { .. } => None,
     };
     umask(Mode::from_bits_truncate(0o022));
-    make_working_directory(root.as_fd(), &plan.program.cwd)?;
+    for directory in plan.directories.iter().chain([&plan.program.cwd]) {
+        make_directory(root.as_fd(), directory)?;
+    }
     plan.mounts.iter().try_for_each(|mount| mounts::finish(root.as_fd(), mount))?;
     masks::make_read_only(root.as_fd(), &plan.read_only)?;
     masks::hide(root.as_fd(), &plan.masked)?;
-    rootfs::set_propagation(root.as_fd(), plan.root_propagation)?;
     if plan.read_only_root {
         rootfs::make_read_only(root.as_fd())?;
     }
@@ -77,6 +78,8 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
         write(&Path::new("/proc/sys").join(file), value).at(Step::Sysctl, file)?;
     }
     rootfs::pivot(root.as_fd())?;
+    // Only now: neither root may be a shared mount while they change places (pivot_root(2)).
+    rootfs::set_propagation(root.as_fd(), plan.root_propagation)?;
     program::execute(&plan.program, Prepared { root, terminal, init }, link)
 }
 
@@ -103,13 +106,13 @@ fn make_terminal(root: BorrowedFd, link: &Link, rows: u16, columns: u16) -> Resu
     Ok(terminal::Pair { master, slave })
 }
 
-/// Makes the working directory where the image has none, root's as Docker's is. It must be there
-/// before the root is read-only.
-fn make_working_directory(root: BorrowedFd, cwd: &Path) -> Result<(), Fault> {
-    match rooted::directory(root, cwd) {
+/// Makes a directory that the image has not, root's as Docker's is. It must be there before the root is
+/// read-only.
+fn make_directory(root: BorrowedFd, path: &Path) -> Result<(), Fault> {
+    match rooted::directory(root, path) {
         // Whether its user may enter is seen when they do, and so is what a magic link of /proc leads to.
         Ok(_) | Err(Errno::EACCES | Errno::ELOOP | Errno::EXDEV) => Ok(()),
-        Err(e) => Err(e).at_path(Step::MakeWorkingDirectory, cwd),
+        Err(e) => Err(e).at_path(Step::MakeDirectory, path),
     }
 }
 

@@ -17,7 +17,8 @@ use super::plan::{Joined, Plan};
 use super::report::{At, Fault, Link, Message, Step};
 use super::{Launch, Process, init, null};
 use crate::error::Failure;
-use crate::sys::{self, clone, keyring};
+use crate::sys::process::exit_now;
+use crate::sys::{self, clone, keyring, pidfd};
 
 /// A container whose first process exists in its namespaces and its cgroup, with its ids mapped,
 /// and is building the root meanwhile; it goes on to its program with [`Prepared::start`]. Until
@@ -134,7 +135,7 @@ impl Child {
                 Ok(()) => body(&far),
                 Err(fault) => {
                     let _ = far.send(&Message::Failed(fault));
-                    sys::exit_now(1)
+                    exit_now(1)
                 }
             });
             let (pid, pidfd) = made.at(Step::MakeNamespaces, "").map_err(|fault| fault.failure())?;
@@ -154,7 +155,7 @@ impl Child {
             if let Err(fault) = steps() {
                 let _ = far.send(&Message::Failed(fault));
             }
-            sys::exit_now(0)
+            exit_now(0)
         });
         let (_, joiner) = joiner.at(Step::MakeNamespaces, "").map_err(|fault| fault.failure())?;
         drop(far);
@@ -219,7 +220,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.kept {
-            let _ = clone::kill(self.pidfd.as_fd());
+            let _ = pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL);
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
         }
     }

@@ -67,6 +67,8 @@ pub struct Launch {
     pub user: Option<String>,
     /// Further groups by name or number (`--group-add`).
     pub groups: Vec<String>,
+    /// Directories of the root that are made where they are missing.
+    pub directories: Vec<PathBuf>,
     pub stdio: Stdio,
     /// Put the process under an init of ours that reaps and forwards signals: this binary.
     pub init: bool,

@@ -145,7 +145,7 @@ impl Attributes {
     }
 }
 
-/// Mounts the plan's mount number `index`. `namespaces`: those that were made for the container.
+/// Mounts the plan's mount number `index`. `namespaces`: those that are not the host's.
 pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount, namespaces: CloneFlags) -> Result<(), Fault> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
@@ -236,17 +236,17 @@ fn set_unlocked(tree: BorrowedFd, recursive: bool, attributes: Attributes) -> st
 }
 
 /// What a user namespace may not mount, since the namespace behind it is the host's, is the host's
-/// own then: sysfs without a network namespace, and so on. `None`: nothing to borrow.
+/// own then: sysfs without a network namespace, and so on. `None`: nothing to borrow. So it is where
+/// the container has that namespace: the host's would show other interfaces, queues, processes than
+/// its own, and the refusal stands, which comes from something that lies over the host's.
 fn borrow_from_host(root: BorrowedFd, mount: &Mount, kind: &str, namespaces: CloneFlags) -> Option<Result<(), Fault>> {
-    let host = match kind {
-        "sysfs" => "/sys",
-        "mqueue" => "/dev/mqueue",
-        // Of other processes than the container's own, where it has a pid namespace: then the refusal
-        // stands, which comes from something that lies over the host's /proc.
-        "proc" if !namespaces.contains(CloneFlags::CLONE_NEWPID) => "/proc",
+    let (host, behind) = match kind {
+        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
+        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
+        "proc" => ("/proc", CloneFlags::CLONE_NEWPID),
         _ => return None,
     };
-    bind_host_tree(root, mount, host)
+    if namespaces.contains(behind) { None } else { bind_host_tree(root, mount, host) }
 }
 
 /// Binds a tree of the host's with the options of `mount`; `None`: there is none.

@@ -16,7 +16,8 @@ use nix::unistd::{Pid, execv, getpid, setpgid, tcsetpgrp};
 
 use super::report::{Fault, Step};
 use crate::error::exit;
-use crate::sys::{self, clone, signals};
+use crate::sys::process::{Fork, exit_now, fork};
+use crate::sys::{clone, signals};
 
 /// `argv[0]` of this process; `main` dispatches on it.
 pub const NAME: &str = "ctr-init";
@@ -31,8 +32,9 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"ctr-init");
     // Blocked, a signal waits to be fetched. They are blocked already: see `program`.
     signals::block_all();
-    let child = match clone::fork(|| become_program(&path, &argv)) {
-        Ok(child) => child,
+    let child = match fork() {
+        Ok(Fork::Parent(child)) => child,
+        Ok(Fork::Child) => become_program(&path, &argv),
         Err(e) => {
             tell(&anyhow::Error::new(e).context("make the command's process"));
             return ExitCode::from(exit::ENGINE);
@@ -53,7 +55,7 @@ pub fn run(command_line: Vec<OsString>) -> ExitCode {
 
 /// The program has a process group of its own, in the foreground where there is a terminal: so
 /// what is typed there reaches it and its children and not the init.
-fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible {
+fn become_program(path: &CString, argv: &[CString]) -> ! {
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     // SIGTTOU, which this raises from the background, is blocked still. ENOTTY: there is none.
     let _ = tcsetpgrp(std::io::stdin(), getpid());
@@ -63,7 +65,7 @@ fn become_program(path: &CString, argv: &[CString]) -> std::convert::Infallible 
     let error = anyhow::Error::new(Fault::new(Step::Execute, errno, name).failure());
     let code = crate::error::exit_code(&error).unwrap_or(exit::NOT_EXECUTABLE);
     tell(&error);
-    sys::exit_now(i32::from(code))
+    exit_now(i32::from(code))
 }
 
 /// There is no parent to report to any more, but there is the container's standard error.

@@ -28,6 +28,7 @@ pub struct Plan {
     pub gid_map: String,
     pub root: Root,
     pub read_only_root: bool,
+    pub directories: Vec<PathBuf>,
     /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
     /// Of the container's, when all is mounted; empty: as it is.
@@ -130,13 +131,13 @@ pub struct Limit {
 impl Plan {
     /// Checks a launch. Opens the namespaces to join; makes nothing.
     pub fn check(launch: super::Launch) -> Result<Self> {
-        let super::Launch { spec, root, user, groups, stdio, init, cgroup: _, seccomp } = launch;
+        let super::Launch { spec, root, user, groups, directories, stdio, init, cgroup: _, seccomp } = launch;
         refuse_unsupported(&spec)?;
         let default = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&default);
         let process = spec.process().as_ref().context("the spec has no process")?;
         let namespaces = Namespaces::check(linux)?;
-        let has = |kind| namespaces.new.contains(kind) || namespaces.joined.iter().any(|j| j.kind == kind);
+        let has = |kind| namespaces.own().contains(kind);
         ensure!(namespaces.new.contains(CloneFlags::CLONE_NEWNS), "a container needs a mount namespace of its own");
         let nonempty = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
         let hostname = nonempty(spec.hostname());
@@ -150,8 +151,9 @@ impl Plan {
         Ok(Self {
             uid_map: id_map(linux.uid_mappings().as_ref(), new_user)?,
             gid_map: id_map(linux.gid_mappings().as_ref(), new_user)?,
-            user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !in_initial_user_namespace(),
+            user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !crate::userns::in_first(),
             root,
+            directories,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
             root_propagation,
@@ -175,6 +177,11 @@ impl Plan {
 }
 
 impl Namespaces {
+    /// Those that are not the host's.
+    pub fn own(&self) -> CloneFlags {
+        self.joined.iter().fold(self.new, |own, joined| own | joined.kind)
+    }
+
     fn check(linux: &Linux) -> Result<Self> {
         let mut new = CloneFlags::empty();
         let mut joined = Vec::new();
@@ -360,12 +367,6 @@ fn id_map(mappings: Option<&Vec<LinuxIdMapping>>, new_user: bool) -> Result<Stri
     let lines: Vec<String> = mappings.into_iter().flatten().map(line).collect();
     ensure!(lines.is_empty() != new_user, "a new user namespace and id mappings need each other");
     Ok(lines.join("\n"))
-}
-
-fn in_initial_user_namespace() -> bool {
-    // Only there, everything maps to itself: user_namespaces(7).
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// What becomes of the host's tree before, and of the container's after.

@@ -17,7 +17,7 @@ use super::report::{At, Fault, Link, Message, Step};
 use super::terminal::Pair;
 use super::user::{self, Account};
 use super::{Stdio, credentials, null, pid1, rooted, terminal};
-use crate::sys::{fdtable, signals};
+use crate::sys::{descriptors, signals};
 
 /// Where descriptors lie while the program is looked for. There are no others then.
 const LINK: i32 = 3;
@@ -77,7 +77,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
         // By descriptor: no file of ours has to be put into the container's tree.
         let argv: Vec<CString> =
             [CString::from(c"ctr-init"), path].into_iter().chain(program.argv.iter().cloned()).collect();
-        return execveat(fdtable::by_number(INIT), c"", &argv, &env, AtFlags::AT_EMPTY_PATH)
+        return execveat(descriptors::by_number(INIT), c"", &argv, &env, AtFlags::AT_EMPTY_PATH)
             .at(Step::Execute, pid1::NAME);
     }
     execve(&path, &program.argv, &env).at(Step::Execute, program.argv[0].to_string_lossy())
@@ -89,7 +89,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
 fn lay_out_descriptors(program: &Program, account: &Account, prepared: Prepared, link: &Link) -> Result<Link, Fault> {
     let failed = |what: &'static str| move |e: std::io::Error| Err::<(), _>(e).at(Step::Stdio, what);
     // Out of the way of the numbers to be given.
-    let above = |fd: BorrowedFd, what: &'static str| fdtable::duplicate_above(fd, INIT + 1).at(Step::Stdio, what);
+    let above = |fd: BorrowedFd, what: &'static str| descriptors::duplicate_above(fd, INIT + 1).at(Step::Stdio, what);
     let names = ["standard input", "standard output", "standard error"];
     let link = above(link.as_fd(), "the socket")?;
     let init = prepared.init.as_ref().map(|fd| above(fd.as_fd(), "ctr-init")).transpose()?;
@@ -113,17 +113,18 @@ fn lay_out_descriptors(program: &Program, account: &Account, prepared: Prepared,
         (Stdio::Terminal { .. }, None) => return Err(Fault::new(Step::Terminal, Errno::ENOTTY, "none was made")),
     };
     for (number, (fd, name)) in streams.into_iter().zip(names).enumerate() {
-        fdtable::place(fd?.as_fd(), i32::try_from(number).unwrap_or(-1), false).or_else(failed(name))?;
+        descriptors::place(fd?.as_fd(), i32::try_from(number).unwrap_or(-1), false).or_else(failed(name))?;
     }
-    fdtable::place(link.as_fd(), LINK, true).or_else(failed("the socket"))?;
+    descriptors::place(link.as_fd(), LINK, true).or_else(failed("the socket"))?;
     if let Some(init) = &init {
-        fdtable::place(init.as_fd(), INIT, true).or_else(failed("ctr-init"))?;
+        descriptors::place(init.as_fd(), INIT, true).or_else(failed("ctr-init"))?;
     }
-    let first = if init.is_some() { INIT + 1 } else { LINK + 1 };
-    fdtable::close_from(first.unsigned_abs()).or_else(failed("no other descriptor"))?;
+    let kept = [LINK, INIT].map(descriptors::by_number);
+    let kept = if init.is_some() { &kept[..] } else { &kept[..1] };
+    descriptors::close_all_but(kept).at(Step::Stdio, "no other descriptor")?;
     // Their numbers are closed or somebody else's now.
     std::mem::forget((link, init, prepared));
-    Ok(Link::from(fdtable::owned_by_number(LINK)))
+    Ok(Link::from(descriptors::inherited(LINK).at(Step::Stdio, "the socket")?))
 }
 
 /// Gives a pipe to the user, so that `/proc/self/fd/1` and with it /dev/stdout can be opened anew.

@@ -67,7 +67,7 @@ steps! {
     Group,
     User,
     ResourceLimit,
-    MakeWorkingDirectory,
+    MakeDirectory,
     WorkingDirectory,
     OutsideRoot,
     Capabilities,
@@ -249,7 +249,7 @@ impl Link {
     /// Reports a failure and ends. Without a parent there is nobody to tell.
     pub fn fail(&self, fault: Fault) -> ! {
         let _ = self.send(&Message::Failed(fault));
-        crate::sys::exit_now(1)
+        crate::sys::process::exit_now(1)
     }
 }
 
@@ -318,7 +318,7 @@ impl Fault {
             Step::Group => format!("set group {o}: {why}"),
             Step::User => format!("set user {o}: {why}"),
             Step::ResourceLimit => format!("set resource limit {o}: {why}"),
-            Step::MakeWorkingDirectory => format!("create working directory {o:?}: {why}"),
+            Step::MakeDirectory => format!("create directory {o:?}: {why}"),
             Step::WorkingDirectory => format!("chdir to cwd ({o:?}): {why}"),
             Step::OutsideRoot => format!("working directory {o:?} is outside of the container"),
             Step::Capabilities => format!("set capabilities: {why}"),
@@ -337,11 +337,9 @@ impl Fault {
             Step::FindProgram | Step::Execute if matches!(self.errno, Errno::ENOENT | Errno::ENOTDIR) => {
                 exit::NOT_FOUND
             }
-            Step::FindProgram
-            | Step::Execute
-            | Step::WorkingDirectory
-            | Step::OutsideRoot
-            | Step::MakeWorkingDirectory => exit::NOT_EXECUTABLE,
+            Step::FindProgram | Step::Execute | Step::WorkingDirectory | Step::OutsideRoot | Step::MakeDirectory => {
+                exit::NOT_EXECUTABLE
+            }
             _ => exit::ENGINE,
         }
     }

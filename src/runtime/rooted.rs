@@ -1,5 +1,5 @@
 //! Paths inside a container's root: resolved by the kernel, which keeps every link and every `..`
-//! within (openat2(2), `RESOLVE_IN_ROOT`; it follows no magic link of /proc either).
+//! within, and what is made there where it is missing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,24 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+
+pub use crate::sys::openat2::open_in_root as open;
 
 /// Links that are followed at most, as the kernel counts them: path_resolution(7).
 const LINKS: u32 = 40;
-
-/// Opens `path` as a process whose root is `root` would.
-pub fn open(root: BorrowedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-    loop {
-        match openat2(root, path, how) {
-            // A rename somewhere made the kernel doubt a `..`: openat2(2) says try again.
-            Err(Errno::EAGAIN) if !flags.contains(OFlag::O_NONBLOCK) => {}
-            result => return result,
-        }
-    }
-}
 
 /// The folder `path`, made with its parents (root's, 0755) where it is missing.
 ///

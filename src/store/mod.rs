@@ -11,6 +11,7 @@ pub mod names;
 pub mod record;
 mod root;
 pub mod sweep;
+pub mod tree;
 
 pub use id::Id;
 pub use lock::Lock;

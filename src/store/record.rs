@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
@@ -86,7 +87,15 @@ pub fn write<T: Record>(path: &Path, body: &T, durability: Durability) -> Result
 pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = temporary_beside(path);
     let outcome = (|| {
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let make = || File::options().write(true).create_new(true).mode(0o600).open(&temporary);
+        let mut file = match make() {
+            // Left by a process that was killed and had this one's number.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&temporary)?;
+                make()
+            }
+            made => made,
+        }?;
         file.write_all(content)?;
         if durability == Durability::Synced {
             file.sync_all()?;
@@ -116,10 +125,20 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// A name that no other process uses, which [`super::sweep`] knows as garbage once its maker is
-/// dead: `tmp-PID-N`, in the directory of `path`.
+/// dead: `tmp-PID-N-NAMESPACE`, in the directory of `path`. The number of the pid namespace is there
+/// because containers of other engines can share a root, and have process numbers of their own.
 #[must_use]
 pub fn temporary_beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("tmp-{}-{}-{}", std::process::id(), count(), pid_namespace()))
+}
+
+fn count() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!("tmp-{}-{n}", std::process::id()))
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// This process's pid namespace by its inode's number; 0 where it cannot be told.
+pub(super) fn pid_namespace() -> u64 {
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()))
 }

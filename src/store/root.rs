@@ -1,6 +1,6 @@
 //! The two roots: what survives a reboot, and what does not.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -38,15 +38,15 @@ impl Store {
             None => default_run(me),
         };
         let store = Self { root, run };
+        own(&store.root, me)?;
         // The last directory made is the mark that all are there: one system call on a hot path.
         if !store.is_made() {
             for dir in ["containers", "names", "image", "layers"] {
                 make_dirs(&store.root.join(dir))?;
             }
         }
-        own(&store.root, me)?;
-        make_dirs(&store.run.join("containers"))?;
         own(&store.run, me)?;
+        make_dirs(&store.run.join("containers"))?;
         Ok(store)
     }
 
@@ -159,19 +159,29 @@ fn absolute_variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
+/// Makes a directory that is there already on a hot path: one system call then.
 fn make_dirs(path: &Path) -> Result<()> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Ok(()) => Ok(()),
-        Err(e) => {
-            let failure = Failure::new(format!("cannot make the directory {path:?}")).source(e);
-            Err(failure.hint("pass --root DIR and --runroot DIR for another place").into())
-        }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => DirBuilder::new().recursive(true).mode(0o700).create(path),
+        done => done,
     }
+    .map_err(|e| {
+        let failure = Failure::new(format!("cannot make the directory {path:?}")).source(e);
+        failure.hint("pass --root DIR and --runroot DIR for another place").into()
+    })
 }
 
-/// Refuses a root that another user could have prepared (`/tmp` is open to all).
+/// Makes a root where there is none, and refuses one that another user has prepared (`/tmp` is open
+/// to all), before anything is made in it.
 fn own(path: &Path, me: Uid) -> Result<()> {
-    let meta: io::Result<Metadata> = std::fs::symlink_metadata(path);
+    let meta = match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_dirs(path)?;
+            std::fs::symlink_metadata(path)
+        }
+        found => found,
+    };
     let meta = meta.with_context(|| format!("storage root {path:?}"))?;
     // A root given by a symbolic link is the user's own wish; its target is what counts.
     let meta = if meta.is_symlink() && meta.uid() == me.as_raw() { std::fs::metadata(path)? } else { meta };
@@ -181,4 +191,47 @@ fn own(path: &Path, me: Uid) -> Result<()> {
     Err(Failure::new(format!("{path:?} is not a directory of yours (it belongs to uid {})", meta.uid()))
         .hint("pass --root DIR and --runroot DIR for another place")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn roots_are_made_for_their_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (root, run) = (home.path().join("a/root"), home.path().join("b/run"));
+        for _ in 0..2 {
+            let store = Store::open(Some(&root), Some(&run)).unwrap();
+            assert!(store.layers().is_dir() && run.join("containers").is_dir());
+        }
+        for dir in [&root, &run] {
+            assert_eq!(std::fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        // One's own link is followed.
+        let link = home.path().join("link");
+        symlink(&run, &link).unwrap();
+        Store::open(Some(&root), Some(&link)).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_root_that_another_has_prepared() {
+        if !geteuid().is_root() {
+            // Nobody else can give a link away.
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let (root, target) = (home.path().join("root"), home.path().join("target"));
+        std::fs::create_dir(&target).unwrap();
+        let planted = home.path().join("planted");
+        symlink(&target, &planted).unwrap();
+        lchown(&planted, Some(12345), None).unwrap();
+        for (root, run) in [(&root, &planted), (&planted, &root)] {
+            let refused = Store::open(Some(root), Some(run)).unwrap_err().to_string();
+            assert!(refused.contains("not a directory of yours (it belongs to uid 12345)"), "{refused}");
+        }
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    }
 }

@@ -13,7 +13,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Makes a child in the new namespaces that `flags` (`CLONE_NEW*`, [`CLONE_PARENT`]) name, in
 /// `cgroup` (a directory of cgroup v2) where one is given, and runs `child` there, which must end
-/// by executing a program or by [`super::exit_now`]. Returns the child's pid and pidfd.
+/// by executing a program or by [`super::process::exit_now`]. Returns the child's pid and pidfd.
 ///
 /// To be called by a process of one thread: another thread's locks would stay locked in the child.
 ///
@@ -49,35 +49,12 @@ pub fn spawn(flags: u64, cgroup: Option<BorrowedFd>, child: impl FnOnce() -> Inf
     }
 }
 
-/// [`spawn`] without anything new, by fork(2): where a seccomp policy lets nobody use clone3, whose
-/// flags no filter can look at. Returns the child's pid.
-pub fn fork(child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
-    // SAFETY: as with `spawn`, this process has one thread, and the child never returns from `child`.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        #[allow(unreachable_code, reason = "`child` does not return: that is the point")]
-        0 => {
-            let _abort = AbortOnUnwind;
-            match child() {}
-        }
-        pid => Ok(Pid::from_raw(pid)),
-    }
-}
-
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        super::exit_now(101);
+        super::process::exit_now(101);
     }
-}
-
-/// Sends SIGKILL to the process that `pidfd` names, and to no other: pidfd_send_signal(2).
-pub fn kill(pidfd: BorrowedFd) -> io::Result<()> {
-    let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: takes numbers and a null pointer, which stands for what kill(2) would fill in.
-    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Reaps a child that has ended, if there is one: its pid, and its exit code, or 128 and the number

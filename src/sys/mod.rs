@@ -6,7 +6,6 @@ pub mod bpf;
 pub mod clone;
 pub mod credentials;
 pub mod descriptors;
-pub mod fdtable;
 pub mod interface;
 pub mod keyring;
 pub mod memory;
@@ -31,13 +30,6 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes come whole or not at all: getrandom(2).
     if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Ends this process at once: no destructor, no handler of `atexit` runs. For a cloned child, which
-/// holds copies of what its parent will put away.
-pub fn exit_now(code: i32) -> ! {
-    // SAFETY: _exit(2) takes no pointer and does not return.
-    unsafe { libc::_exit(code) }
 }
 
 /// Sets the NIS domain name of this UTS namespace: setdomainname(2).

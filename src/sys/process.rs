@@ -12,7 +12,8 @@ pub enum Fork {
     Child,
 }
 
-/// Forks a process that has one thread.
+/// Forks a process that has one thread. By fork(2) and not clone3(2): a seccomp policy may let nobody
+/// use that one, whose flags no filter can look at, and the container's init forks too.
 ///
 /// # Errors
 /// As fork(2); `Unsupported` when this process has more than one thread.
@@ -29,8 +30,8 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Ends this process at once: no destructor, no buffer flushed. For forked children, whose
-/// destructors would act twice.
+/// Ends this process at once: no destructor, no handler of `atexit` runs, no buffer is flushed. For
+/// a forked or cloned child, which holds copies of what its parent will put away.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) takes a number and does not return.
     unsafe { libc::_exit(code) }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::mount::{self, Attributes};
 
 /// This executable on a read-only mount that is attached nowhere. A process that executes it shows
 /// others, at `/proc/PID/exe`, a file that root of the container cannot open for writing
@@ -32,37 +33,9 @@ pub fn read_only_self() -> io::Result<OwnedFd> {
 }
 
 fn read_only_mount(file: &File) -> io::Result<OwnedFd> {
-    let at_empty = libc::AT_EMPTY_PATH.cast_unsigned();
-    // SAFETY: the path is a C string, and the call changes no memory of ours.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at_empty,
-        )
-    };
-    let fd = Errno::result(fd)?;
-    // SAFETY: open_tree(2) has just made this descriptor, and nobody else knows its number.
-    let tree = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: the path is a C string; the structure lives through the call, which gets its size.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            at_empty,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    Errno::result(done)?;
+    let tree = mount::copy_tree_of(file.as_fd(), false)?;
+    let set = mount::RDONLY | mount::NOSUID | mount::NODEV;
+    mount::set_attributes(tree.as_fd(), false, Attributes { set, ..Attributes::default() })?;
     Ok(tree)
 }
 

@@ -370,8 +370,21 @@ def parent(pid):
         return int(file.read().rsplit(")", 1)[1].split()[1])
 
 
+def settled(pids):
+    """The median of what the processes hold when they have come to rest: once it has not fallen for
+    two seconds, and ten seconds after the first look at the latest."""
+    lowest = statistics.median(pss(pid) for pid in pids)
+    begin = fell = time.monotonic()
+    while time.monotonic() - fell < 2 and time.monotonic() - begin < 10:
+        time.sleep(0.1)
+        now = statistics.median(pss(pid) for pid in pids)
+        if now < lowest:
+            lowest, fell = now, time.monotonic()
+    return lowest
+
+
 def measure_memory(accounts, _):
-    print("| memory of the process beside each container (PSS) | ctr's monitor | podman's conmon |")
+    print("| memory of the process beside each container (PSS, once it has not fallen for 2 s) | ctr's monitor | podman's conmon |")
     print("| --- | ---: | ---: |")
     for account in accounts:
         for count in (1, 10):
@@ -380,7 +393,7 @@ def measure_memory(accounts, _):
                 for n in range(count):
                     account.output(engine("run", "-d", "--name", f"m{n}", "--network", "none", "busybox", "sleep", "1000"))
                 pids = [account.output(engine("inspect", "-f", "{{.State.Pid}}", f"m{n}")) for n in range(count)]
-                beside[name] = statistics.median(pss(parent(pid)) for pid in pids)
+                beside[name] = settled([parent(pid) for pid in pids])
                 for n in range(count):
                     account.output(engine("rm", "-f", *(["-t", "0"] if name == "podman" else []), f"m{n}"))
             print(f"| {count} running, {account.name} | {beside['ctr']:.0f} KiB | {beside['podman']:.0f} KiB |")

@@ -60,3 +60,26 @@ both!(a_client_that_dies_takes_nothing_with_it, |cx| {
     cx.ctr("logs box").prints("ready\nafter\n");
     cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("2\n");
 });
+
+both!(more_clients_than_descriptors_wait_without_a_busy_loop, |cx| {
+    cx.busybox();
+    cx.host("ulimit -n 40; $ctr run -d --name box busybox sleep 1000").succeeds();
+    let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
+    let field = |pid: &str, at: usize| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(at - 3).unwrap().parse().unwrap()
+    };
+    let monitor = field(&pid, 4).to_string();
+    let clients: Vec<_> = (0..50).map(|_| cx.spawn("attach --no-stdin box")).collect();
+    // Those that it has let in hold all that it may have.
+    let refused = cx.spawn("exec box echo in");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let ticks = || field(&monitor, 14) + field(&monitor, 15);
+    let before = ticks();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let spent = ticks() - before;
+    assert!(spent < 30, "the monitor was busy for {spent} of 100 ticks");
+    drop(clients);
+    let _ = refused.wait();
+    cx.ctr("exec box echo in").prints("in\n");
+});

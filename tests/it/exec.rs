@@ -48,7 +48,10 @@ both!(what_cannot_run, |cx| {
     cx.ctr("exec box nosuch").refuses(127, r#"[..]"nosuch"[..]executable file not found in $PATH[..]"#);
     cx.ctr("exec box /etc/passwd").refuses(126, r#"[..]"/etc/passwd"[..]permission denied[..]"#);
     cx.ctr("exec -w /no/such box true").refuses(126, "[..]/no/such[..]");
-    cx.ctr("exec -u nosuch box true").refuses(125, "[..]nosuch[..]");
+    cx.ctr("exec -w relative box true").refuses(126, "[..]relative[..]");
+    cx.ctr("exec -u nosuch box true").refuses(126, "[..]unable to find user nosuch[..]");
+    cx.ctr("exec -u 0:nosuch box true").refuses(126, "[..]unable to find group nosuch[..]");
+    cx.ctr("exec -d -u nosuch box true").refuses(126, "[..]unable to find user nosuch[..]");
     cx.ctr("exec box").refuses(1, "[..]requires at least 2 arguments");
     cx.ctr("kill box").prints("box\n");
     cx.until_status("box", "exited");

@@ -19,6 +19,10 @@ both!(info_says_where_and_what, |cx| {
     let json = cx.ctr("info -f '{{json .}}'").succeeds_talking();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["OSType"], "linux", "{json}");
+    if value["CgroupVersion"] == "1" {
+        let driver = if cx.is_root() { "cgroupfs" } else { "none" };
+        assert_eq!(value["CgroupDriver"], driver, "cgroup v1 gives an ordinary user none: {json}");
+    }
 });
 
 both!(help_for_everything, |cx| {

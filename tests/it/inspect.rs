@@ -26,7 +26,8 @@ both!(a_container, |cx| {
     let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     assert_eq!(comm, "sleep\n");
     let created = one["Created"].as_str().unwrap();
-    assert!(created.len() == 30 && created.ends_with('Z'), "{created}");
+    // Go leaves zeros at the end of a fraction out.
+    assert!((20..=30).contains(&created.len()) && created.ends_with('Z'), "{created}");
     // Docker's order of the first members, which people see.
     assert!(text.starts_with("[\n    {\n        \"Id\": \""), "{text}");
 });

@@ -1,8 +1,14 @@
 //! `ctr stop`, `ctr kill`.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::support::both;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
+
+use crate::support::{both, skipped, until};
 
 const TRAPS: &str = "sh -c 'trap \"echo stopped; exit 3\" TERM; trap \"echo hup\" HUP; trap \"echo usr; exit 4\" USR1; echo ready; while :; do sleep 0.02; done'";
 
@@ -87,4 +93,53 @@ both!(several_of_them_at_once_do_not_add_up, |cx| {
     let out = cx.ctr("stop -t 1 cc0 cc1 cc2 cc3").succeeds();
     assert_eq!(out.lines().count(), 4, "{out}");
     assert!(begin.elapsed() < Duration::from_millis(3500), "{:?}", begin.elapsed());
+});
+
+/// A file system whose server never answers: who looks at it waits until it is killed.
+struct Hung(Option<File>, PathBuf);
+
+impl Hung {
+    fn mount(at: &Path) -> Option<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        mount(Some("hung"), at, Some("fuse"), MsFlags::empty(), Some(data.as_str())).ok()?;
+        Some(Self(Some(device), at.to_owned()))
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        // Without a server, all that waits is told so.
+        self.0 = None;
+        let _ = umount2(&self.1, MntFlags::MNT_DETACH);
+    }
+}
+
+both!(a_start_that_hangs_can_be_ended, |cx| {
+    cx.busybox();
+    let source = cx.make_dir("source");
+    let id = cx.ctr(&format!("create --name box -v {}:/mnt busybox sleep 1000", source.display())).succeeds();
+    let Some(hung) = Hung::mount(&source) else { return skipped("needs root and /dev/fuse") };
+    let start = || {
+        let starter = cx.spawn("start box");
+        let alive = cx.root().join("containers").join(&id).join("alive");
+        until("the monitor is on record", || std::fs::read(&alive).is_ok_and(|text| text.ends_with(b"\n")));
+        starter
+    };
+    for command in ["stop box", "kill box"] {
+        let starter = start();
+        starter.signal(Signal::SIGKILL);
+        starter.wait();
+        cx.ctr(command).prints("box\n");
+        cx.ctr("inspect -f '{{.State.Status}}' box").prints("created\n");
+    }
+    // Whoever waits for it is told.
+    let starter = start();
+    cx.ctr("kill -s HUP box").refuses(1, "[..]is not running");
+    cx.ctr("kill box").prints("box\n");
+    assert_eq!(starter.wait().code, 1);
+    let starter = start();
+    cx.ctr("rm -f box").prints("box\n");
+    assert_ne!(starter.wait().code, 0);
+    drop(hung);
 });

@@ -55,6 +55,8 @@ pub struct Blueprint {
     pub root: runtime::Root,
     /// `user[:group]` as the user or the image has it; it is looked up inside the root.
     pub user: Option<String>,
+    /// The image's `VOLUME`s: directories that are there, whether a layer has them or not.
+    pub directories: Vec<PathBuf>,
     /// `--group-add`.
     pub groups: Vec<String>,
     pub init: bool,
@@ -87,7 +89,9 @@ pub fn build(store: &Store, container: &ContainerConfig) -> Result<Blueprint> {
     Ok(Blueprint {
         spec,
         root: root(store, container),
-        user: Some(container.config.user.clone()).filter(|user| !user.is_empty()),
+        // Root too is looked up, for the groups that the image puts it into.
+        user: Some(container.config.user.clone()).filter(|user| !user.is_empty()).or(Some("0".to_owned())),
+        directories: container.config.volumes.keys().map(PathBuf::from).collect(),
         groups: host.group_add.clone(),
         init: host.init.unwrap_or(false),
     })

@@ -54,8 +54,9 @@ impl Bind {
                 // SELinux labels: nothing to do where the host has none, as with Docker.
                 "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
                 "bind" => "bind".clone_into(&mut options[0]),
-                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" | "noexec" | "exec" | "nosuid"
-                | "suid" | "nodev" | "dev" => options.push(option.to_owned()),
+                "rshared" | "shared" => return Err(not_shared(option)),
+                "rprivate" | "private" | "rslave" | "slave" | "noexec" | "exec" | "nosuid" | "suid" | "nodev"
+                | "dev" => options.push(option.to_owned()),
                 _ => return Err(invalid(&format!("invalid mode: {option}")).into()),
             }
         }
@@ -89,15 +90,7 @@ pub fn all(store: &Store, container: &ContainerConfig) -> Result<Vec<Mount>> {
 pub fn root_propagation(host: &HostConfig) -> Option<&'static str> {
     let of_binds = host.binds.iter().flat_map(|b| b.rsplit(':').next().unwrap_or_default().split(','));
     let of_mounts = host.mounts.iter().filter_map(|m| Some(m.bind_options.as_ref()?.propagation.as_str()));
-    let mut wanted = None;
-    for option in of_binds.chain(of_mounts) {
-        match option {
-            "rshared" | "shared" => return Some("rshared"),
-            "rslave" | "slave" => wanted = Some("rslave"),
-            _ => {}
-        }
-    }
-    wanted
+    of_binds.chain(of_mounts).any(|option| matches!(option, "rslave" | "slave")).then_some("rslave")
 }
 
 fn mount(place: impl Into<PathBuf>, kind: &str, source: impl AsRef<Path>, options: &[&str]) -> Result<Mount> {
@@ -171,6 +164,9 @@ fn bind_mount(asked: &config::Mount) -> Result<Mount> {
     if options.create_mountpoint && !source.exists() {
         std::fs::create_dir_all(source).map_err(|e| Failure::new(format!("cannot make {source:?}")).source(e))?;
     }
+    if options.propagation.ends_with("shared") {
+        return Err(not_shared(&options.propagation));
+    }
     let propagation = if options.propagation.is_empty() { "rprivate" } else { &options.propagation };
     let mut words = vec![if options.non_recursive { "bind" } else { "rbind" }, propagation];
     if asked.read_only {
@@ -206,6 +202,15 @@ fn read_only() -> &'static str {
     let mut numbers = release.iter().flat_map(|r| r.split(['.', '-'])).map_while(|n| n.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 12) { "rro" } else { "ro" }
+}
+
+/// A monitor has its mounts from the host as slaves, so that none is ever seen there; what is made
+/// in a container cannot reach the host either.
+fn not_shared(option: &str) -> anyhow::Error {
+    Failure::new(format!("the mount propagation {option:?} is not supported yet"))
+        .hint("rslave shows the container what the host mounts later")
+        .exit(exit::ENGINE)
+        .into()
 }
 
 fn is_propagation(option: &str) -> bool {
@@ -252,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn one_shared_mount_makes_the_root_pass_mounts_on() {
+    fn one_slave_mount_makes_the_root_take_mounts() {
         let host =
             |binds: &[&str]| HostConfig { binds: binds.iter().map(|&b| b.into()).collect(), ..HostConfig::default() };
         assert_eq!(root_propagation(&host(&["/a:/b"])), None);
-        assert_eq!(root_propagation(&host(&["/a:/b:rslave", "/a:/c:ro,rshared"])), Some("rshared"));
+        assert_eq!(root_propagation(&host(&["/a:/c:ro,rslave", "/a:/b"])), Some("rslave"));
     }
 }

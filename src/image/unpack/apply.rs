@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, 
 
 use super::path::{self, Name};
 use super::tar::{Entry, Kind, Reader, Time};
+use crate::store::tree;
 use crate::sys::openat2::open_in_root;
 use crate::sys::xattr::Object;
 
@@ -349,7 +350,7 @@ impl Applier {
             Err(Errno::EISDIR) => {
                 let mut whole = format!("/proc/self/fd/{}/", self.parent_fd().as_raw_fd()).into_bytes();
                 whole.extend_from_slice(last);
-                std::fs::remove_dir_all(Path::new(OsStr::from_bytes(&whole)))?;
+                tree::remove(Path::new(OsStr::from_bytes(&whole)))?;
                 let below = [path, b"/"].concat();
                 self.applied.implicit.retain(|p| p != path && !p.starts_with(&below));
                 Ok(())
@@ -368,7 +369,7 @@ impl Applier {
     }
 
     fn open(&self, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
-        open_in_root(&self.root, if path.is_empty() { b".".as_slice() } else { path }, flags)
+        open_in_root(&self.root, path, flags)
     }
 
     /// Makes `folder` the present parent, with what is missing on the way to it.

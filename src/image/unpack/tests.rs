@@ -235,6 +235,13 @@ fn things_replace_each_other() {
 }
 
 #[test]
+fn a_folder_deeper_than_there_are_descriptors_gives_way() {
+    let deep = "a/".repeat(1500) + "a";
+    let (dir, _) = Archive::new().pax(&[("path", deep.as_bytes())]).dir("x", 0o755).file("a", b"now").good();
+    assert_eq!(text(&dir, "a"), "now");
+}
+
+#[test]
 fn attributes_for_overlayfs_are_dropped() {
     let (dir, _) = Archive::new()
         .pax(&[

@@ -92,27 +92,6 @@ impl Pending {
         Ok(Self { id: placement.id.clone(), parent: placement.parent.clone(), machine, identity, way })
     }
 
-    /// For a caller that executes another program meanwhile (the pid stays): the socket to be left
-    /// open, and a number; `None`: nothing is under way, and the other program begins anew.
-    #[must_use]
-    pub fn into_parts(self) -> Option<(OwnedFd, u32)> {
-        match self.way {
-            Way::Scope(asked) => Some(asked.into_parts()),
-            _ => None,
-        }
-    }
-
-    /// The same request in the program that was executed.
-    ///
-    /// # Errors
-    /// `/proc` that cannot be read.
-    pub fn from_parts(placement: &Placement, socket: OwnedFd, serial: u32) -> Result<Self> {
-        let way = Way::Scope(scope::Asked::resume(socket, serial, place::wanted(placement)));
-        let machine = Machine::find().context("find out about cgroups")?;
-        let (id, parent) = (placement.id.clone(), placement.parent.clone());
-        Ok(Self { id, parent, machine, identity: Identity::find(), way })
-    }
-
     /// Waits for the cgroup and sets its limits. `None`: nothing was asked for, and none can be
     /// made; [`facts`] says why.
     ///

@@ -11,6 +11,7 @@ use super::hierarchy::{Hierarchy, Machine};
 use super::scope::{self, Wanted};
 use crate::error::Failure;
 use crate::sys::xattr;
+use crate::userns;
 
 /// Who we are to the machine, whatever user namespace we are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +24,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn find() -> Self {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        Self::parse(nix::unistd::geteuid().as_raw(), &map)
-    }
-
-    /// From the effective id and `/proc/self/uid_map` (user_namespaces(7)).
-    fn parse(euid: u32, map: &str) -> Self {
-        let mut outer = euid;
-        let mut whole = map.is_empty();
-        for line in map.lines() {
-            let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-            let &[inside, outside, length] = &numbers[..] else { continue };
-            whole |= (inside, outside, length) == (0, 0, u32::MAX);
-            if euid.checked_sub(inside).is_some_and(|n| n < length) {
-                outer = outside + (euid - inside);
-            }
-        }
-        Self { root: euid == 0 && whole, uid: outer }
+        Self { root: userns::is_host_root(), uid: userns::outer_uid() }
     }
 }
 
@@ -186,16 +171,6 @@ pub(super) fn is_ours(hierarchy: &Hierarchy) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_we_are() {
-        let all = "         0          0 4294967295\n";
-        let own = "         0       1000          1\n         1     100000      65536\n";
-        assert_eq!(Identity::parse(0, all), Identity { root: true, uid: 0 });
-        assert_eq!(Identity::parse(1000, all), Identity { root: false, uid: 1000 });
-        assert_eq!(Identity::parse(0, own), Identity { root: false, uid: 1000 });
-        assert_eq!(Identity::parse(5, own), Identity { root: false, uid: 100_004 });
-    }
 
     #[test]
     fn parents() {

@@ -5,8 +5,6 @@
 //! there where no bus is installed.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -190,15 +188,6 @@ impl Asked {
                 _ => {}
             }
         }
-    }
-
-    /// For the way through an exec: the socket and what [`Asked::resume`] needs besides it.
-    pub(super) fn into_parts(self) -> (OwnedFd, u32) {
-        (self.bus.into_socket().into(), self.serial)
-    }
-
-    pub(super) fn resume(socket: OwnedFd, serial: u32, wanted: Wanted) -> Self {
-        Self { bus: Bus::resume(UnixStream::from(socket), serial), serial, wanted }
     }
 }
 

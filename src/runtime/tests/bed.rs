@@ -227,6 +227,7 @@ pub struct Draft {
 impl Draft {
     pub fn into_launch(self, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Launch {
         Launch {
+            directories: Vec::new(),
             spec: serde_json::from_value(self.spec).expect("a spec"),
             root: self.root,
             user: self.user,
@@ -277,7 +278,7 @@ fn in_process_of_one_thread(body: impl FnOnce() -> Outcome) -> Outcome {
                 Outcome { stderr: format!("the monitor panicked: {message}"), code: -1, ..Outcome::default() }
             });
             let _ = File::from(end).write_all(&serde_json::to_vec(&outcome).unwrap_or_default());
-            crate::sys::exit_now(0)
+            crate::sys::process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop(end);
@@ -303,7 +304,7 @@ fn enter_user_namespace() {
                 fs::write(format!("/proc/{monitor}/{file}"), &map).expect("map");
             }
             drop(mapped_end);
-            crate::sys::exit_now(0)
+            crate::sys::process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop((ready, mapped_end));

@@ -44,7 +44,7 @@ fn beside(bed: &Bed, change: impl Fn(&mut Join), script: &str) -> Outcome {
             },
             Err(error) => refusal(&error),
         };
-        crate::sys::clone::kill(container.pidfd.as_fd()).expect("kill");
+        crate::sys::pidfd::signal(container.pidfd.as_fd(), libc::SIGKILL).expect("kill");
         waitid(Id::PIDFd(container.pidfd.as_fd()), WaitPidFlag::WEXITED).expect("wait");
         outcome
     })

@@ -5,6 +5,7 @@
 //! Every test can run alone and beside all others. Nothing here sleeps for a fixed time: [`until`]
 //! asks again and again.
 
+mod apart;
 mod archive;
 mod images;
 mod leftovers;
@@ -19,6 +20,7 @@ mod who;
 
 use std::time::{Duration, Instant};
 
+pub use apart::{addresses, apart};
 pub use archive::{Image, Packing, architecture, digest, publish};
 pub use ran::Ran;
 pub use registry::{Registry, log_in};
@@ -27,7 +29,7 @@ pub use sandbox::{Sandbox, binary, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
-pub use who::Who;
+pub use who::{Who, base};
 
 /// How long anything may take that should take a moment: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -22,6 +22,7 @@ pub struct Registry {
     pub host: String,
     /// The certificate that signs this registry's.
     pub authority: Option<PathBuf>,
+    dir: PathBuf,
     pushed: Mutex<()>,
 }
 
@@ -29,27 +30,37 @@ impl Registry {
     /// The one without TLS or password.
     pub fn plain() -> &'static Self {
         static PLAIN: OnceLock<Registry> = OnceLock::new();
-        PLAIN.get_or_init(|| Self::start("plain", false))
+        PLAIN.get_or_init(|| Self::start(&base().join("registry/plain"), Ipv4Addr::LOCALHOST, false))
     }
 
     /// The one with both.
     pub fn secure() -> &'static Self {
         static SECURE: OnceLock<Registry> = OnceLock::new();
-        SECURE.get_or_init(|| Self::start("secure", true))
+        SECURE.get_or_init(|| {
+            let registry = Self::start(&base().join("registry/secure"), Ipv4Addr::LOCALHOST, true);
+            Self { host: registry.host.replace("127.0.0.1", "localhost"), ..registry }
+        })
     }
 
-    fn start(name: &str, secure: bool) -> Self {
-        let dir = base().join("registry").join(name);
+    /// One more with both, in `dir`, on an address of the network that this thread is in.
+    pub fn elsewhere(dir: &Path, address: Ipv4Addr) -> Self {
+        Self::start(dir, address, true)
+    }
+
+    fn start(dir: &Path, address: Ipv4Addr, secure: bool) -> Self {
+        let dir = dir.to_owned();
         fs::create_dir_all(dir.join("data")).unwrap();
         // The port is free when this lets go of it, and nobody else here asks for one by number.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        // A network of its own has nobody who could come in by another address.
+        let listens = if address.is_loopback() { address } else { Ipv4Addr::UNSPECIFIED };
         let mut config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
-             enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n",
+             enabled: true\nhttp:\n  addr: {listens}:{port}\n",
             dir.join("data").display()
         );
         if secure {
-            certificates(&dir);
+            certificates(&dir, address);
             let words = ["-Bbn", USER, PASSWORD];
             let htpasswd = Command::new("htpasswd").args(words).output().expect("htpasswd (apache2-utils)").stdout;
             fs::write(dir.join("htpasswd"), htpasswd).unwrap();
@@ -61,19 +72,24 @@ impl Registry {
         }
         fs::write(dir.join("config.yml"), config).unwrap();
         let log = fs::File::create(dir.join("log")).unwrap();
+        let config = dir.join("config.yml");
         // The registry ends with the thread that started it, so that thread waits for it: for
         // ever, that is until this process ends.
         std::thread::spawn(move || {
             let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(dir.join("config.yml"));
+            command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(config);
             command.env_clear().env("PATH", "/usr/bin:/bin").env("OTEL_TRACES_EXPORTER", "none");
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             command.spawn().expect("docker-registry: run sh tests/setup.sh --tests").wait()
         });
-        until("the registry listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
-        let host = if secure { "localhost" } else { "127.0.0.1" };
-        let authority = secure.then(|| base().join("registry").join(name).join("authority.pem"));
-        Self { host: format!("{host}:{port}"), authority, pushed: Mutex::new(()) }
+        until("the registry listens", || TcpStream::connect((address, port)).is_ok());
+        let authority = secure.then(|| dir.join("authority.pem"));
+        Self { host: format!("{address}:{port}"), authority, dir, pushed: Mutex::new(()) }
+    }
+
+    /// What it has complained about.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap()
     }
 
     /// Puts an image there, and returns its full reference: `HOST/NAME:TAG`.
@@ -92,13 +108,12 @@ impl Registry {
         reference
     }
 
-    /// Lets a sandbox trust this registry's certificate, as containers-certs.d(5) has it.
-    pub fn trust(&self, sandbox: &Sandbox) {
-        if let Some(authority) = &self.authority {
-            let dir = format!("home/.config/containers/certs.d/{}", self.host);
-            let dir = make_dirs(sandbox, &dir);
-            fs::copy(authority, dir.join("ca.crt")).unwrap();
-        }
+    /// Lets a sandbox trust this registry's certificate, as containers-certs.d(5) has it; the folder
+    /// that says so.
+    pub fn trust(&self, sandbox: &Sandbox) -> PathBuf {
+        let dir = make_dirs(sandbox, &format!("home/.config/containers/certs.d/{}", self.host));
+        fs::copy(self.authority.as_ref().expect("a registry with TLS"), dir.join("ca.crt")).unwrap();
+        dir
     }
 
     /// Gives a sandbox the password, as `docker login` stores it.
@@ -123,16 +138,17 @@ fn make_dirs(sandbox: &Sandbox, path: &str) -> PathBuf {
     sandbox.dir.join(path)
 }
 
-/// An authority, and a certificate of it for `localhost` and `127.0.0.1`.
-fn certificates(dir: &Path) {
+/// An authority, and a certificate of it for `localhost` and the address.
+fn certificates(dir: &Path, address: Ipv4Addr) {
     let script = r#"
         openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=ctr tests" -keyout authority.key \
             -out authority.pem -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
         openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' >ext
+        printf 'subjectAltName=DNS:localhost,IP:%s\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' "$1" >ext
         openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 30 -extfile ext \
             -out server.pem
     "#;
-    let done = Command::new("sh").arg("-ec").arg(script).current_dir(dir).output().unwrap();
+    let done =
+        Command::new("sh").arg("-ec").arg(script).arg("sh").arg(address.to_string()).current_dir(dir).output().unwrap();
     assert!(done.status.success(), "openssl: {}", String::from_utf8_lossy(&done.stderr));
 }
