@@ -70,7 +70,20 @@ impl std::error::Error for Failure {
 /// An error's sentence: its causes, outermost first, joined by colons.
 #[must_use]
 pub fn message(error: &anyhow::Error) -> String {
-    format!("{error:#}")
+    without_numbers(&format!("{error:#}"))
+}
+
+/// Without the numbers that Rust puts behind what strerror(3) says: ` (os error 28)`.
+fn without_numbers(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once(')') {
+            Some((number, rest)) if number.parse::<i32>().is_ok() => out.push_str(rest),
+            _ => out.extend([" (os error ", piece]),
+        }
+    }
+    out
 }
 
 /// The first hint in the chain.
@@ -138,6 +151,7 @@ mod tests {
     fn causes_are_printed_once_each() {
         let io = std::io::Error::from_raw_os_error(28);
         let error = anyhow::Error::new(Failure::new("write \"f\"").source(io)).context("pull \"x\"");
-        assert_eq!(render(&error), "ctr: pull \"x\": write \"f\": No space left on device (os error 28)");
+        assert_eq!(render(&error), "ctr: pull \"x\": write \"f\": No space left on device");
+        assert_eq!(without_numbers("a (os error 2): b (os error x) (os error -1)"), "a: b (os error x)");
     }
 }

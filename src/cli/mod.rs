@@ -5,6 +5,7 @@
 //! builds the clap tree of that command alone. The whole tree ([`tree`]) is built only for help
 //! and for the man pages and completions made from it.
 
+mod absent;
 mod attach;
 mod create;
 mod exec;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::output;
+use crate::cli::{absent, output};
 use crate::error::{Failure, exit};
 
 /// Prints the help that `args` asks of this tree.
@@ -39,6 +39,12 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
             format!("unknown shorthand flag: '{letter}' in {}", cluster.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument => return Err(too_many(command, words)),
+        // An argument without a flag: its own mistake, as Docker's commands find it themselves.
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation if flag.starts_with('<') || flag.is_empty() => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "invalid reference format".into());
+            return Err(Failure::new(why).exit(1).into());
+        }
         // No value at all, as the last word or behind an equals sign.
         ErrorKind::InvalidValue if value.is_none_or(str::is_empty) && !flag.is_empty() => {
             let with_equals = args.iter().any(|arg| arg.to_str() == Some(&format!("{flag}=")));
@@ -61,7 +67,10 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             return Err(too_few(words, required(command)));
         }
-        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".into(),
+        ErrorKind::InvalidUtf8 => match args.iter().find(|arg| arg.to_str().is_none()) {
+            Some(arg) => format!("{arg:?} is not UTF-8"),
+            None => "an argument is not UTF-8".into(),
+        },
         _ => {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
@@ -177,7 +186,11 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
         asked.push("--help".into());
         return super::run(&asked);
     }
-    match (tree.find_subcommand(first), plain.next()) {
+    let second = plain.next();
+    if let Some(name) = absent::command(first, second) {
+        return Err(Failure::new(format!("the command {name:?} is not supported yet")).exit(1).into());
+    }
+    match (tree.find_subcommand(first), second) {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
         (Some(group), _) => {
@@ -188,14 +201,16 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     }
 }
 
-/// The command that a mistyped word was most likely meant to be.
+/// The command that a mistyped word was most likely meant to be: with the same first letter, and at
+/// most two letters wrong.
 fn nearest(word: &str, group: &str, tree: &Command) -> Option<String> {
     let (commands, prefix) = match tree.find_subcommand(group) {
         Some(group) => (group.get_subcommands(), format!("{} ", group.get_name())),
         None => (tree.get_subcommands(), String::new()),
     };
     let word = word.rsplit(' ').next().unwrap_or_default();
-    let best = commands.map(Command::get_name).min_by_key(|name| distance(name, word))?;
+    let alike = commands.map(Command::get_name).filter(|name| name.bytes().next() == word.bytes().next());
+    let best = alike.min_by_key(|name| distance(name, word))?;
     (distance(best, word) <= 2 && best.len() > 2).then(|| prefix + best)
 }
 
@@ -233,6 +248,8 @@ mod tests {
             ("ps x", "'ctr ps' accepts no arguments", 1),
             ("foo", "\"foo\" is not a ctr command", 1),
             ("container foo", "\"container foo\" is not a ctr command", 1),
+            ("cp a b:c", "the command \"cp\" is not supported yet", 1),
+            ("container prune -f", "the command \"container prune\" is not supported yet", 1),
             ("rm", "'ctr rm' requires at least 1 argument", 1),
             ("exec x", "'ctr exec' requires at least 2 arguments", 1),
             ("run --memory 1z b", "invalid argument \"1z\" for \"-m, --memory\" flag: invalid suffix: 'z'", 125),
@@ -256,5 +273,7 @@ mod tests {
         assert_eq!(super::nearest("rnu", "", &crate::cli::tree()).as_deref(), Some("run"));
         assert_eq!(super::nearest("stat", "container", &crate::cli::tree()).as_deref(), Some("container start"));
         assert_eq!(super::nearest("frobnicate", "", &crate::cli::tree()), None);
+        assert_eq!(super::nearest("kin", "", &crate::cli::tree()).as_deref(), Some("kill"));
+        assert_eq!(super::nearest("pin", "", &crate::cli::tree()), None);
     }
 }

@@ -65,6 +65,7 @@ pub fn session(connection: Connection, attach: &Attach) -> Result<Outcome> {
         error: Output::new(stderr())?,
         buffer: vec![0; PACKET],
         exited: None,
+        endings: 0,
     };
     if attach.tty {
         // Programs draw anew when the size changes: one that was attached to shows itself so.
@@ -89,6 +90,8 @@ struct Session {
     error: Output,
     buffer: Vec<u8>,
     exited: Option<u8>,
+    /// So many SIGINT and SIGTERM were passed on.
+    endings: u8,
 }
 
 impl Session {
@@ -124,7 +127,7 @@ impl Session {
             let signalled = is_ready(0);
             let [word, typed, output, error] = places.map(|place| place.is_some_and(is_ready));
             if signalled {
-                self.told();
+                self.told()?;
             }
             if output {
                 self.written(Stream::Output, Output::flush)?;
@@ -152,13 +155,21 @@ impl Session {
         }
     }
 
-    fn told(&self) {
+    /// As Docker's client, it leaves when it was told to end for the third time.
+    fn told(&mut self) -> Result<()> {
         while let Some(told) = self.console.next() {
             match told {
                 Told::Resized => self.resize(),
-                Told::Pass(number) => self.tell(&Message::Signal { number }),
+                Told::Pass(number) => {
+                    self.tell(&Message::Signal { number });
+                    self.endings += u8::from(matches!(number, libc::SIGINT | libc::SIGTERM));
+                    if self.endings >= 3 {
+                        return Err(Failure::new("got 3 SIGTERM/SIGINTs, forcefully exiting").exit(1).into());
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     /// Does what the monitor says.

@@ -9,13 +9,22 @@ pub mod units;
 
 use std::io::Write;
 
+use crate::error;
+
 /// Writes to standard output. A reader that left (`ctr ps | head -1`) ends the process quietly,
-/// as it ends every other program of a pipe.
+/// as it ends every other program of a pipe; where it cannot be written otherwise, nothing that
+/// follows would help, and the process ends with the reason.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        let code = if error.kind() == std::io::ErrorKind::BrokenPipe {
+            128 + 13
+        } else {
+            say(&error::render(&anyhow::Error::new(error).context("write standard output")));
+            1
+        };
         #[allow(clippy::exit, reason = "what SIGPIPE does to programs that do not ignore it")]
-        std::process::exit(128 + 13);
+        std::process::exit(code);
     }
 }
 
