@@ -45,7 +45,7 @@ impl Run for AttachCommand {
         let attach = Attach { streams, tty: config.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(0),
+            Outcome::Detached => Ok(super::left()),
         }
     }
 }

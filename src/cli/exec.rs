@@ -89,6 +89,7 @@ impl Run for ExecCommand {
         };
         match exec::run(&store, &id, &exec)? {
             Outcome::Exited(code) => Ok(code),
+            Outcome::Detached if !exec.detach => Ok(super::left()),
             Outcome::Detached => Ok(0),
         }
     }

@@ -120,6 +120,7 @@ const COMMANDS: &[Entry] = &[
 /// # Errors
 /// What `main` prints.
 pub fn run(args: &[OsString]) -> Result<u8> {
+    let args = &without_absent_globals(args)?[..];
     let Some((entry, words)) = find(args) else {
         return usage::no_such_command(args);
     };
@@ -215,6 +216,44 @@ fn group(name: &str) -> Command {
     Command::new(name.to_owned()).about(about.to_owned()).disable_help_subcommand(true)
 }
 
+/// Docker's flags before the command that ctr has not, whose values would otherwise be taken for the
+/// command. Those that lead to another daemon may stand there empty, as scripts have them.
+fn without_absent_globals(args: &[OsString]) -> Result<Vec<OsString>> {
+    let mut kept: Vec<OsString> = args.iter().take(1).cloned().collect();
+    let mut rest = args.iter().skip(1);
+    while let Some(arg) = rest.next() {
+        let flag = arg.to_str().unwrap_or_default();
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let hint = match name {
+            "-H" | "--host" | "-c" | "--context" => {
+                if value.or_else(|| rest.next()?.to_str()) == Some("") {
+                    continue;
+                }
+                "there is no daemon to connect to"
+            }
+            "--config" => "set DOCKER_CONFIG to the directory that holds config.json",
+            "-D" | "--debug" | "-l" | "--log-level" => "there is no log; errors name their causes",
+            _ if name.starts_with('-') => {
+                kept.push(arg.clone());
+                if matches!(name, "--root" | "--runroot") && value.is_none() {
+                    kept.extend(rest.next().cloned());
+                }
+                continue;
+            }
+            _ => {
+                kept.push(arg.clone());
+                break;
+            }
+        };
+        return Err(Failure::new(format!("the option {name:?} is not supported yet"))
+            .hint(hint)
+            .exit(exit::ENGINE)
+            .into());
+    }
+    kept.extend(rest.cloned());
+    Ok(kept)
+}
+
 /// The words past the global flags and their values.
 fn plain_words(args: &[OsString]) -> impl Iterator<Item = &str> {
     let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default()).peekable();
@@ -242,6 +281,13 @@ fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
         }
     }
     one
+}
+
+/// Says that the keys to leave were seen, in Docker's words and on a line of their own: the
+/// container's prompt stands before the cursor. The exit code.
+fn left() -> u8 {
+    output::say("\r\nread escape sequence");
+    0
 }
 
 /// Does something for each, goes on past failures, and says them; the exit code is 1 if one failed.
@@ -288,5 +334,22 @@ fn engine_failure(outcome: Result<u8>) -> Result<u8> {
             Ok(exit::ENGINE)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_other_global_flags_are_empty_or_refused_by_name() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let mut empty = words("ctr --root /r -H");
+        empty.extend([OsString::new(), "--context=".into(), "ps".into(), "-H".into()]);
+        assert_eq!(without_absent_globals(&empty).unwrap(), words("ctr --root /r ps -H"));
+        for wrong in ["ctr -H tcp://x ps", "ctr --config dir ps", "ctr -D ps", "ctr --log-level=info ps"] {
+            let error = without_absent_globals(&words(wrong)).unwrap_err().to_string();
+            assert!(error.ends_with("is not supported yet"), "{error}");
+        }
     }
 }

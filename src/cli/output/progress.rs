@@ -82,7 +82,7 @@ impl Bars {
         bars.entry(layer.to_owned())
             .or_insert_with(|| {
                 let bar = self.all.add(ProgressBar::new(size).with_prefix(layer.to_owned()));
-                bar.set_style(style("{prefix}: Downloading [{bar:40.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"));
+                bar.set_style(style("{prefix}: Downloading [{wide_bar:.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"));
                 bar
             })
             .clone()
