@@ -1,7 +1,9 @@
 //! ctr: a container engine in one static binary, without a daemon, rootless first.
 //!
 //! This page is the design. A folder's `mod.rs` says what the folder is for, who calls it and what it
-//! promises; arrows point downwards, and nothing below knows what stands above it.
+//! promises. Arrows point downwards, with two exceptions: `container` and `monitor` are the two sides
+//! of one thing (the monitor reads the container's records and writes its end), and the images'
+//! garbage collector asks which layers the containers' records name.
 //!
 //! ```text
 //! main.rs      who this process is (ctr, ctr-monitor, ctr-init), error -> message and exit code
@@ -12,7 +14,7 @@
 //! runtime/     from an OCI runtime spec to an isolated process; cgroup/, seccomp/
 //! image/       references, manifests, layers, pull, archives
 //! registry/    the OCI distribution protocol
-//! store/       directories, records, locks, names, garbage
+//! store/       directories, records, locks, names, trees, garbage
 //! userns.rs    the user's own user namespace
 //! config.rs    what registries.conf, auth files and the environment say
 //! error.rs     a sentence, its causes, the way out, the exit code

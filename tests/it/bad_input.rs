@@ -37,13 +37,9 @@ both!(flags_that_are_known_and_not_there_yet, |cx| {
 });
 
 both!(references, |cx| {
-    for bad in ["UPPER/case", "a:b:c", "a@b", "a//b", "-x", "a:", "http://x/y", "a b", "x@sha256:12"] {
-        if bad == "UPPER/case" {
-            // A host name, as Docker takes it: there is no such host.
-            continue;
-        }
+    for bad in ["a:b:c", "a@b", "a//b", "-x", "a:", "http://x/y", "a b", "x@sha256:12"] {
         let ran = cx.ctr_args(["pull", "-q", "--", bad]);
-        ran.fails_saying(125, "invalid reference format");
+        ran.fails_saying(1, "invalid reference format");
         let ran = cx.ctr_args(["run", "--rm", "--", bad, "true"]);
         ran.fails_saying(125, "invalid reference format");
     }
