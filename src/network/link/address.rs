@@ -1,12 +1,13 @@
 //! Addresses, as interfaces have them and as messages carry them.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use crate::network::link;
+use crate::network::link::{self, route};
 use crate::network::netlink::{Message, Refused, Socket, attribute, flags, number};
 
 /// The families of socket(2), as the byte that they are in messages.
@@ -40,6 +41,16 @@ pub fn add(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
         Err(refused) if address.is_ipv6() && link::ipv6_is_off(refused.errno) => Err(link::no_ipv6()),
         Err(refused) => Err(refused.into()),
     }
+}
+
+/// Waits until the IPv6 ones of these addresses of an interface that is up are in use: the kernel does
+/// that in the background, also without duplicate address detection.
+pub(super) fn settle(socket: &mut Socket, nets: &[IpNet]) -> Result<()> {
+    let end = Instant::now() + link::PATIENCE;
+    for net in nets.iter().filter(|net| net.addr().is_ipv6()) {
+        link::until(end, || route::is_local(socket, net.addr()))?;
+    }
+    Ok(())
 }
 
 /// `struct ifaddrmsg`.

@@ -75,6 +75,7 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
             .with_context(|| format!("give the interface \"{}\" the address {address}", wanted.name))?;
     }
     link::set_up(container, wanted.name)?;
+    address::settle(container, wanted.addresses)?;
     add_gateways(container, wanted)?;
     for route in wanted.routes {
         add_route(container, index, route, is_near(wanted, route.gateway))
