@@ -64,7 +64,10 @@ fn ifaddrmsg(net: &IpNet, scope: u8, index: u32) -> [u8; IFADDRMSG] {
 /// # Errors
 /// The kernel's refusal.
 pub fn of(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
-    Ok(all(socket)?.into_iter().filter(|(at, _)| *at == index).map(|(_, net)| net).collect())
+    let mut found = dump(socket, index)?;
+    // Before Linux 4.20 a dump is of all interfaces, whichever was asked for.
+    found.retain(|(at, _)| *at == index);
+    Ok(found.into_iter().map(|(_, net)| net).collect())
 }
 
 /// The addresses of all interfaces, each with its interface's index.
@@ -72,9 +75,15 @@ pub fn of(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
 /// # Errors
 /// The kernel's refusal.
 pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNet)>> {
+    dump(socket, 0)
+}
+
+fn dump(socket: &mut Socket, index: u32) -> Result<Vec<(u32, IpNet)>> {
+    let mut head = [0; IFADDRMSG];
+    head[4..].copy_from_slice(&index.to_ne_bytes());
     let mut found = Vec::new();
     socket
-        .dump(Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; IFADDRMSG]), |_, body| found.extend(parse(body)))
+        .dump(Message::new(libc::RTM_GETADDR, flags::DUMP, &head), |_, body| found.extend(parse(body)))
         .context("list the addresses")?;
     Ok(found)
 }

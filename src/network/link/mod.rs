@@ -15,6 +15,7 @@ pub mod address;
 pub mod bridge;
 pub mod interface;
 pub mod macvlan;
+pub mod neighbour;
 pub mod rate;
 pub mod route;
 pub mod veth;
