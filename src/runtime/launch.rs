@@ -182,9 +182,9 @@ impl Child {
     /// Puts the child where it belongs, and lets it begin.
     pub fn place(&self, oom_score_adj: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score_adj {
-            match fs::write(format!("/proc/{}/oom_score_adj", self.pid), score.to_string()) {
-                // Lower than it is only CAP_SYS_RESOURCE sets it, and what is allowed is what it has: proc(5).
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            let file = format!("/proc/{}/oom_score_adj", self.pid);
+            match fs::write(&file, score.to_string()) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(oom_score_denied(score, &file)),
                 done => done.with_context(|| format!("set oom_score_adj to {score}"))?,
             }
         }
@@ -228,6 +228,18 @@ impl Drop for Child {
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
         }
     }
+}
+
+/// A score lower than what the process has needs CAP_SYS_RESOURCE of the machine: proc(5).
+fn oom_score_denied(score: i32, file: &str) -> anyhow::Error {
+    let present = fs::read_to_string(file).unwrap_or_default();
+    let present = present.trim();
+    Failure::new(format!(
+        "cannot set the OOM score adjustment to {score}: lower than {present} needs CAP_SYS_RESOURCE on the machine"
+    ))
+    .hint(format!("give --oom-score-adj {present} or more, or run ctr as a root that has the capability"))
+    .exit(exit::ENGINE)
+    .into()
 }
 
 /// The next word of `whom`, who was given a time for it or not.
