@@ -9,6 +9,7 @@ use crate::cli::filter::Filters;
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
+use crate::container::bind::Bind;
 use crate::container::config::ContainerConfig;
 use crate::container::list::{self, Container, Status};
 use crate::container::size::Sizes;
@@ -172,9 +173,9 @@ impl Row {
     fn mounts(&self) -> String {
         let Some(config) = &self.config else { return String::new() };
         let host = &config.host_config;
-        let binds = host.binds.iter().filter_map(|bind| bind.split(':').next());
-        let sources = binds.chain(host.mounts.iter().map(|m| m.source.as_str())).filter(|source| !source.is_empty());
-        let shown = sources.map(|source| if self.whole { source.to_owned() } else { ellipsis(source, 15) });
+        let binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| bind.source);
+        let sources = binds.chain(host.mounts.iter().map(|m| m.source.clone())).filter(|source| !source.is_empty());
+        let shown = sources.map(|source| if self.whole { source } else { ellipsis(&source, 15) });
         shown.collect::<Vec<_>>().join(",")
     }
 

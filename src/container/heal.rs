@@ -18,7 +18,7 @@ use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
 use crate::error::exit;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
-use crate::store::{Id, Lock, Store};
+use crate::store::{Id, Lock, Store, tree};
 use crate::sys::pidfd;
 
 /// What was found.
@@ -97,7 +97,7 @@ pub fn remove_traces(store: &Store, id: &Id) {
 
 /// Removes the run directory of a container.
 pub fn remove_run(store: &Store, id: &Id) {
-    let _ = fs::remove_dir_all(store.container_run(id));
+    let _ = tree::remove(&store.container_run(id));
 }
 
 /// Whether the first process still has the monitor that made it for its parent.
