@@ -1,6 +1,6 @@
 //! `ctr ps`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 use gotmpl::Value;
@@ -15,6 +15,9 @@ use crate::container::list::{self, Container, Status};
 use crate::container::size::Sizes;
 use crate::container::start;
 use crate::container::state::Phase;
+use crate::image;
+use crate::image::digest::Digest;
+use crate::image::index::Index;
 use crate::store::Store;
 
 /// List containers
@@ -58,16 +61,19 @@ struct Row {
     container: Container,
     config: Option<ContainerConfig>,
     size: Option<(u64, u64)>,
+    /// The name that the user wrote means another image by now, or none.
+    has_lost_name: bool,
     whole: bool,
 }
 
-const DEFAULT: [&str; 8] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
+const IMAGE: &str = "Image";
+const DEFAULT: [&str; 8] = ["ID", IMAGE, "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 /// Docker's, in the order of its `ContainerContext`.
 const COLUMNS: &[Column<Row>] = &[
     Column { name: "ID", heading: "CONTAINER ID", cell: |row| text(row.id()) },
     Column { name: "Names", heading: "NAMES", cell: |row| text(row.container.state.name.as_str()) },
-    Column { name: "Image", heading: "IMAGE", cell: |row| text(row.image()) },
+    Column { name: IMAGE, heading: "IMAGE", cell: |row| text(row.image()) },
     Column { name: "Command", heading: "COMMAND", cell: |row| text(row.command()) },
     Column {
         name: "CreatedAt",
@@ -80,7 +86,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column { name: "Status", heading: "STATUS", cell: |row| text(status(&row.container.state.phase)) },
     Column { name: "Size", heading: "SIZE", cell: |row| text(row.size()) },
     Column { name: "Labels", heading: "LABELS", cell: |row| text(row.labels()) },
-    Column { name: "LabelMap", heading: "LABELS", cell: |row| map(&row.container.state.labels) },
+    Column { name: template::LABEL_MAP, heading: "LABELS", cell: |row| map(&row.container.state.labels) },
     Column { name: "Mounts", heading: "MOUNTS", cell: |row| text(row.mounts()) },
     Column { name: "LocalVolumes", heading: "LOCAL VOLUMES", cell: |_| text("0") },
     Column { name: "Networks", heading: "NETWORKS", cell: |row| text(row.networks()) },
@@ -114,7 +120,10 @@ impl Run for Ps {
         let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
         let needs_config = ["Mounts", "Networks"].iter().any(|name| template::shows(format, shown, name));
         let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
-        let rows = self.rows(&store, containers, needs_config, needs_size)?;
+        let mut rows = self.rows(&store, containers, needs_config, needs_size)?;
+        if template::shows(format, shown, IMAGE) {
+            find_lost_names(&store, &mut rows);
+        }
         output::print(&template::listing(COLUMNS, shown, format, &rows)?);
         Ok(0)
     }
@@ -126,7 +135,7 @@ impl Ps {
         for container in containers {
             // One that goes away meanwhile is shown without what it took along.
             let config = if config || size { start::config(store, &container.id).ok() } else { None };
-            rows.push(Row { container, config, size: None, whole: self.no_trunc });
+            rows.push(Row { container, config, size: None, has_lost_name: false, whole: self.no_trunc });
         }
         if size {
             let mut sizes = Sizes::enter(store)?;
@@ -138,6 +147,27 @@ impl Ps {
     }
 }
 
+/// Asks the index of the images what each name means now: one file for all the containers, and each
+/// name once.
+fn find_lost_names(store: &Store, rows: &mut [Row]) {
+    let has_image = |row: &Row| !row.container.state.image_id.is_empty();
+    if !rows.iter().any(has_image) {
+        return;
+    }
+    // Where it cannot be read, `images` says why.
+    let Ok(index) = Index::read(store) else { return };
+    let mut known: HashMap<String, Option<&Digest>> = HashMap::new();
+    for row in rows.iter_mut().filter(|row| has_image(row)) {
+        let state = &row.container.state;
+        if !known.contains_key(&state.image) {
+            let entry = image::lookup(&index, &state.image).ok().flatten();
+            known.insert(state.image.clone(), entry.map(|entry| &entry.image));
+        }
+        let now = known.get(&state.image).copied().flatten();
+        row.has_lost_name = now.is_none_or(|image| image.as_str() != state.image_id);
+    }
+}
+
 impl Row {
     fn id(&self) -> &str {
         if self.whole { self.container.id.as_str() } else { self.container.id.short() }
@@ -145,10 +175,11 @@ impl Row {
 
     fn image(&self) -> String {
         let state = &self.container.state;
-        // An image given by its id is shown as a short one.
-        match state.image.strip_prefix("sha256:") {
+        // One whose name is gone, or means another image, is shown by its id.
+        let image = if self.has_lost_name { &state.image_id } else { &state.image };
+        match image.strip_prefix("sha256:") {
             Some(hex) if !self.whole => hex.chars().take(12).collect(),
-            _ => state.image.clone(),
+            _ => image.clone(),
         }
     }
 
