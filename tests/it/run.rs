@@ -356,6 +356,8 @@ both!(cid_file, |cx| {
     let id = std::fs::read_to_string(&file).unwrap();
     cx.ctr("inspect -f '{{.Id}}' it").prints(&format!("{id}\n"));
     cx.ctr("run --rm --cidfile cid busybox true").refuses(125, "[..]container ID file found[..]cid[..]");
+    // As in a script whose variable is empty: none is wanted.
+    cx.ctr_args(["run", "--rm", "--cidfile", "", "busybox", "echo", "fine"]).prints("fine\n");
 });
 
 both!(entry_points, |cx| {

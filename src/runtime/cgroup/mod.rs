@@ -14,6 +14,7 @@
 //! - v1, or both: as root `ctr/<id>` of the hierarchies that are needed.
 
 mod bus;
+mod cpuset;
 mod devices;
 mod files;
 mod hierarchy;
