@@ -80,8 +80,29 @@ impl Record for Process {
 pub const PROCESS: &str = "process.json";
 
 /// The file in the container's directory that a monitor holds locked while it lives. Its first line
-/// is the monitor's process number, from before it touches anything of the container's.
+/// is the monitor's process number, from before it touches anything of the container's; the next ones
+/// are the cgroups that it is about to make.
 pub const ALIVE: &str = "alive";
+
+/// The lines of [`ALIVE`], as a monitor that has not recorded its [`Process`] yet wrote them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Launching {
+    /// 0 where the file does not tell.
+    pub monitor: i32,
+    pub cgroups: Vec<String>,
+}
+
+impl Launching {
+    #[must_use]
+    pub fn read(store: &Store, id: &Id) -> Self {
+        let text = std::fs::read_to_string(store.container(id).join(ALIVE)).unwrap_or_default();
+        // Each line is written whole, unless the disk was full.
+        let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let monitor = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let cgroups = lines.filter(|line| line.starts_with('/') && line.contains(id.as_str())).map(str::to_owned);
+        Self { monitor, cgroups: cgroups.collect() }
+    }
+}
 
 /// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
 #[must_use]
