@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 
 use crate::container::config::ContainerConfig;
-use crate::container::state::{self, ALIVE, Launching, PROCESS, Phase, Process, State};
+use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{launch, remove};
 use crate::error::exit;
 use crate::runtime::cgroup::Cgroup;
@@ -93,11 +93,8 @@ pub fn remove_traces(store: &Store, id: &Id) {
         remove_cgroups(&process.cgroups);
         remove_run(&Store::at(store.root().to_owned(), process.run.clone()), id);
     }
-    if process.is_none() {
-        let launching = Launching::read(store, id);
-        if !launch::is_monitor(launching.monitor, id) {
-            remove_cgroups(&launching.cgroups);
-        }
+    if process.is_none() && !state::monitor(store, id).is_some_and(|pid| launch::is_monitor(pid, id)) {
+        remove_cgroups(&state::planned_cgroups(store, id));
     }
     remove_run(store, id);
     for file in [PROCESS, ALIVE] {

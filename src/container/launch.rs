@@ -49,7 +49,7 @@ pub fn end(store: &Store, id: &Id) -> Result<bool> {
     if is_over(store, id) {
         return Ok(false);
     }
-    let monitor = state::Launching::read(store, id).monitor;
+    let monitor = state::monitor(store, id).unwrap_or_default();
     let handle = pidfd::open(Pid::from_raw(monitor)).ok();
     // Asked after the descriptor was opened, so that it is about the process that is killed. The
     // number alone proves nothing: it may be of another pid namespace, or of a monitor of old.
@@ -90,11 +90,11 @@ mod tests {
         fs::create_dir_all(store.container(&id)).unwrap();
         assert!(is_over(&store, &id));
         let alive = store.container(&id).join(state::ALIVE);
-        // A line of this process, which is no monitor, and cgroups, of which one is another's.
+        // A line of this process, which is no monitor, and cgroups: one is another's, one cut off.
         let place = format!("/sys/fs/cgroup/pids/ctr/{id}");
         fs::write(&alive, format!("{}\n{place}\n/sys/fs/cgroup/pids/ctr/x\n{place}x", std::process::id())).unwrap();
-        let launching = state::Launching { monitor: std::process::id().cast_signed(), cgroups: vec![place] };
-        assert_eq!(state::Launching::read(&store, &id), launching);
+        assert_eq!(state::monitor(&store, &id), Some(std::process::id().cast_signed()));
+        assert_eq!(state::planned_cgroups(&store, &id), [place]);
         let lock = Lock::exclusive(&alive).unwrap();
         assert!(end(&store, &id).unwrap_err().to_string().contains("by whom cannot be told"));
         drop(lock);

@@ -84,26 +84,6 @@ pub const PROCESS: &str = "process.json";
 /// are the cgroups that it is about to make.
 pub const ALIVE: &str = "alive";
 
-/// The lines of [`ALIVE`], as a monitor that has not recorded its [`Process`] yet wrote them.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Launching {
-    /// 0 where the file does not tell.
-    pub monitor: i32,
-    pub cgroups: Vec<String>,
-}
-
-impl Launching {
-    #[must_use]
-    pub fn read(store: &Store, id: &Id) -> Self {
-        let text = std::fs::read_to_string(store.container(id).join(ALIVE)).unwrap_or_default();
-        // Each line is written whole, unless the disk was full.
-        let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-        let monitor = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
-        let cgroups = lines.filter(|line| line.starts_with('/') && line.contains(id.as_str())).map(str::to_owned);
-        Self { monitor, cgroups: cgroups.collect() }
-    }
-}
-
 /// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
 #[must_use]
 pub fn is_alive(store: &Store, id: &Id) -> bool {
@@ -114,6 +94,24 @@ pub fn is_alive(store: &Store, id: &Id) -> bool {
         // Whoever is taken for dead is killed for good: where it cannot be asked, it lives.
         Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     }
+}
+
+/// The process number of the container's monitor, from before it touches anything of the
+/// container's: a live monitor's, if [`is_alive`] says so afterwards.
+#[must_use]
+pub fn monitor(store: &Store, id: &Id) -> Option<i32> {
+    let text = std::fs::read_to_string(store.container(id).join(ALIVE)).ok()?;
+    text.lines().next()?.parse().ok()
+}
+
+/// The cgroups that the monitor was about to make, for when it was killed before it recorded its
+/// [`Process`].
+#[must_use]
+pub fn planned_cgroups(store: &Store, id: &Id) -> Vec<String> {
+    let text = std::fs::read_to_string(store.container(id).join(ALIVE)).unwrap_or_default();
+    // Each line is written whole, unless the disk was full.
+    let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    lines.filter(|line| line.starts_with('/') && line.contains(id.as_str())).map(str::to_owned).collect()
 }
 
 /// Whether its monitor lives and has no process of the container's on record: it is about to start

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Pid, ftruncate, getpid, pipe2};
+use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
@@ -110,9 +110,6 @@ impl Monitor {
             _ => None,
         });
         let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
-        // Whoever gives up a start that hangs has to know whom to kill. Where the disk is full, nobody can.
-        let _ = ftruncate(&alive, 0);
-        let _ = nix::unistd::write(&alive, format!("{}\n", getpid()).as_bytes());
         let mut running = match self.launch(size, &alive) {
             Ok(running) => running,
             Err(e) => {
