@@ -57,7 +57,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));
     let entered = chdir(&program.cwd);
-    credentials::become_account(account, program.capabilities.bounding)?;
+    credentials::become_account(account, program.capabilities.bounding, !program.groups.is_empty())?;
     if entered == Err(Errno::EACCES) {
         // Root may be kept out where the user is let in: a FUSE mount, NFS.
         chdir(&program.cwd)
