@@ -9,6 +9,7 @@
 //! names it asks for, and by the commands that manage networks.
 
 pub mod listen;
+pub mod link;
 pub mod member;
 pub mod netlink;
 pub mod record;
