@@ -80,16 +80,20 @@ use_cargo_in() {
 	as_root chmod 755 "$link"
 }
 
+# The version of a package that would be installed, empty where there is none.
+candidate() {
+	apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
+}
+
 # The suffix of the packages that are new enough, as this machine's lists have them.
 offered() {
 	for package in cargo cargo-web $(apt-cache search --names-only '^cargo-[0-9.]+$' | cut -d' ' -f1 | sort -rV); do
 		suffix=${package#cargo}
 		case $suffix in
 		-[0-9]*) version=${suffix#-} ;;
-		*) version=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p') ;;
+		*) version=$(candidate "$package") ;;
 		esac
-		case $version in [0-9]*) ;; *) continue ;; esac
-		if dpkg --compare-versions "$version" ge "$wanted"; then
+		if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$wanted"; then
 			echo "$suffix"
 			return
 		fi
@@ -116,7 +120,7 @@ else
 		case $suffix in -[0-9]*) use_cargo_in "/usr/lib/rust$suffix/bin" ;; esac
 		hash -r
 	fi
-	if ! new_enough cargo && [ -n "$(apt-cache policy rustup)" ]; then
+	if ! new_enough cargo && [ -n "$(candidate rustup)" ]; then
 		install rustup
 		say "rustup: fetching Rust"
 		rustup set profile minimal
@@ -124,7 +128,7 @@ else
 		hash -r
 	fi
 	new_enough cargo || die "Rust $wanted or newer is needed, and no package here has it. Type
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+  $(command -v curl >/dev/null || echo 'sudo apt-get install -y curl && ')curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
 and run this again"
 fi
 
