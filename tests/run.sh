@@ -89,8 +89,16 @@ if command -v shellcheck >/dev/null; then
 else
 	skip "shellcheck: it is not installed"
 fi
-check "format" cargo fmt --check
-check "clippy" cargo clippy --locked --all-targets -- -D warnings
+if cargo fmt --version >/dev/null 2>&1; then
+	check "format" cargo fmt --check
+else
+	skip "format: cargo fmt is not installed"
+fi
+if cargo clippy --version >/dev/null 2>&1; then
+	check "clippy" cargo clippy --locked --all-targets -- -D warnings
+else
+	skip "clippy: it is not installed"
+fi
 if command -v cargo-deny >/dev/null; then
 	check "licences, sources and bans" cargo deny --config .cargo/deny.toml check licenses sources bans
 elif command -v jq >/dev/null; then

@@ -116,7 +116,11 @@ else
 		suffix=$(offered) || suffix=none
 	}
 	if [ "$suffix" != none ]; then
-		install "cargo$suffix" "rustc$suffix" "rust$suffix-clippy" "rustfmt$suffix"
+		set -- "cargo$suffix" "rustc$suffix"
+		for package in "rust$suffix-clippy" "rustfmt$suffix"; do
+			[ -z "$(candidate "$package")" ] || set -- "$@" "$package"
+		done
+		install "$@"
 		case $suffix in -[0-9]*) use_cargo_in "/usr/lib/rust$suffix/bin" ;; esac
 		hash -r
 	fi
