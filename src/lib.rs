@@ -100,6 +100,7 @@ pub mod container;
 pub mod error;
 pub mod image;
 pub mod monitor;
+pub mod network;
 pub mod registry;
 pub mod runtime;
 pub mod store;

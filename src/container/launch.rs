@@ -49,7 +49,7 @@ pub fn end(store: &Store, id: &Id) -> Result<bool> {
     if is_over(store, id) {
         return Ok(false);
     }
-    let monitor = monitor_of(store, id).unwrap_or_default();
+    let monitor = state::monitor(store, id).unwrap_or_default();
     let handle = pidfd::open(Pid::from_raw(monitor)).ok();
     // Asked after the descriptor was opened, so that it is about the process that is killed. The
     // number alone proves nothing: it may be of another pid namespace, or of a monitor of old.
@@ -68,11 +68,6 @@ pub fn end(store: &Store, id: &Id) -> Result<bool> {
     // Whoever started it does so too, unless it was killed.
     heal::heal(store, id)?;
     Ok(true)
-}
-
-fn monitor_of(store: &Store, id: &Id) -> Option<i32> {
-    let text = fs::read_to_string(store.container(id).join(state::ALIVE)).ok()?;
-    text.lines().next()?.parse().ok()
 }
 
 fn is_monitor(pid: i32, id: &Id) -> bool {
@@ -96,7 +91,7 @@ mod tests {
         let alive = store.container(&id).join(state::ALIVE);
         // A line of this process, which is no monitor, and the rest of a longer number before it.
         fs::write(&alive, format!("{}\n99\n", std::process::id())).unwrap();
-        assert_eq!(monitor_of(&store, &id), Some(std::process::id().cast_signed()));
+        assert_eq!(state::monitor(&store, &id), Some(std::process::id().cast_signed()));
         let lock = Lock::exclusive(&alive).unwrap();
         assert!(end(&store, &id).unwrap_err().to_string().contains("by whom cannot be told"));
         drop(lock);

@@ -95,6 +95,14 @@ pub fn is_alive(store: &Store, id: &Id) -> bool {
     }
 }
 
+/// The process number of the container's monitor, from before it touches anything of the
+/// container's: a live monitor's, if [`is_alive`] says so afterwards.
+#[must_use]
+pub fn monitor(store: &Store, id: &Id) -> Option<i32> {
+    let text = std::fs::read_to_string(store.container(id).join(ALIVE)).ok()?;
+    text.lines().next()?.parse().ok()
+}
+
 /// Whether its monitor lives and has no process of the container's on record: it is about to start
 /// it, or hangs on the way.
 #[must_use]

@@ -110,8 +110,6 @@ impl Monitor {
             _ => None,
         });
         let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
-        // Whoever gives up a start that hangs has to know whom to kill. Where the disk is full, nobody can.
-        let _ = nix::unistd::write(&alive, format!("{}\n", getpid()).as_bytes());
         let mut running = match self.launch(size) {
             Ok(running) => running,
             Err(e) => {

@@ -10,12 +10,14 @@ pub mod interface;
 pub mod keyring;
 pub mod memory;
 pub mod mount;
+pub mod netns;
 pub mod openat2;
 pub mod pidfd;
 pub mod process;
 pub mod reexec;
 pub mod seqpacket;
 pub mod signals;
+pub mod sockets;
 pub mod terminal;
 pub mod xattr;
 

@@ -1,0 +1,56 @@
+//! Networks: bridges, addresses, names and the way outside.
+//!
+//! One model for root and for everybody else: bridges, veth pairs, addresses and rules in *a*
+//! network namespace ([`space::Space`]). For root that is the one ctr runs in; for an ordinary user
+//! it is one that all of this user's containers share, held by their monitors, and the outside is
+//! reached through the uplink, a process that joins its connections to sockets of the host's.
+//!
+//! Called by the monitor, which connects its container before the process starts and serves the
+//! names it asks for, and by the commands that manage networks.
+
+pub mod listen;
+pub mod member;
+pub mod netlink;
+pub mod record;
+pub mod space;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A protocol that ports are published for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// One port of the host's that leads to one of the container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Published {
+    /// The host's address; `0.0.0.0`, `::`: all of them.
+    pub host: IpAddr,
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+/// Bandwidth limits in bits a second; `None`: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Rate {
+    /// Into the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<u64>,
+    /// Out of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<u64>,
+}
+
+impl Rate {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
