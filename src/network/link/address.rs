@@ -37,9 +37,7 @@ pub fn add(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
     }
     match socket.request(message) {
         Ok(()) | Err(Refused { errno: Errno::EEXIST, .. }) => Ok(()),
-        Err(refused) if address.is_ipv6() && link::ipv6_is_off(refused.errno) => {
-            Err(link::no_ipv6(&format!("add the address {address}")))
-        }
+        Err(refused) if address.is_ipv6() && link::ipv6_is_off(refused.errno) => Err(link::no_ipv6()),
         Err(refused) => Err(refused.into()),
     }
 }

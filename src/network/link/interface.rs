@@ -66,7 +66,7 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
     }
     let ipv6 = wanted.addresses.iter().any(|net| net.addr().is_ipv6()) || wanted.link_local.iter().any(IpAddr::is_ipv6);
     if !link::without_own_addresses(container, wanted.name)? && ipv6 {
-        return Err(link::no_ipv6(&format!("configure the interface \"{}\"", wanted.name)));
+        return Err(link::no_ipv6().context(format!("configure the interface \"{}\"", wanted.name)));
     }
     let own = wanted.mac.or(there.mac).filter(|_| ipv6).map(|mac| IpAddr::V6(address::link_local_of(mac)));
     let near = wanted.link_local.iter().copied().chain(own).filter_map(address::link_local_net);
@@ -134,9 +134,7 @@ pub(super) fn add_route(socket: &mut Socket, index: u32, route: &Static, near: b
     }
     match socket.request(message) {
         Ok(()) | Err(Refused { errno: Errno::EEXIST, .. }) => Ok(()),
-        Err(refused) if route.destination.addr().is_ipv6() && link::ipv6_is_off(refused.errno) => {
-            Err(link::no_ipv6(&format!("add a route to {}", route.destination)))
-        }
+        Err(refused) if route.destination.addr().is_ipv6() && link::ipv6_is_off(refused.errno) => Err(link::no_ipv6()),
         Err(refused) if refused.errno == Errno::ENETUNREACH => {
             Err(Failure::new("the gateway is not reached from here")
                 .source(refused)

@@ -7,10 +7,7 @@
 //! the container's namespace.
 //!
 //! The steps, in this order: [`bridge::ensure`], [`veth::create`], [`interface::configure`] in the
-//! container, and only then [`veth::raise`]. A port that gets its carrier later than it was raised is
-//! put to work by the kernel's link watch, some time, and what the container sends until then is lost
-//! (and an ARP request is repeated a second later); one that has its carrier when it is raised forwards
-//! at once.
+//! container, [`veth::raise`].
 //!
 //! Every function takes a socket of the namespace that it is to act in.
 
@@ -40,6 +37,10 @@ const LONGEST_NAME: usize = libc::IFNAMSIZ - 1;
 /// The loopback's index, in every namespace.
 const LOOPBACK: u32 = 1;
 
+// linux/if.h, RFC 2863.
+const IF_OPER_UNKNOWN: u8 = 0;
+const IF_OPER_UP: u8 = 6;
+
 // linux/if_link.h, what libc has no names for.
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -59,6 +60,9 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// The bridge it is a port of.
     pub bridge: Option<u32>,
+    /// Packets pass: it is on, and so is what it is connected with. `true` also for an interface that
+    /// does not know (a TUN device, the loopback).
+    pub running: bool,
 }
 
 impl Link {
@@ -74,6 +78,8 @@ impl Link {
             mtu: attribute(attributes, libc::IFLA_MTU).and_then(number).unwrap_or_default(),
             mac: attribute(attributes, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
             bridge: attribute(attributes, libc::IFLA_MASTER).and_then(number),
+            running: attribute(attributes, libc::IFLA_OPERSTATE)
+                .is_some_and(|state| matches!(state, [IF_OPER_UNKNOWN | IF_OPER_UP, ..])),
         })
     }
 
@@ -269,8 +275,8 @@ fn ipv6_is_off(errno: Errno) -> bool {
     matches!(errno, Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EACCES)
 }
 
-fn no_ipv6(what: &str) -> Error {
-    Failure::new(format!("{what}: IPv6 is switched off"))
+fn no_ipv6() -> Error {
+    Failure::new("IPv6 is switched off")
         .hint("use a network without IPv6, or look at the sysctl net.ipv6.conf.all.disable_ipv6 and the kernel's option ipv6.disable")
         .into()
 }

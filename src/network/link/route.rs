@@ -167,7 +167,7 @@ pub fn outside(socket: &mut Socket, ipv6: bool) -> Result<Option<Outside>> {
 pub fn deliver_marked(space: &mut Socket, mark: u32, table: u8, ipv6: bool) -> Result<()> {
     let what = "have the uplink's connections delivered in its network namespace";
     let explain = |refused: Refused| {
-        if ipv6 && link::ipv6_is_off(refused.errno) { link::no_ipv6(what) } else { failed(what, refused) }
+        if ipv6 && link::ipv6_is_off(refused.errno) { link::no_ipv6().context(what) } else { failed(what, refused) }
     };
     link::interface::raise_loopback(space)?;
     let af = if ipv6 { AF_INET6 } else { AF_INET };

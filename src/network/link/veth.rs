@@ -1,12 +1,14 @@
 //! A container's interface and its port in the bridge: veth(4).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nix::errno::Errno;
 
 use crate::error::Failure;
-use crate::network::link::{self, IFINFOMSG};
+use crate::network::link::{self, IFINFOMSG, Link};
 use crate::network::netlink::{Message, Refused, Socket};
 
 // linux/veth.h, linux/if_link.h, what libc has no names for.
@@ -14,6 +16,9 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+
+/// How long the kernel is given to notice a carrier; it takes a millisecond when little else goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A pair that is to be made.
 #[derive(Debug)]
@@ -89,14 +94,31 @@ fn unmade(space: &mut Socket, veth: &Veth, refused: Refused) -> anyhow::Error {
     }
 }
 
-/// Switches the port on: the container is connected when this returns. To be done when the container's
-/// end is up.
+/// Switches the port on, when the container's end is configured: the first packet that is sent after
+/// this arrives.
+///
+/// That an interface's carrier came is something the kernel acts on later (`net/core/link_watch.c`):
+/// until then neither the ends nor the bridge send anything, ARP requests are lost, and they are
+/// repeated a second later. Since Linux 6.9 it does so at once when asked for the one interface;
+/// earlier ones are asked until it is done.
 ///
 /// # Errors
-/// The port is gone.
-pub fn raise(space: &mut Socket, port: &str) -> Result<()> {
-    if port.is_empty() {
-        bail!("a port needs a name");
+/// The port or the container is gone.
+pub fn raise(space: &mut Socket, container: &mut Socket, veth: &Veth) -> Result<()> {
+    link::set_up(space, veth.port)?;
+    let end = Instant::now() + PATIENCE;
+    // The bridge last: its carrier comes with its first port's.
+    until_running(end, || link::find(space, veth.port))?;
+    until_running(end, || link::find(container, veth.interface))?;
+    until_running(end, || link::by_index(space, veth.bridge))
+}
+
+fn until_running(end: Instant, mut look: impl FnMut() -> Result<Option<Link>>) -> Result<()> {
+    let mut pause = Duration::from_micros(100);
+    // An end that somebody in the container switched off again keeps nobody waiting for long.
+    while !look()?.is_none_or(|link| link.running) && Instant::now() < end {
+        thread::sleep(pause);
+        pause *= 2;
     }
-    link::set_up(space, port)
+    Ok(())
 }

@@ -164,7 +164,8 @@ fn ipv6_that_is_switched_off_matters_to_those_who_want_it() {
 fn a_macvlan_is_made_in_the_container() {
     on_a_thread(|| {
         let mut host = World::new();
-        host.tell("ip link add eth7 type dummy");
+        host.tell("ip link add eth7 type veth peer name far7");
+        host.tell("ip link set far7 up");
         host.tell("ip link set eth7 up");
         assert!(macvlan::usual_parent(&mut host.socket).is_err());
         host.tell("ip addr add 192.0.2.1/24 dev eth7");
@@ -228,7 +229,7 @@ fn connecting_takes_little_time() {
                 ..Interface::default()
             };
             interface::configure(&mut container.socket, &wanted).unwrap();
-            veth::raise(&mut bed.space.socket, &port).unwrap();
+            veth::raise(&mut bed.space.socket, &mut container.socket, &pair).unwrap();
             times.push(began.elapsed());
         }
         times.sort();

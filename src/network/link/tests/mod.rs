@@ -106,7 +106,7 @@ impl Bed {
         veth::create(&mut self.space.socket, &pair).expect("a pair");
         let wanted = Interface { name: "eth0", addresses, gateways, ..Interface::default() };
         interface::configure(&mut container.socket, &wanted).expect("configured");
-        veth::raise(&mut self.space.socket, port).expect("raised");
+        veth::raise(&mut self.space.socket, &mut container.socket, &pair).expect("raised");
         container
     }
 }

@@ -9,12 +9,13 @@ fn prefixes_in_use_are_found_in_every_table() {
         let mut host = World::new();
         for command in [
             "ip link set lo up",
-            "ip link add eth7 type dummy",
-            "ip link add eth8 type dummy",
+            "ip link add eth7 type veth peer name far7",
+            "ip link add eth8 type veth peer name far8",
             "ip addr add 192.0.2.9/24 dev eth7",
             "ip -6 addr add fd00:7::9/64 dev eth7 nodad",
             // Down: it has no route.
             "ip addr add 172.20.0.1/16 dev eth8",
+            "ip link set far7 up",
             "ip link set eth7 up",
             "ip route add default via 192.0.2.1 metric 9",
             "ip route add 0.0.0.0/1 via 192.0.2.2",
