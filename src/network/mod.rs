@@ -8,8 +8,10 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod firewall;
 pub mod member;
 pub mod netlink;
+pub mod nft;
 pub mod record;
 pub mod space;
 
