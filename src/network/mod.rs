@@ -10,8 +10,10 @@
 
 pub mod listen;
 pub mod link;
+pub mod firewall;
 pub mod member;
 pub mod netlink;
+pub mod nft;
 pub mod record;
 pub mod space;
 
