@@ -8,6 +8,7 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod dns;
 pub mod member;
 pub mod netlink;
 pub mod record;
