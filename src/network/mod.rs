@@ -11,6 +11,7 @@
 pub mod listen;
 pub mod link;
 pub mod firewall;
+pub mod dns;
 pub mod member;
 pub mod netlink;
 pub mod nft;
