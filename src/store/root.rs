@@ -96,6 +96,18 @@ impl Store {
         self.root.join("names")
     }
 
+    /// The records of all networks, and in `names/` symbolic links to them. Made with the first.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
+    /// One network's own directory.
+    #[must_use]
+    pub fn network(&self, id: &Id) -> PathBuf {
+        self.root.join("networks").join(id.as_str())
+    }
+
     /// The OCI image layout.
     #[must_use]
     pub fn image_layout(&self) -> PathBuf {
