@@ -119,12 +119,9 @@ fn settings(config: &ContainerConfig) -> Result<Value> {
 fn host_config(config: &ContainerConfig) -> Result<Value> {
     let mut host = serde_json::to_value(&config.host_config)?;
     let later = json!({
-        "PortBindings": {},
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "VolumeDriver": "",
         "VolumesFrom": null,
-        "Links": null,
-        "PublishAllPorts": false,
         "Runtime": "ctr",
         "Isolation": "",
     });
@@ -211,6 +208,7 @@ mod tests {
             root: RootFs::Directory { path: "/x".into() },
             config: Config::default(),
             host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
+            endpoints: Vec::new(),
         };
         let mounts = mounts(&config);
         assert_eq!(mounts[0]["RW"], false);

@@ -14,6 +14,7 @@ mod launch;
 pub mod list;
 pub mod logs;
 pub mod name;
+pub mod network;
 pub mod remove;
 pub mod rename;
 pub mod signal;

@@ -21,6 +21,12 @@ pub struct State {
     pub phase: Phase,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Its ports as `ps` shows them ([`crate::network::ports::shown`]), while it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ports: String,
+    /// Names of the networks it is on, while it runs; else of those that it is to be on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// Times that it was started again by its restart policy.
     #[serde(default)]
     pub restarts: u32,

@@ -96,6 +96,19 @@ impl Store {
         self.root.join("names")
     }
 
+    /// The records of all networks, in `names/` symbolic links to them, and in `holders/` who has the
+    /// user's network namespace open.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
+    /// One network's own directory.
+    #[must_use]
+    pub fn network(&self, id: &Id) -> PathBuf {
+        self.root.join("networks").join(id.as_str())
+    }
+
     /// The OCI image layout.
     #[must_use]
     pub fn image_layout(&self) -> PathBuf {
@@ -106,12 +119,6 @@ impl Store {
     #[must_use]
     pub fn layers(&self) -> PathBuf {
         self.root.join("layers")
-    }
-
-    /// Networks: their records, members and names, and who holds the user's network namespace.
-    #[must_use]
-    pub fn networks(&self) -> PathBuf {
-        self.root.join("networks")
     }
 
     /// Compiled seccomp filters.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::container::config::{Config, HostConfig, LogConfig};
+use crate::container::config::{Config, Endpoint, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
@@ -108,6 +108,8 @@ pub struct Request {
     pub pull: PullPolicy,
     pub config: Config,
     pub host_config: HostConfig,
+    /// What is wanted of each network, in the order of the command line.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Where the root comes from.
@@ -182,7 +184,7 @@ impl Options {
             ));
         }
         let name = name.filter(|name| !name.is_empty());
-        Ok((Request { name, source, pull, config, host_config }, identity, self.process))
+        Ok((Request { name, source, pull, config, host_config, endpoints: Vec::new() }, identity, self.process))
     }
 }
 

@@ -118,6 +118,10 @@ impl Bed {
             ipv6: addresses.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None }),
             rate: crate::network::Rate::default(),
             published: Vec::new(),
+            link_local: Vec::new(),
+            links: Vec::new(),
+            driver_opts: std::collections::BTreeMap::new(),
+            gw_priority: 0,
         };
         let directory = self.store.root().join("networks").join(network.as_str()).join("members");
         fs::create_dir_all(&directory).expect("directory");
