@@ -38,6 +38,7 @@ use nix::poll::PollFlags;
 
 use crate::network::dns::forward::Question;
 use crate::network::dns::message::{IN, LARGE, Malformed, Query, Rcode};
+pub use crate::network::dns::names::HOST;
 use crate::network::dns::names::Names;
 use crate::network::dns::servers::{Host, Servers};
 use crate::network::dns::sockets::Sockets;
