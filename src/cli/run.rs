@@ -124,6 +124,7 @@ pub fn make(
         image,
         config: request.config,
         host_config: request.host_config,
+        endpoints: request.endpoints,
         starts_at_once,
     };
     let created = create::create(store, new)?;

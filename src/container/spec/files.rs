@@ -238,6 +238,7 @@ mod tests {
             root: RootFs::Directory { path: "/".into() },
             config: Config { hostname: "web".into(), domainname: "example.org".into(), ..Config::default() },
             host_config,
+            endpoints: Vec::new(),
         }
     }
 
