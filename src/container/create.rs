@@ -11,10 +11,9 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use crate::container::config::{Config, ContainerConfig, Endpoint, HostConfig, RootFs};
-use crate::container::name;
 use crate::container::network::Wish;
-use crate::container::remove;
 use crate::container::state::{Phase, State};
+use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
 use crate::image::Image;
 use crate::store::names::{self, Claim};
@@ -223,6 +222,7 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     if is_named && !state.unstarted {
         return Ok(Settled::Whole);
     }
+    heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
     drop(lock);
     Ok(Settled::Gone)

@@ -4,6 +4,7 @@
 //! `monitor` for what runs, `store` for the records. Nothing here prints.
 
 pub mod attach;
+pub mod bind;
 pub mod config;
 pub mod create;
 pub mod exec;

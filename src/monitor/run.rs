@@ -110,9 +110,7 @@ impl Monitor {
             _ => None,
         });
         let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
-        // Whoever gives up a start that hangs has to know whom to kill. Where the disk is full, nobody can.
-        let _ = nix::unistd::write(&alive, format!("{}\n", getpid()).as_bytes());
-        let mut running = match self.launch(size) {
+        let mut running = match self.launch(size, &alive) {
             Ok(running) => running,
             Err(e) => {
                 // The starter does so too, if it is still there.
@@ -137,13 +135,15 @@ impl Monitor {
     }
 
     /// From the configuration to a process that runs, recorded as running.
-    fn launch(&self, (rows, columns): (u16, u16)) -> Result<Running> {
+    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
         let directory = self.store.container(&self.id);
         let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         })?;
+        // Until there is a record of the process, this is what tells where its cgroups are.
+        let _ = nix::unistd::write(alive, pending.places().as_bytes());
         let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
         let run = self.store.container_run(&self.id);
         // What a monitor that was killed left there would be in the way.

@@ -8,10 +8,15 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod dns;
+pub mod firewall;
+pub mod link;
+pub mod listen;
 pub mod mac;
 pub mod member;
 pub mod names;
 pub mod netlink;
+pub mod nft;
 pub mod pool;
 pub mod ports;
 pub mod record;

@@ -154,6 +154,14 @@ impl Message {
         self
     }
 
+    /// With the wish for an acknowledgement.
+    #[must_use]
+    pub fn acknowledged(mut self) -> Self {
+        let flags = u16::from_ne_bytes([self.0[6], self.0[7]]) | flags::ACK;
+        self.0[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self
+    }
+
     fn wants_ack(&self) -> bool {
         u16::from_ne_bytes([self.0[6], self.0[7]]) & flags::ACK != 0
     }
@@ -246,7 +254,7 @@ impl Socket {
     /// # Errors
     /// The kernel's refusal.
     pub fn request(&mut self, message: Message) -> Result<(), Refused> {
-        self.batch(&mut [with_ack(message)])
+        self.batch(&mut [message.acknowledged()])
     }
 
     /// Sends the messages as one packet, and waits for the acknowledgement of each that wants one.
@@ -325,16 +333,24 @@ impl Socket {
     pub fn get(&mut self, message: Message) -> Result<Vec<u8>, Refused> {
         let mut found = None;
         // The answer comes before the acknowledgement, which ends the waiting.
-        self.dump(with_ack(message), |_, body| {
+        self.dump(message.acknowledged(), |_, body| {
             found.get_or_insert_with(|| body.to_vec());
         })?;
         found.ok_or(Refused::from(Errno::ENOENT))
     }
 
     fn send(&mut self, packet: &[u8]) -> nix::Result<()> {
+        let mut grown = false;
         loop {
             match sendto(self.fd.as_raw_fd(), packet, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
+                // One packet must fit: thousands of published ports are one batch.
+                Err(Errno::EMSGSIZE) if !grown => {
+                    grown = true;
+                    let room = packet.len() + 4096;
+                    setsockopt(&self.fd, sockopt::SndBufForce, &room)
+                        .or_else(|_| setsockopt(&self.fd, sockopt::SndBuf, &room))?;
+                }
                 sent => return sent.map(drop),
             }
         }
@@ -364,12 +380,6 @@ impl Socket {
         }
         Ok(())
     }
-}
-
-fn with_ack(mut message: Message) -> Message {
-    let flags = u16::from_ne_bytes([message.0[6], message.0[7]]) | flags::ACK;
-    message.0[6..8].copy_from_slice(&flags.to_ne_bytes());
-    message
 }
 
 /// What an acknowledgement says: `None`: done.

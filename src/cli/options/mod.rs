@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::container::config::{Config, Endpoint, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
@@ -63,7 +64,7 @@ pub struct Identity {
     #[arg(long)]
     pub rm: bool,
     /// Write the container's id to a file
-    #[arg(long, value_name = "file")]
+    #[arg(long, value_name = "file", value_parser = path_or_none())]
     pub cidfile: Option<PathBuf>,
     /// When to pull the image: always, missing, never
     #[arg(long, value_name = "policy", default_value = "missing", hide_default_value = true)]
@@ -141,8 +142,8 @@ impl Options {
             return pending::refused("--disable-content-trust=false");
         }
         let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !names::is_valid(name)) {
-            return bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            names::check(name).map_err(|failure| failure.exit(exit::ENGINE))?;
         }
         let pull = match identity.pull.as_str() {
             "always" | "true" => PullPolicy::Always,
@@ -278,6 +279,11 @@ fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {
         }
     }
     Ok(LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() })
+}
+
+/// A path that may be empty, for "none": clap's own parser of paths refuses that.
+fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// A failed check: the engine's exit code.
