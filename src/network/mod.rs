@@ -12,6 +12,7 @@ pub mod member;
 pub mod netlink;
 pub mod record;
 pub mod space;
+pub mod uplink;
 
 use std::net::IpAddr;
 
