@@ -19,6 +19,7 @@ pub mod seqpacket;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
+pub mod tun;
 pub mod xattr;
 
 use std::io;

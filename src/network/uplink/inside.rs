@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::network::space::Space;
@@ -25,6 +26,19 @@ impl Inside {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let made = self.0.inside(|| socket(family, kind, flags, protocol))?;
         made.context("make a socket in the network namespace of your containers")
+    }
+
+    /// Puts this thread there, for good.
+    ///
+    /// # Errors
+    /// As setns(2).
+    pub fn enter(&self) -> Result<()> {
+        match &self.0 {
+            Space::Here => Ok(()),
+            Space::Apart(namespace) => {
+                setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace of your containers")
+            }
+        }
     }
 
     /// Whether containers are behind a TUN: not so for root.
