@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod credentials;
+pub mod datagrams;
 pub mod descriptors;
 pub mod interface;
 pub mod keyring;

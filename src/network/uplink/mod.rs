@@ -1,5 +1,6 @@
 //! What leads from the containers of an ordinary user to the outside, and back.
 
+pub mod datagram;
 pub mod epoll;
 mod flows;
 pub mod inside;
