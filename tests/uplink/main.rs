@@ -1,4 +1,5 @@
 //! The uplink against the kernel.
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, clippy::exit)]
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -26,14 +27,21 @@ fn serve(args: Vec<String>) -> ExitCode {
     };
     let uplink = uplink::connect(&store, &space).unwrap();
     let addresses: Vec<IpAddr> = args[3].split(',').map(|a| a.parse().unwrap()).collect();
-    uplink.register(&Registration { container: Id::random().unwrap(), addresses, host_loopback: args[2] == "1" }).unwrap();
+    uplink
+        .register(&Registration { container: Id::random().unwrap(), addresses, host_loopback: args[2] == "1" })
+        .unwrap();
     let mut sockets = Vec::new();
     for publish in &args[4..] {
         let (host, target) = publish.split_once('=').unwrap();
         let host: SocketAddr = host.parse().unwrap();
         let target: SocketAddr = target.parse().unwrap();
         let listener = TcpListener::bind(host).unwrap();
-        let published = Published { host: host.ip(), host_port: host.port(), container_port: target.port(), protocol: Protocol::Tcp };
+        let published = Published {
+            host: host.ip(),
+            host_port: host.port(),
+            container_port: target.port(),
+            protocol: Protocol::Tcp,
+        };
         sockets.push((listener, Target { published, target, keep_source: true }));
     }
     let listeners: Vec<_> = sockets.iter().map(|(l, target)| Listener { socket: l.as_fd(), target: *target }).collect();
