@@ -12,8 +12,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -33,18 +31,10 @@ const TURNS: usize = 32;
 /// How often flows whose container has left are looked at. One that moved nothing since is cut.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How many flows there may be, for all threads.
-#[derive(Debug)]
-pub struct Limit {
-    count: AtomicUsize,
-    most: usize,
-}
-
-impl Limit {
-    /// As many as `descriptors` allow, with some kept back for everything else.
-    pub fn of_descriptors(descriptors: usize) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), most: descriptors.saturating_sub(descriptors / 8) / 2 })
-    }
+/// How many flows a thread may have that has so many descriptors of its own: two each, with some
+/// kept back for everything else.
+pub fn most(descriptors: usize) -> usize {
+    descriptors.saturating_sub(1024.min(descriptors / 4)) / 2
 }
 
 /// One of a flow's two sockets, and what is known of it.
@@ -122,7 +112,8 @@ struct Broken;
 #[derive(Debug)]
 pub struct Flows<T> {
     poll: Rc<Poll>,
-    limit: Arc<Limit>,
+    most: usize,
+    count: usize,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     queue: VecDeque<u32>,
@@ -135,10 +126,12 @@ pub struct Flows<T> {
 }
 
 impl<T> Flows<T> {
-    pub fn new(poll: Rc<Poll>, limit: Arc<Limit>) -> Self {
+    /// `most`: how many there may be at once.
+    pub fn new(poll: Rc<Poll>, most: usize) -> Self {
         Self {
             poll,
-            limit,
+            most,
+            count: 0,
             slots: Vec::new(),
             free: Vec::new(),
             queue: VecDeque::new(),
@@ -153,14 +146,14 @@ impl<T> Flows<T> {
 
     /// The most there may be.
     pub fn most(&self) -> usize {
-        self.limit.most
+        self.most
     }
 
     /// Whether another flow of this owner's would be too many. One container gets at most three
     /// quarters of what there is.
     pub fn is_full(&self, owner: Owner) -> bool {
         let own = self.per_owner.get(&owner).copied().unwrap_or_default();
-        self.limit.count.load(Ordering::Relaxed) >= self.limit.most || own >= self.limit.most / 4 * 3
+        self.count >= self.most || own >= self.most / 4 * 3
     }
 
     /// A flow whose sockets are there, connected or connecting. Returns its index.
@@ -199,7 +192,7 @@ impl<T> Flows<T> {
             Some(_) => self.slots[index as usize].flow = Some(flow),
             None => self.slots.push(Slot { generation, flow: Some(flow) }),
         }
-        self.limit.count.fetch_add(1, Ordering::Relaxed);
+        self.count += 1;
         *self.per_owner.entry(owner).or_default() += 1;
         Ok(index)
     }
@@ -366,7 +359,7 @@ impl<T> Flows<T> {
         let flow = slot.flow.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
-        self.limit.count.fetch_sub(1, Ordering::Relaxed);
+        self.count -= 1;
         self.leaving -= usize::from(flow.left);
         if let Some(count) = self.per_owner.get_mut(&flow.owner) {
             *count -= 1;

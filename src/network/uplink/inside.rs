@@ -1,9 +1,8 @@
 //! Sockets in the namespace that the containers' bridges are in, for a thread that is elsewhere.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::network::space::Space;
@@ -28,16 +27,11 @@ impl Inside {
         made.context("make a socket in the network namespace of your containers")
     }
 
-    /// Puts this thread there, for good.
-    ///
-    /// # Errors
-    /// As setns(2).
-    pub fn enter(&self) -> Result<()> {
+    /// The namespace, where it is another one than the host's.
+    pub fn namespace(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
-            Space::Here => Ok(()),
-            Space::Apart(namespace) => {
-                setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace of your containers")
-            }
+            Space::Here => None,
+            Space::Apart(namespace) => Some(namespace.as_fd()),
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Registration {
 }
 
 /// A monitor's connection to the uplink: what it registered and published ends with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner(pub u64);
 
 /// What becomes of what a container sends.

@@ -5,32 +5,34 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
+use serde::{Deserialize, Serialize};
 
 use super::epoll::{Kind, Poll, Token};
-use super::flows::{self, Flows, Limit};
+use super::flows::{self, Flows};
 use super::inside::Inside;
 use super::log::Seldom;
 use super::policy::Owner;
-use super::protocol::Target;
+use super::protocol::{self, Target};
 use super::tun::make_transparent;
 use crate::network::Published;
 use crate::network::netlink::{Message, Socket, attribute, flags};
-use crate::sys::sockets;
+use crate::sys::{descriptors, seqpacket, sockets};
 
 /// Connections taken from one listener before another has its turn.
 const BATCH: usize = 64;
@@ -38,61 +40,64 @@ const BATCH: usize = 64;
 /// When no descriptor is free, connections wait this long for the next look.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the main thread tells the one that relays.
-#[derive(Debug)]
+/// How many connections there may be at least, where the limit of descriptors is not wholly absurd:
+/// a machine's usual one (half a million) allows one thread many more, 20,000 does not.
+const WANTED: usize = 16_000;
+
+/// Threads at most.
+const THREADS: usize = 8;
+
+/// What the main thread tells those that relay. A descriptor comes with `Publish`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Command {
-    Publish(Owner, Target, OwnedFd),
+    Publish(Owner, Target),
     Unpublish(Owner, Published),
     /// The container is gone.
     Leave(Owner),
 }
 
-/// The thread that relays, as the main thread sees it. It lives as long as the process.
+/// The threads that relay, as the main thread sees them. They live as long as the process. Usually
+/// there is one; each has a table of descriptors of its own, since their number is limited for each
+/// table, and every listener is in all of them.
 #[derive(Debug)]
 pub struct Ports {
-    commands: Sender<Command>,
-    wake: Arc<EventFd>,
+    threads: Vec<OwnedFd>,
     leaving: Arc<AtomicUsize>,
 }
 
 impl Ports {
-    /// Starts the thread.
+    /// Starts the threads. `most`: flows that each may have.
     ///
     /// # Errors
     /// No thread can be made, or it cannot enter the containers' network namespace.
-    pub fn start(inside: Arc<Inside>, limit: Arc<Limit>) -> Result<Self> {
-        let (commands, queue) = channel();
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    pub fn start(inside: &Inside, most: usize) -> Result<Self> {
         let leaving = Arc::new(AtomicUsize::new(0));
-        let (told, outcome) = channel();
-        let (theirs, left) = (wake.clone(), leaving.clone());
-        let body = move || match Relay::prepare(&inside, limit, theirs, left) {
-            Ok(mut relay) => {
-                let _ = told.send(Ok(()));
-                relay.run(&queue);
-            }
-            Err(e) => drop(told.send(Err(e))),
-        };
-        std::thread::Builder::new().name("ctr-ports".into()).stack_size(128 * 1024).spawn(body)?;
-        outcome.recv().context("the thread for published ports ended")??;
-        Ok(Self { commands, wake, leaving })
+        let count = WANTED.div_ceil(most.max(1)).min(THREADS);
+        let threads = (0..count).map(|_| start(inside, most, leaving.clone())).collect::<Result<_>>()?;
+        Ok(Self { threads, leaving })
     }
 
     /// Relays what comes to `listener` from now on.
-    pub fn publish(&self, owner: Owner, target: Target, listener: OwnedFd) {
-        self.tell(Command::Publish(owner, target, listener));
+    ///
+    /// # Errors
+    /// The socket is not one that can be waited for.
+    pub fn publish(&self, owner: Owner, target: Target, listener: &OwnedFd) -> Result<()> {
+        // What connections inherit from it.
+        flows::prepare(listener).and_then(|()| set_nonblocking(listener)).context("prepare a published port")?;
+        self.tell(Command::Publish(owner, target), &[listener.as_fd()]);
+        Ok(())
     }
 
     /// Takes no more connections for it; those that are there stay.
     pub fn unpublish(&self, owner: Owner, published: Published) {
-        self.tell(Command::Unpublish(owner, published));
+        self.tell(Command::Unpublish(owner, published), &[]);
     }
 
     /// The owner's container is gone.
     pub fn leave(&self, owner: Owner) {
-        // Counted until the thread has looked, so that the process does not end before.
-        self.leaving.fetch_add(1, Ordering::AcqRel);
-        self.tell(Command::Leave(owner));
+        // Counted until each thread has looked, so that the process does not end before.
+        self.leaving.fetch_add(self.threads.len(), Ordering::AcqRel);
+        self.tell(Command::Leave(owner), &[]);
     }
 
     /// Whether containers that are gone have flows which still pass on what they sent.
@@ -100,11 +105,44 @@ impl Ports {
         self.leaving.load(Ordering::Acquire) > 0
     }
 
-    fn tell(&self, command: Command) {
-        // The thread ends with the process only.
-        let _ = self.commands.send(command);
-        let _ = self.wake.write(1);
+    fn tell(&self, command: Command, fds: &[BorrowedFd<'_>]) {
+        for thread in &self.threads {
+            // It ends with the process only.
+            let _ = protocol::send(thread, &command, fds);
+        }
     }
+}
+
+/// Starts a thread; returns the socket that it is told things by.
+fn start(inside: &Inside, most: usize, leaving: Arc<AtomicUsize>) -> Result<OwnedFd> {
+    let (ours, theirs) = seqpacket::pair()?;
+    let (told, outcome) = channel();
+    // Both stay open until the thread has told how it went.
+    let (socket, namespace) = (descriptors::by_number(theirs.as_raw_fd()), inside.namespace());
+    let namespace = namespace.map(|fd| descriptors::by_number(fd.as_raw_fd()));
+    let body = move || {
+        let relay = (|| {
+            let apart = namespace.is_some();
+            if let Some(namespace) = namespace {
+                setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the network namespace of your containers")?;
+            }
+            unshare(CloneFlags::CLONE_FILES).context("make a table of descriptors")?;
+            let socket = descriptors::duplicate_above(socket, 3)?;
+            // Copies of the process's own: a connection would stay open that it closes.
+            descriptors::close_all_but(&[socket.as_fd()])?;
+            Relay::prepare(socket, apart, most, leaving)
+        })();
+        match relay {
+            Ok(mut relay) => {
+                let _ = told.send(Ok(()));
+                relay.run();
+            }
+            Err(e) => drop(told.send(Err(e))),
+        }
+    };
+    thread::Builder::new().name("ctr-ports".into()).stack_size(256 * 1024).spawn(body)?;
+    outcome.recv().context("the thread for published ports ended")??;
+    Ok(ours)
 }
 
 #[derive(Debug)]
@@ -118,7 +156,7 @@ struct Listener {
 struct Relay {
     poll: Rc<Poll>,
     flows: Flows<()>,
-    wake: Arc<EventFd>,
+    commands: OwnedFd,
     listeners: Vec<(u32, Option<Listener>)>,
     /// Listeners whose queue is not known to be empty.
     waiting: VecDeque<u32>,
@@ -137,18 +175,17 @@ struct Relay {
 }
 
 impl Relay {
-    fn prepare(inside: &Inside, limit: Arc<Limit>, wake: Arc<EventFd>, leaving: Arc<AtomicUsize>) -> Result<Self> {
-        inside.enter()?;
+    fn prepare(commands: OwnedFd, apart: bool, most: usize, leaving: Arc<AtomicUsize>) -> Result<Self> {
         let poll = Rc::new(Poll::new()?);
-        poll.add(&*wake, Token::only(Kind::Wake), EpollFlags::EPOLLIN)?;
+        poll.add(&commands, Token::only(Kind::Wake), EpollFlags::EPOLLIN)?;
         Ok(Self {
-            flows: Flows::new(poll.clone(), limit),
+            flows: Flows::new(poll.clone(), most),
             poll,
-            wake,
+            commands,
             listeners: Vec::new(),
             waiting: VecDeque::new(),
             paused: None,
-            apart: inside.is_apart(),
+            apart,
             local: Vec::new(),
             leaving,
             left: 0,
@@ -157,7 +194,7 @@ impl Relay {
         })
     }
 
-    fn run(&mut self, queue: &Receiver<Command>) {
+    fn run(&mut self) {
         let mut events = vec![EpollEvent::empty(); 256];
         let poll = self.poll.clone();
         loop {
@@ -166,16 +203,15 @@ impl Relay {
                 Err(e) => {
                     // Nothing but a lack of memory: epoll_wait(2).
                     self.failed.say(|| format!("cannot wait for published ports: {}", e.desc()));
-                    std::thread::sleep(PAUSE);
+                    thread::sleep(PAUSE);
                     continue;
                 }
             };
             for (token, events) in ready {
                 match token.kind {
                     Kind::Wake => {
-                        let _ = self.wake.read();
-                        while let Ok(command) = queue.try_recv() {
-                            self.obey(command);
+                        if let Ok(Some((command, fds))) = protocol::receive(&self.commands, false) {
+                            self.obey(command, fds);
                         }
                     }
                     Kind::Listener => self.knock(token),
@@ -200,10 +236,10 @@ impl Relay {
         deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command, fds: Vec<OwnedFd>) {
         match command {
-            Command::Publish(owner, target, socket) => {
-                if let Err(e) = self.publish(owner, target, socket) {
+            Command::Publish(owner, target) => {
+                if let Err(e) = self.publish(owner, target, fds) {
                     self.failed.say(|| format!("cannot publish port {}: {e:#}", target.published.host_port));
                 }
             }
@@ -219,10 +255,8 @@ impl Relay {
         }
     }
 
-    fn publish(&mut self, owner: Owner, target: Target, socket: OwnedFd) -> Result<()> {
-        // What connections inherit from it.
-        flows::prepare(&socket)?;
-        set_nonblocking(&socket)?;
+    fn publish(&mut self, owner: Owner, target: Target, fds: Vec<OwnedFd>) -> Result<()> {
+        let socket = fds.into_iter().next().context("no descriptor is free")?;
         if self.apart {
             self.local = local_networks()?;
         }

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,7 +18,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{dup2_stdin, setsid};
 
 use super::epoll::{Kind, Poll, Token};
-use super::flows::Limit;
+use super::flows;
 use super::inside::Inside;
 use super::packet::Tcp;
 use super::policy::{Owner, Policy};
@@ -121,11 +120,13 @@ impl Uplink {
         let mut fds = fds.into_iter();
         let door = fds.next().context("no socket to listen at")?;
         let space = fds.next().map_or(Space::Here, Space::Apart);
-        let limit = Limit::of_descriptors(raise_descriptors()?);
+        let most = flows::most(raise_descriptors()?);
+        let inside = Inside::new(space);
+        // First, while there are few descriptors that its threads must close.
+        let ports = Ports::start(&inside, most)?;
         let poll = Rc::new(Poll::new()?);
         poll.add(&door, Token::only(Kind::Door), EpollFlags::EPOLLIN)?;
-        let out = if matches!(space, Space::Apart(_)) { Some(Out::open(&space, &poll, &limit)?) } else { None };
-        let ports = Ports::start(Arc::new(Inside::new(space)), limit)?;
+        let out = if inside.is_apart() { Some(Out::open(&inside, &poll, most)?) } else { None };
         let clients = HashMap::new();
         Ok(Self { poll, door, directory, name, policy: Policy::default(), clients, owners: 0, out, ports })
     }
@@ -252,7 +253,7 @@ impl Uplink {
                 }
                 for (target, socket) in targets.into_iter().zip(fds) {
                     match target.published.protocol {
-                        Protocol::Tcp => self.ports.publish(owner, target, socket),
+                        Protocol::Tcp => self.ports.publish(owner, target, &socket)?,
                         protocol => bail!("cannot relay ports of {protocol:?}"),
                     }
                 }
@@ -268,10 +269,10 @@ impl Uplink {
 }
 
 impl Out {
-    fn open(space: &Space, poll: &Rc<Poll>, limit: &Arc<Limit>) -> Result<Self> {
-        let tun = tun::open(space)?;
+    fn open(inside: &Inside, poll: &Rc<Poll>, most: usize) -> Result<Self> {
+        let tun = tun::open(inside.space())?;
         poll.add(&tun.packets, Token::only(Kind::Tun), EpollFlags::EPOLLIN)?;
-        let tcp = Outbound::new(tun.packets.try_clone()?, tun.listeners, poll.clone(), limit.clone())?;
+        let tcp = Outbound::new(tun.packets.try_clone()?, tun.listeners, poll.clone(), most)?;
         // Pages of it come into being as packets need them.
         Ok(Self { packets: tun.packets, buffer: vec![0; ROOM].into_boxed_slice(), tcp })
     }

@@ -8,7 +8,6 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -18,7 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 use nix::sys::uio::writev;
 
 use super::epoll::{Kind, Poll, Token};
-use super::flows::{self, Flows, Limit};
+use super::flows::{self, Flows};
 use super::log::Seldom;
 use super::packet::{Key, RST, Tcp, Unreachable};
 use super::policy::{Destination, Owner, Policy};
@@ -75,18 +74,18 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Takes connections of `listeners` from now on; `tun` is to write to.
+    /// Takes connections of `listeners` from now on; `tun` is to write to; `most`: connections at once.
     ///
     /// # Errors
     /// As epoll_ctl(2).
-    pub fn new(tun: OwnedFd, listeners: Vec<OwnedFd>, poll: Rc<Poll>, limit: Arc<Limit>) -> Result<Self> {
+    pub fn new(tun: OwnedFd, listeners: Vec<OwnedFd>, poll: Rc<Poll>, most: usize) -> Result<Self> {
         for (index, listener) in (0..).zip(&listeners) {
             poll.add(listener, Token { kind: Kind::Listener, generation: 0, index }, EpollFlags::EPOLLIN)?;
         }
         Ok(Self {
             tun,
             listeners,
-            flows: Flows::new(poll, limit),
+            flows: Flows::new(poll, most),
             by_key: HashMap::new(),
             checks: VecDeque::new(),
             full: Seldom::default(),

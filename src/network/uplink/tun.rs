@@ -72,7 +72,7 @@ pub fn open(space: &Space) -> Result<Tun> {
         let packets = tun::open(NAME).map_err(no_tun)?;
         set("ipv4/conf/tun0/rp_filter", "0")?;
         let mut route = Socket::route().context("open a netlink socket")?;
-        let index = u32::try_from(nix::net::if_::if_nametoindex(NAME)?)?;
+        let index = nix::net::if_::if_nametoindex(NAME)?;
         raise(&mut route, index)?;
         let loopback = nix::net::if_::if_nametoindex("lo")?;
         let mut tun = Tun { packets, listeners: Vec::new(), port4: 0, port6: None };
@@ -156,9 +156,10 @@ fn lead(route: &mut Socket, family: i32, tun: u32, loopback: u32) -> Result<()> 
 /// A listener that takes connections to any address, and its port.
 fn listener(family: i32) -> Result<(OwnedFd, u16)> {
     let is_v4 = family == libc::AF_INET;
-    let (family, address): (_, SocketAddr) = match is_v4 {
-        true => (AddressFamily::Inet, (Ipv4Addr::LOCALHOST, 0).into()),
-        false => (AddressFamily::Inet6, (Ipv6Addr::LOCALHOST, 0).into()),
+    let (family, address): (_, SocketAddr) = if is_v4 {
+        (AddressFamily::Inet, (Ipv4Addr::LOCALHOST, 0).into())
+    } else {
+        (AddressFamily::Inet6, (Ipv6Addr::LOCALHOST, 0).into())
     };
     let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     make_transparent(&listener, is_v4).context("make a transparent socket")?;
