@@ -22,6 +22,7 @@ pub mod ports;
 pub mod record;
 pub mod settings;
 pub mod space;
+pub mod uplink;
 
 #[cfg(test)]
 mod tests;
