@@ -17,9 +17,9 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Pid, Uid, User, getegid, geteuid, getpid};
 
-use crate::container::state::{self, Process};
+use crate::container::state;
 use crate::error::{self, Failure};
-use crate::store::{Store, record};
+use crate::store::{Id, Store};
 use crate::sys::process::{Fork, exit_now, fork};
 
 /// A line of `/proc/PID/uid_map`: user_namespaces(7).
@@ -232,20 +232,43 @@ fn lines(maps: &[IdMap]) -> String {
     })
 }
 
+/// [`plan`] for a process that stays in the namespace, a monitor. The file that comes with it is
+/// locked: keep it until that process is in the namespace and its number is in its container's
+/// `alive`. Whoever makes a namespace waits for all who are about to join one, and the other way
+/// round, so all of a user's monitors are in one; between two, no network could be shared.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_to_stay(store: &Store) -> Result<(Plan, Option<File>)> {
+    if geteuid().is_root() {
+        return Ok((Plan::Here, None));
+    }
+    let lock = File::open(store.root()).with_context(|| format!("open {:?}", store.root()))?;
+    lock.lock_shared()?;
+    let joins = plan(store)?;
+    if !matches!(joins, Plan::Make { .. }) {
+        return Ok((joins, Some(lock)));
+    }
+    lock.unlock()?;
+    lock.lock()?;
+    Ok((plan(store)?, Some(lock)))
+}
+
 /// The user namespace of a live monitor, and whether it maps more than one id.
 fn live_namespace(store: &Store) -> Option<(OwnedFd, bool)> {
-    for entry in std::fs::read_dir(store.run().join("containers")).ok()?.flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(Some(process)) = record::read::<Process>(&store.container(&id).join(state::PROCESS)) else { continue };
-        let Ok(namespace) = File::open(format!("/proc/{}/ns/user", process.monitor)) else { continue };
-        let maps = map_of(&process.monitor.to_string(), "uid_map");
-        // Asked last: while the monitor lives, the number that was opened above is its own.
-        if state::is_alive(store, &id) && !maps.is_empty() && !is_initial(&maps) {
-            let has_ranges = maps.len() > 1;
-            return Some((namespace.into(), has_ranges));
-        }
-    }
-    None
+    // The run directory has only those that run. The same user may have a second one (with and
+    // without a login session), so before a namespace is made all containers are looked at.
+    [store.run().join("containers"), store.containers()].iter().find_map(|directory| {
+        std::fs::read_dir(directory).ok()?.flatten().find_map(|entry| {
+            let id: Id = entry.file_name().to_str()?.parse().ok()?;
+            let monitor = state::monitor(store, &id)?;
+            let namespace = File::open(format!("/proc/{monitor}/ns/user")).ok()?;
+            let maps = map_of(&monitor.to_string(), "uid_map");
+            // Asked last: while the monitor lives, the number that was opened above is its own.
+            let is_ours = state::is_alive(store, &id) && !maps.is_empty() && !is_initial(&maps);
+            is_ours.then_some((namespace.into(), maps.len() > 1))
+        })
+    })
 }
 
 fn map_of(pid: &str, file: &str) -> Vec<IdMap> {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything: lints, licences, unit tests, integration tests as root and as an ordinary user, and the
-# part that needs systemd in an emulated machine. For root, or for a user with sudo; needs what
-# `sh tests/setup.sh --tests` installs.
+# part that needs systemd in an emulated machine. For root, or for a user with sudo: what has to be
+# root's goes through sudo, the rest runs as you. First installs what is missing (setup.sh --tests).
 #
 #   sh tests/run.sh             all of it; the last line is "N passed, N failed[, N skipped]"
 #   CTR_MUST_RUN=1              what cannot run is a failure
@@ -71,7 +71,8 @@ $(sed -n 's/^test \(.*\) \.\.\. FAILED$/  \1/p' "$work/log")"
 }
 
 scripts() {
-	git ls-files | while read -r file; do
+	# Or all files, where this is an archive of the sources.
+	{ git ls-files 2>/dev/null || find ./* .ci -path ./target -prune -o -type f -print; } | while read -r file; do
 		case $file in
 		*.sh) echo "$file" ;;
 		*) if [ -f "$file" ] && head -c 40 "$file" | head -n 1 | grep -aqE '^#!/(usr/)?bin/(env )?(ba)?sh'; then echo "$file"; fi ;;
@@ -79,14 +80,25 @@ scripts() {
 	done
 }
 
+echo "== preparation"
+sh tests/setup.sh --tests </dev/null || skip "preparation: sh tests/setup.sh --tests failed"
+
 if command -v shellcheck >/dev/null; then
 	# shellcheck disable=SC2046 # names without blanks
 	check "shellcheck" shellcheck $(scripts)
 else
 	skip "shellcheck: it is not installed"
 fi
-check "format" cargo fmt --check
-check "clippy" cargo clippy --locked --all-targets -- -D warnings
+if cargo fmt --version >/dev/null 2>&1; then
+	check "format" cargo fmt --check
+else
+	skip "format: cargo fmt is not installed"
+fi
+if cargo clippy --version >/dev/null 2>&1; then
+	check "clippy" cargo clippy --locked --all-targets -- -D warnings
+else
+	skip "clippy: it is not installed"
+fi
 if command -v cargo-deny >/dev/null; then
 	check "licences, sources and bans" cargo deny --config .cargo/deny.toml check licenses sources bans
 elif command -v jq >/dev/null; then

@@ -47,25 +47,93 @@ install() {
 # uidmap has newuidmap and newgidmap, which give a user the subordinate ids.
 install gcc libc6-dev libseccomp-dev uidmap busybox-static ca-certificates
 
-# Cargo is taken as it is. Where it is missing: the distribution's own, if that is new enough.
-command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH
-if ! command -v cargo >/dev/null; then
-	wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-	[ -n "$(apt-cache policy cargo 2>/dev/null)" ] || as_root apt-get update -q >&2
-	for package in cargo $(apt-cache search --names-only '^cargo-[0-9.]+$' | cut -d' ' -f1 | sort -rV); do
-		offered=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
-		case $package in cargo-*) offered=${package#cargo-} ;; esac
-		if dpkg --compare-versions "$offered" ge "$wanted" 2>/dev/null; then
-			version=${package#cargo}
-			install "$package" "rustc$version" "rust${version:+$version}-clippy" rustfmt 2>/dev/null ||
-				install "$package" "rustc$version"
-			# Ubuntu's versioned packages have versioned programs.
-			[ -z "$version" ] || PATH=/usr/lib/rust$version/bin:$PATH
-			break
+# Cargo: what is there, if it is new enough, else the distribution's. Debian has a newer one beside its
+# own, for browsers (cargo-web), and Ubuntu has one for each version (cargo-1.91).
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+new_enough() {
+	found=$("$1" --version 2>/dev/null | cut -d' ' -f2)
+	[ -n "$found" ] && dpkg --compare-versions "$found" ge "$wanted"
+}
+
+# Makes the cargo in this directory the one of this script and, as the command after it runs in a
+# shell whose PATH no script can change, of that shell too.
+use_cargo_in() {
+	PATH=$1:$PATH
+	case :$callers_path: in *:"$1":*) return ;; esac
+	link=/usr/local/bin/cargo
+	if [ -e "$link" ] && ! grep -qs "by ctr's setup.sh" "$link"; then
+		die "cargo $wanted or newer is in $1: put that first on your PATH: export PATH=\"$1:\$PATH\""
+	fi
+	say "your PATH lacks $1: making $link, which runs the cargo there"
+	own=$1
+	# Every user's own comes first.
+	case $own in "$HOME"/*) own= ;; esac
+	as_root tee "$link" >/dev/null <<-EOF
+		#!/bin/sh
+		# Made by ctr's setup.sh, for shells that have none of these directories on their PATH.
+		for dir in "\$HOME/.cargo/bin" $own /usr/bin; do
+		    [ ! -x "\$dir/cargo" ] || PATH=\$dir:\$PATH exec "\$dir/cargo" "\$@"
+		done
+		echo "cargo: not found" >&2
+		exit 127
+	EOF
+	as_root chmod 755 "$link"
+}
+
+# The version of a package that would be installed, empty where there is none.
+candidate() {
+	apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
+}
+
+# The suffix of the packages that are new enough, as this machine's lists have them.
+offered() {
+	for package in cargo cargo-web $(apt-cache search --names-only '^cargo-[0-9.]+$' | cut -d' ' -f1 | sort -rV); do
+		suffix=${package#cargo}
+		case $suffix in
+		-[0-9]*) version=${suffix#-} ;;
+		*) version=$(candidate "$package") ;;
+		esac
+		if [ -n "$version" ] && dpkg --compare-versions "$version" ge "$wanted"; then
+			echo "$suffix"
+			return
 		fi
 	done
-	command -v cargo >/dev/null ||
-		die "Rust $wanted or newer is needed: install it from https://rustup.rs and run this again"
+	return 1
+}
+
+callers_path=$PATH
+rustup=$HOME/.cargo/bin/rustup
+[ -x "$rustup" ] || rustup=$(command -v rustup) || rustup=
+if new_enough cargo; then
+	:
+elif new_enough "$HOME/.cargo/bin/cargo"; then
+	use_cargo_in "$HOME/.cargo/bin"
+elif [ -n "$rustup" ]; then
+	die "Rust $wanted or newer is needed, and rustup's is ${found:-not installed}: type \"$rustup default stable && $rustup update stable\""
+else
+	suffix=$(offered) || {
+		as_root apt-get update -q >&2
+		suffix=$(offered) || suffix=none
+	}
+	if [ "$suffix" != none ]; then
+		set -- "cargo$suffix" "rustc$suffix"
+		for package in "rust$suffix-clippy" "rustfmt$suffix"; do
+			[ -z "$(candidate "$package")" ] || set -- "$@" "$package"
+		done
+		install "$@"
+		case $suffix in -[0-9]*) use_cargo_in "/usr/lib/rust$suffix/bin" ;; esac
+		hash -r
+	fi
+	if ! new_enough cargo && [ -n "$(candidate rustup)" ]; then
+		install rustup
+		say "rustup: fetching Rust"
+		rustup set profile minimal
+		rustup default stable >&2
+		hash -r
+	fi
+	new_enough cargo || die "Rust $wanted or newer is needed, and no package here has it. Type
+  $(command -v curl >/dev/null || echo 'sudo apt-get install -y curl && ')curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+and run this again"
 fi
 
 # Subordinate ids: 65536 for each user that is to run containers, behind those given already.
@@ -118,7 +186,13 @@ fi
 # The image: the registry's where one answers, else one made of the distribution's static busybox.
 cargo build --release
 ctr=$(cargo build --release --message-format json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
-if ! "$ctr" images -q busybox 2>/dev/null | grep -q . && ! timeout 20 "$ctr" pull -q busybox >/dev/null 2>&1; then
+# Where packets are dropped, nothing ever says no. Behind a proxy only the pull itself can tell.
+registry_answers() {
+	[ -z "${https_proxy-}${HTTPS_PROXY-}${all_proxy-}${ALL_PROXY-}" ] || return 0
+	timeout 3 bash -c ': </dev/tcp/registry-1.docker.io/443' 2>/dev/null
+}
+if ! "$ctr" images -q busybox 2>/dev/null | grep -q . &&
+	! { registry_answers && timeout 60 "$ctr" pull busybox >&2; }; then
 	say "no registry answers: making the image busybox from busybox-static"
 	tree=$(mktemp -d)
 	trap 'rm -rf "$tree"' EXIT

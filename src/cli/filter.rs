@@ -160,6 +160,8 @@ mod tests {
             created: jiff::Timestamp::now(),
             phase,
             labels: [("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())].into(),
+            ports: String::new(),
+            networks: Vec::new(),
             restarts: 0,
             unstarted: false,
         };

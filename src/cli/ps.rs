@@ -1,6 +1,6 @@
 //! `ctr ps`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 use gotmpl::Value;
@@ -9,11 +9,15 @@ use crate::cli::filter::Filters;
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
+use crate::container::bind::Bind;
 use crate::container::config::ContainerConfig;
 use crate::container::list::{self, Container, Status};
 use crate::container::size::Sizes;
 use crate::container::start;
 use crate::container::state::Phase;
+use crate::image;
+use crate::image::digest::Digest;
+use crate::image::index::Index;
 use crate::store::Store;
 
 /// List containers
@@ -57,16 +61,19 @@ struct Row {
     container: Container,
     config: Option<ContainerConfig>,
     size: Option<(u64, u64)>,
+    /// The name that the user wrote means another image by now, or none.
+    has_lost_name: bool,
     whole: bool,
 }
 
-const DEFAULT: [&str; 8] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
+const IMAGE: &str = "Image";
+const DEFAULT: [&str; 8] = ["ID", IMAGE, "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
 
 /// Docker's, in the order of its `ContainerContext`.
 const COLUMNS: &[Column<Row>] = &[
     Column { name: "ID", heading: "CONTAINER ID", cell: |row| text(row.id()) },
     Column { name: "Names", heading: "NAMES", cell: |row| text(row.container.state.name.as_str()) },
-    Column { name: "Image", heading: "IMAGE", cell: |row| text(row.image()) },
+    Column { name: IMAGE, heading: "IMAGE", cell: |row| text(row.image()) },
     Column { name: "Command", heading: "COMMAND", cell: |row| text(row.command()) },
     Column {
         name: "CreatedAt",
@@ -79,7 +86,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column { name: "Status", heading: "STATUS", cell: |row| text(status(&row.container.state.phase)) },
     Column { name: "Size", heading: "SIZE", cell: |row| text(row.size()) },
     Column { name: "Labels", heading: "LABELS", cell: |row| text(row.labels()) },
-    Column { name: "LabelMap", heading: "LABELS", cell: |row| map(&row.container.state.labels) },
+    Column { name: template::LABEL_MAP, heading: "LABELS", cell: |row| map(&row.container.state.labels) },
     Column { name: "Mounts", heading: "MOUNTS", cell: |row| text(row.mounts()) },
     Column { name: "LocalVolumes", heading: "LOCAL VOLUMES", cell: |_| text("0") },
     Column { name: "Networks", heading: "NETWORKS", cell: |row| text(row.networks()) },
@@ -113,7 +120,10 @@ impl Run for Ps {
         let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
         let needs_config = ["Mounts", "Networks"].iter().any(|name| template::shows(format, shown, name));
         let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
-        let rows = self.rows(&store, containers, needs_config, needs_size)?;
+        let mut rows = self.rows(&store, containers, needs_config, needs_size)?;
+        if template::shows(format, shown, IMAGE) {
+            find_lost_names(&store, &mut rows);
+        }
         output::print(&template::listing(COLUMNS, shown, format, &rows)?);
         Ok(0)
     }
@@ -125,7 +135,7 @@ impl Ps {
         for container in containers {
             // One that goes away meanwhile is shown without what it took along.
             let config = if config || size { start::config(store, &container.id).ok() } else { None };
-            rows.push(Row { container, config, size: None, whole: self.no_trunc });
+            rows.push(Row { container, config, size: None, has_lost_name: false, whole: self.no_trunc });
         }
         if size {
             let mut sizes = Sizes::enter(store)?;
@@ -137,6 +147,27 @@ impl Ps {
     }
 }
 
+/// Asks the index of the images what each name means now: one file for all the containers, and each
+/// name once.
+fn find_lost_names(store: &Store, rows: &mut [Row]) {
+    let has_image = |row: &Row| !row.container.state.image_id.is_empty();
+    if !rows.iter().any(has_image) {
+        return;
+    }
+    // Where it cannot be read, `images` says why.
+    let Ok(index) = Index::read(store) else { return };
+    let mut known: HashMap<String, Option<&Digest>> = HashMap::new();
+    for row in rows.iter_mut().filter(|row| has_image(row)) {
+        let state = &row.container.state;
+        if !known.contains_key(&state.image) {
+            let entry = image::lookup(&index, &state.image).ok().flatten();
+            known.insert(state.image.clone(), entry.map(|entry| &entry.image));
+        }
+        let now = known.get(&state.image).copied().flatten();
+        row.has_lost_name = now.is_none_or(|image| image.as_str() != state.image_id);
+    }
+}
+
 impl Row {
     fn id(&self) -> &str {
         if self.whole { self.container.id.as_str() } else { self.container.id.short() }
@@ -144,10 +175,11 @@ impl Row {
 
     fn image(&self) -> String {
         let state = &self.container.state;
-        // An image given by its id is shown as a short one.
-        match state.image.strip_prefix("sha256:") {
+        // One whose name is gone, or means another image, is shown by its id.
+        let image = if self.has_lost_name { &state.image_id } else { &state.image };
+        match image.strip_prefix("sha256:") {
             Some(hex) if !self.whole => hex.chars().take(12).collect(),
-            _ => state.image.clone(),
+            _ => image.clone(),
         }
     }
 
@@ -172,9 +204,9 @@ impl Row {
     fn mounts(&self) -> String {
         let Some(config) = &self.config else { return String::new() };
         let host = &config.host_config;
-        let binds = host.binds.iter().filter_map(|bind| bind.split(':').next());
-        let sources = binds.chain(host.mounts.iter().map(|m| m.source.as_str())).filter(|source| !source.is_empty());
-        let shown = sources.map(|source| if self.whole { source.to_owned() } else { ellipsis(source, 15) });
+        let binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| bind.source);
+        let sources = binds.chain(host.mounts.iter().map(|m| m.source.clone())).filter(|source| !source.is_empty());
+        let shown = sources.map(|source| if self.whole { source } else { ellipsis(&source, 15) });
         shown.collect::<Vec<_>>().join(",")
     }
 

@@ -5,9 +5,12 @@
 //! container"), so `inspect` prints them as they are.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Rate;
+use crate::network::mac::Mac;
 use crate::store::Id;
 use crate::store::record::Record;
 
@@ -21,6 +24,10 @@ pub struct ContainerConfig {
     pub root: RootFs,
     pub config: Config,
     pub host_config: HostConfig,
+    /// What was wanted of each network, in the order of the command line. What `network connect` and
+    /// its like changed since is in [`super::network::Wish`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Record for ContainerConfig {
@@ -90,8 +97,18 @@ pub struct HostConfig {
     #[serde(rename = "ContainerIDFile")]
     pub container_id_file: String,
     pub log_config: LogConfig,
-    /// `none`, `host`, or `default`.
+    /// `bridge`, the name or id of a network, `host`, `none`, `container:ID`, `ns:PATH` or `pasta`;
+    /// empty or `default`: `bridge`. [`super::network::Mode`] takes it apart.
     pub network_mode: String,
+    /// `80/tcp` and so on to what leads there.
+    pub port_bindings: PortBindings,
+    /// Every exposed port is published on one that the host has free.
+    pub publish_all_ports: bool,
+    /// `CONTAINER:ALIAS` as given to `--link`, on the default network.
+    pub links: Vec<String>,
+    /// `host.docker.internal` leads to the host's loopback too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_loopback: bool,
     pub auto_remove: bool,
     pub console_size: [u16; 2],
     pub annotations: BTreeMap<String, String>,
@@ -249,6 +266,66 @@ pub struct BindOptions {
 pub struct TmpfsOptions {
     pub size_bytes: u64,
     pub mode: u32,
+}
+
+/// Ports of the container, `80/tcp` and so on, to the host's that lead to them.
+pub type PortBindings = BTreeMap<String, Vec<PortBinding>>;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// Empty: every address.
+    pub host_ip: String,
+    /// Empty or 0: any that is free; `8000-8010`: any of these that is free.
+    pub host_port: String,
+}
+
+/// What is wanted of a network, as `--network name=…,ip=…` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Endpoint {
+    /// Name or id as given.
+    pub network: String,
+    /// Further names that the container is found by there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4_address: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<Mac>,
+    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    pub link_local_ips: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// The network with the highest is the container's way outside.
+    pub gw_priority: i64,
+    /// What the interface is called in the container; `None`: `eth0` and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_name: Option<String>,
+    /// `CONTAINER:ALIAS`: names for other containers that only this one resolves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    #[serde(skip_serializing_if = "Rate::is_none")]
+    pub rate: Rate,
+}
+
+impl Endpoint {
+    /// Nothing wanted but to be there.
+    #[must_use]
+    pub fn on(network: impl Into<String>) -> Self {
+        Self { network: network.into(), ..Self::default() }
+    }
+}
+
+impl HostConfig {
+    /// Whether the container may reach what listens on the host's loopback: asked for by
+    /// `--host-loopback`, or by a name for the host itself (`--add-host NAME:host-gateway`).
+    #[must_use]
+    pub fn reaches_loopback(&self) -> bool {
+        self.host_loopback || self.extra_hosts.iter().any(|entry| entry.ends_with(":host-gateway"))
+    }
 }
 
 impl ContainerConfig {

@@ -10,10 +10,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use crate::container::config::{Config, ContainerConfig, HostConfig, RootFs};
-use crate::container::name;
-use crate::container::remove;
+use crate::container::config::{Config, ContainerConfig, Endpoint, HostConfig, RootFs};
+use crate::container::network::Wish;
 use crate::container::state::{Phase, State};
+use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
 use crate::image::Image;
 use crate::store::names::{self, Claim};
@@ -30,6 +30,8 @@ pub struct New {
     pub image: Option<Image>,
     pub config: Config,
     pub host_config: HostConfig,
+    /// What is wanted of each network, in the order of the command line.
+    pub endpoints: Vec<Endpoint>,
     /// It is started at once by this same command: one that is left unstarted and is to be removed
     /// at its end was ended early.
     pub starts_at_once: bool,
@@ -70,6 +72,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         root: new.root,
         config: new.config,
         host_config: new.host_config,
+        endpoints: new.endpoints,
     };
     let mut state = State {
         name,
@@ -81,6 +84,8 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         command: config.argv(),
         created: config.created,
         phase: Phase::Created { failure: None },
+        ports: String::new(),
+        networks: Wish::of(&config).names(),
         labels: config.config.labels.clone(),
         restarts: 0,
         unstarted: new.starts_at_once && config.host_config.auto_remove,
@@ -217,6 +222,7 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     if is_named && !state.unstarted {
         return Ok(Settled::Whole);
     }
+    heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
     drop(lock);
     Ok(Settled::Gone)

@@ -13,12 +13,12 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 
 use crate::container::config::ContainerConfig;
-use crate::container::remove;
 use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
+use crate::container::{launch, remove};
 use crate::error::exit;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
-use crate::store::{Id, Lock, Store};
+use crate::store::{Id, Lock, Store, tree};
 use crate::sys::pidfd;
 
 /// What was found.
@@ -53,12 +53,8 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     let directory = store.container(id);
     let path = directory.join("state.json");
     let Some(mut state) = record::read::<State>(&path)? else { return Ok(Healed::Nothing) };
-    // A monitor that was killed before it recorded that it runs leaves these too.
-    let has_traces = directory.join(PROCESS).exists() || directory.join(ALIVE).exists();
     let Phase::Running { started } = state.phase else {
-        if has_traces && !state::is_alive(store, id) {
-            remove_traces(store, id);
-        }
+        remove_old_traces(store, id);
         return Ok(Healed::Nothing);
     };
     if state::is_alive(store, id) {
@@ -74,6 +70,17 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     Ok(Healed::Exited)
 }
 
+/// [`remove_traces`] where there are any and no monitor lives, for a container that is not recorded as
+/// running: a monitor that was killed before it recorded that leaves them too. The caller holds the
+/// container's lock.
+pub fn remove_old_traces(store: &Store, id: &Id) {
+    let directory = store.container(id);
+    let has_traces = directory.join(PROCESS).exists() || directory.join(ALIVE).exists();
+    if has_traces && !state::is_alive(store, id) {
+        remove_traces(store, id);
+    }
+}
+
 /// Removes what a container has only while it runs: a first process that outlived its monitor, its
 /// cgroups, the socket, the records. The caller holds the container's lock, and no monitor lives.
 pub fn remove_traces(store: &Store, id: &Id) {
@@ -83,11 +90,11 @@ pub fn remove_traces(store: &Store, id: &Id) {
     // own: their monitor lives, with the original's lock.
     if let Some(process) = process.as_ref().filter(|p| !is_watched(p)) {
         kill_leftover(process);
-        let cgroup = Cgroup::from_paths(&process.cgroups);
-        // After a reboot they are not there.
-        let _ = cgroup.kill();
-        let _ = cgroup.remove();
+        remove_cgroups(&process.cgroups);
         remove_run(&Store::at(store.root().to_owned(), process.run.clone()), id);
+    }
+    if process.is_none() && !state::monitor(store, id).is_some_and(|pid| launch::is_monitor(pid, id)) {
+        remove_cgroups(&state::planned_cgroups(store, id));
     }
     remove_run(store, id);
     for file in [PROCESS, ALIVE] {
@@ -95,9 +102,16 @@ pub fn remove_traces(store: &Store, id: &Id) {
     }
 }
 
+/// With whatever is in them. After a reboot they are not there.
+fn remove_cgroups(paths: &[String]) {
+    let cgroup = Cgroup::from_paths(paths);
+    let _ = cgroup.kill();
+    let _ = cgroup.remove();
+}
+
 /// Removes the run directory of a container.
 pub fn remove_run(store: &Store, id: &Id) {
-    let _ = fs::remove_dir_all(store.container_run(id));
+    let _ = tree::remove(&store.container_run(id));
 }
 
 /// Whether the first process still has the monitor that made it for its parent.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::container::bind::Bind;
 use crate::container::config::{ContainerConfig, RootFs};
 use crate::container::list::{Container, Status};
 use crate::container::state::{Phase, Process, State};
@@ -118,12 +119,9 @@ fn settings(config: &ContainerConfig) -> Result<Value> {
 fn host_config(config: &ContainerConfig) -> Result<Value> {
     let mut host = serde_json::to_value(&config.host_config)?;
     let later = json!({
-        "PortBindings": {},
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "VolumeDriver": "",
         "VolumesFrom": null,
-        "Links": null,
-        "PublishAllPorts": false,
         "Runtime": "ctr",
         "Isolation": "",
     });
@@ -155,20 +153,14 @@ fn graph_driver(store: &Store, config: &ContainerConfig) -> Value {
 
 /// `-v` and `--mount` as Docker lists them; tmpfs of `--tmpfs` is only in `HostConfig`.
 fn mounts(config: &ContainerConfig) -> Value {
-    const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
-    let binds = config.host_config.binds.iter().map(|bind| {
-        let mut parts = bind.splitn(3, ':');
-        let mut part = || parts.next().unwrap_or_default();
-        let (source, target, options) = (part(), part(), part());
-        let given = |name: &str| options.split(',').any(|option| option == name);
-        let propagation = PROPAGATIONS.into_iter().find(|name| given(name)).unwrap_or("rprivate");
+    let binds = config.host_config.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| {
         json!({
             "Type": "bind",
-            "Source": source,
-            "Destination": target,
-            "Mode": options,
-            "RW": !given("ro"),
-            "Propagation": propagation,
+            "Source": bind.source,
+            "Destination": bind.target,
+            "Mode": bind.options.join(","),
+            "RW": !bind.has("ro"),
+            "Propagation": bind.propagation(),
         })
     });
     let mounts = config.host_config.mounts.iter().map(|mount| {
@@ -216,6 +208,7 @@ mod tests {
             root: RootFs::Directory { path: "/x".into() },
             config: Config::default(),
             host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
+            endpoints: Vec::new(),
         };
         let mounts = mounts(&config);
         assert_eq!(mounts[0]["RW"], false);

@@ -49,7 +49,7 @@ pub fn end(store: &Store, id: &Id) -> Result<bool> {
     if is_over(store, id) {
         return Ok(false);
     }
-    let monitor = monitor_of(store, id).unwrap_or_default();
+    let monitor = state::monitor(store, id).unwrap_or_default();
     let handle = pidfd::open(Pid::from_raw(monitor)).ok();
     // Asked after the descriptor was opened, so that it is about the process that is killed. The
     // number alone proves nothing: it may be of another pid namespace, or of a monitor of old.
@@ -70,12 +70,8 @@ pub fn end(store: &Store, id: &Id) -> Result<bool> {
     Ok(true)
 }
 
-fn monitor_of(store: &Store, id: &Id) -> Option<i32> {
-    let text = fs::read_to_string(store.container(id).join(state::ALIVE)).ok()?;
-    text.lines().next()?.parse().ok()
-}
-
-fn is_monitor(pid: i32, id: &Id) -> bool {
+/// Whether the process is a monitor of a container with this id.
+pub(super) fn is_monitor(pid: i32, id: &Id) -> bool {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = words.split(|byte| *byte == 0);
     words.next() == Some(monitor::run::NAME.as_bytes()) && words.next() == Some(id.as_str().as_bytes())
@@ -94,9 +90,11 @@ mod tests {
         fs::create_dir_all(store.container(&id)).unwrap();
         assert!(is_over(&store, &id));
         let alive = store.container(&id).join(state::ALIVE);
-        // A line of this process, which is no monitor, and the rest of a longer number before it.
-        fs::write(&alive, format!("{}\n99\n", std::process::id())).unwrap();
-        assert_eq!(monitor_of(&store, &id), Some(std::process::id().cast_signed()));
+        // A line of this process, which is no monitor, and cgroups: one is another's, one cut off.
+        let place = format!("/sys/fs/cgroup/pids/ctr/{id}");
+        fs::write(&alive, format!("{}\n{place}\n/sys/fs/cgroup/pids/ctr/x\n{place}x", std::process::id())).unwrap();
+        assert_eq!(state::monitor(&store, &id), Some(std::process::id().cast_signed()));
+        assert_eq!(state::planned_cgroups(&store, &id), [place]);
         let lock = Lock::exclusive(&alive).unwrap();
         assert!(end(&store, &id).unwrap_err().to_string().contains("by whom cannot be told"));
         drop(lock);

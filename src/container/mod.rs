@@ -4,6 +4,7 @@
 //! `monitor` for what runs, `store` for the records. Nothing here prints.
 
 pub mod attach;
+pub mod bind;
 pub mod config;
 pub mod create;
 pub mod exec;
@@ -13,6 +14,7 @@ mod launch;
 pub mod list;
 pub mod logs;
 pub mod name;
+pub mod network;
 pub mod remove;
 pub mod rename;
 pub mod signal;

@@ -48,6 +48,7 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
         // It was started in between.
         return Err(Failure::new(format!("container {id} was started by another command")).exit(1).into());
     }
+    super::heal::remove_old_traces(store, id);
     discard(store, id, &name(store, id))
 }
 

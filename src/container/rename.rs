@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use crate::container::create::{self, conflict};
 use crate::container::state::State;
 use crate::error::Failure;
+use crate::network::member;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
@@ -16,13 +17,7 @@ use crate::store::{Id, Lock, Store};
 /// The new name is wrong, taken, or the old one.
 pub fn rename(store: &Store, id: &Id, name: &str) -> Result<()> {
     let name = name.strip_prefix('/').unwrap_or(name);
-    if !names::is_valid(name) {
-        return Err(Failure::new(format!(
-            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        ))
-        .exit(1)
-        .into());
-    }
+    names::check(name).map_err(|failure| failure.exit(1))?;
     let place = store.container(id);
     let _lock = Lock::exclusive(&place).with_context(|| format!("lock {place:?}"))?;
     let path = place.join("state.json");
@@ -37,5 +32,7 @@ pub fn rename(store: &Store, id: &Id, name: &str) -> Result<()> {
     }
     let old = std::mem::replace(&mut state.name, name.to_owned());
     record::write(&path, &state, Durability::Unsynced)?;
-    names::release(store, &old, id)
+    names::release(store, &old, id)?;
+    // Other containers find it by the new name from here on.
+    member::rename(store, id, name)
 }

@@ -21,6 +21,12 @@ pub struct State {
     pub phase: Phase,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Its ports as `ps` shows them ([`crate::network::ports::shown`]), while it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ports: String,
+    /// Names of the networks it is on, while it runs; else of those that it is to be on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// Times that it was started again by its restart policy.
     #[serde(default)]
     pub restarts: u32,
@@ -80,7 +86,8 @@ impl Record for Process {
 pub const PROCESS: &str = "process.json";
 
 /// The file in the container's directory that a monitor holds locked while it lives. Its first line
-/// is the monitor's process number, from before it touches anything of the container's.
+/// is the monitor's process number, from before it touches anything of the container's; the next ones
+/// are the cgroups that it is about to make.
 pub const ALIVE: &str = "alive";
 
 /// Whether the container's monitor lives. The lock is the kernel's word, whatever files say.
@@ -93,6 +100,24 @@ pub fn is_alive(store: &Store, id: &Id) -> bool {
         // Whoever is taken for dead is killed for good: where it cannot be asked, it lives.
         Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     }
+}
+
+/// The process number of the container's monitor, from before it touches anything of the
+/// container's: a live monitor's, if [`is_alive`] says so afterwards.
+#[must_use]
+pub fn monitor(store: &Store, id: &Id) -> Option<i32> {
+    let text = std::fs::read_to_string(store.container(id).join(ALIVE)).ok()?;
+    text.lines().next()?.parse().ok()
+}
+
+/// The cgroups that the monitor was about to make, for when it was killed before it recorded its
+/// [`Process`].
+#[must_use]
+pub fn planned_cgroups(store: &Store, id: &Id) -> Vec<String> {
+    let text = std::fs::read_to_string(store.container(id).join(ALIVE)).unwrap_or_default();
+    // Each line is written whole, unless the disk was full.
+    let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    lines.filter(|line| line.starts_with('/') && line.contains(id.as_str())).map(str::to_owned).collect()
 }
 
 /// Whether its monitor lives and has no process of the container's on record: it is about to start

@@ -107,6 +107,14 @@ pub enum Message<'a> {
     Exit {
         code: u8,
     },
+    /// First word of a client that wants the container's network changed:
+    /// `container::network::Request` as JSON.
+    Change {
+        version: u8,
+        request: &'a [u8],
+    },
+    /// It was changed.
+    Done,
 }
 
 impl<'a> Message<'a> {
@@ -138,6 +146,8 @@ impl<'a> Message<'a> {
                 Self::Detach => put(&[&[10]]),
                 Self::Notice(_) => put(&[&[11]]),
                 Self::Exit { code } => put(&[&[12, *code]]),
+                Self::Change { version, .. } => put(&[&[13, *version]]),
+                Self::Done => put(&[&[14]]),
             }
         };
         (head, length)
@@ -145,7 +155,10 @@ impl<'a> Message<'a> {
 
     fn body(&self) -> &[u8] {
         match self {
-            Self::Exec { request: bytes, .. } | Self::Failed(bytes) | Self::Bytes { bytes, .. } => bytes,
+            Self::Exec { request: bytes, .. }
+            | Self::Change { request: bytes, .. }
+            | Self::Failed(bytes)
+            | Self::Bytes { bytes, .. } => bytes,
             Self::Notice(text) => text.as_bytes(),
             _ => &[],
         }
@@ -179,6 +192,8 @@ impl<'a> Message<'a> {
             10 => Self::Detach,
             11 => Self::Notice(std::str::from_utf8(rest).ok()?),
             12 => Self::Exit { code: *rest.first()? },
+            13 => Self::Change { version: *rest.first()?, request: &rest[1..] },
+            14 => Self::Done,
             _ => return None,
         })
     }
@@ -263,6 +278,8 @@ mod tests {
             Message::Detach,
             Message::Notice("gr\u{fc}n"),
             Message::Exit { code: 255 },
+            Message::Change { version: VERSION, request: b"{}" },
+            Message::Done,
         ]
     }
 

@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
+use crate::container::spec::files::Names;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{heal, remove, signal, spec};
 use crate::monitor::client::Role;
@@ -110,9 +111,7 @@ impl Monitor {
             _ => None,
         });
         let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
-        // Whoever gives up a start that hangs has to know whom to kill. Where the disk is full, nobody can.
-        let _ = nix::unistd::write(&alive, format!("{}\n", getpid()).as_bytes());
-        let mut running = match self.launch(size) {
+        let mut running = match self.launch(size, &alive) {
             Ok(running) => running,
             Err(e) => {
                 // The starter does so too, if it is still there.
@@ -137,19 +136,21 @@ impl Monitor {
     }
 
     /// From the configuration to a process that runs, recorded as running.
-    fn launch(&self, (rows, columns): (u16, u16)) -> Result<Running> {
+    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
         let directory = self.store.container(&self.id);
         let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         })?;
+        // Until there is a record of the process, this is what tells where its cgroups are.
+        let _ = nix::unistd::write(alive, pending.places().as_bytes());
         let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
         let run = self.store.container_run(&self.id);
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
-        let blueprint = spec::build(&self.store, &config)?;
+        let blueprint = spec::build(&self.store, &config, &Names::default())?;
         let process = blueprint.spec.process().as_ref().context("no process")?;
         let filter = filter(&self.store, &config, process)?;
         let linux = blueprint.spec.linux().as_ref();

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execveat, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execveat, getpid, setsid};
 
 use crate::container::attach;
 use crate::container::config::ContainerConfig;
@@ -55,7 +55,7 @@ pub fn start(
     let id = &config.id;
     let alive = claim(store, id)?;
     let (ours, theirs) = seqpacket::pair()?;
-    let plan = userns::plan(store)?;
+    let (plan, entering) = userns::plan_to_stay(store)?;
     let link = if matches!(plan, Plan::Make { .. }) { Some(UnixStream::pair()?) } else { None };
     let (link, their_link) = link.unzip();
     // Between the report and the session's start, a signal waits for the session.
@@ -63,14 +63,14 @@ pub fn start(
     let monitor = match fork().context("fork")? {
         Fork::Child => {
             drop((ours, link));
-            let Err(e) = become_monitor(store, id, &alive, &theirs, &plan, their_link);
+            let Err(e) = become_monitor(store, id, &alive, &theirs, (&plan, their_link, entering));
             // Without a parent nobody is left to tell.
             let _ = Message::Failed(&failed(&e)).send(theirs.as_fd());
             exit_now(1)
         }
         Fork::Parent(child) => child,
     };
-    drop((theirs, their_link, alive));
+    drop((theirs, their_link, alive, entering));
     if let Some(mut link) = link {
         // The other side reports a failure, with its cause.
         let _ = plan.map(monitor, &mut link);
@@ -112,6 +112,8 @@ fn claim(store: &Store, id: &Id) -> Result<File> {
         file.unlock()?;
         std::thread::sleep(Duration::from_millis(1));
     }
+    // The number of one that was killed.
+    file.set_len(0)?;
     Ok(file)
 }
 
@@ -140,13 +142,16 @@ fn become_monitor(
     id: &Id,
     alive: &File,
     socket: &OwnedFd,
-    plan: &Plan,
-    mut link: Option<UnixStream>,
+    (plan, mut link, entering): (&Plan, Option<UnixStream>, Option<File>),
 ) -> Result<Infallible> {
     SigSet::empty().thread_set_mask()?;
     // The terminal's end and its ^C are no concern of the monitor's.
     setsid().context("setsid")?;
     plan.go_in(link.as_mut())?;
+    // Whoever gives up a start that hangs has to know whom to kill, and whoever starts the next
+    // container, whose namespaces to join. Where the disk is full, nobody can.
+    let _ = nix::unistd::write(alive, format!("{}\n", getpid()).as_bytes());
+    drop(entering);
     unshare(CloneFlags::CLONE_NEWNS).context("make the monitor's mount namespace")?;
     // What is mounted on the host later appears here, and nothing of here appears there.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)

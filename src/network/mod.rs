@@ -8,12 +8,24 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod dns;
 pub mod firewall;
+pub mod link;
+pub mod listen;
+pub mod mac;
 pub mod member;
+pub mod names;
 pub mod netlink;
 pub mod nft;
+pub mod pool;
+pub mod ports;
 pub mod record;
+pub mod settings;
 pub mod space;
+pub mod uplink;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
@@ -26,6 +38,22 @@ pub enum Protocol {
     Tcp,
     Udp,
     Sctp,
+}
+
+impl Protocol {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(text))
+    }
 }
 
 /// One port of the host's that leads to one of the container's.

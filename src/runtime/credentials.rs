@@ -39,8 +39,9 @@ pub fn limit(limits: &[Limit]) -> Result<(), Fault> {
 }
 
 /// Becomes the account, keeping the permitted capabilities for [`confine`] to divide. Bounds them
-/// first, while `CAP_SETPCAP` is effective.
-pub fn become_account(account: &Account, bounding: u64) -> Result<(), Fault> {
+/// first, while `CAP_SETPCAP` is effective. `groups_asked`: some of its groups are the user's wish, and
+/// not only what the image says.
+pub fn become_account(account: &Account, bounding: u64, groups_asked: bool) -> Result<(), Fault> {
     api::bound_capabilities(bounding).at(Step::Capabilities, "bounding")?;
     if account.uid != 0 {
         api::keep_capabilities().at(Step::Capabilities, "keep")?;
@@ -48,11 +49,19 @@ pub fn become_account(account: &Account, bounding: u64) -> Result<(), Fault> {
     let groups: Vec<Gid> = account.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     match setgroups(&groups) {
         Err(Errno::EPERM) if groups.is_empty() => {}
+        // One id alone, without subordinate ones, can have no group but its own. With the capability
+        // there is no other reason: setgroups(2), user_namespaces(7).
+        Err(Errno::EPERM) if !groups_asked && has_setgid().at(Step::Groups, "")? => {}
         done => done.at(Step::Groups, format_args!("{:?}", account.groups))?,
     }
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
     setresgid(gid, gid, gid).at(Step::Group, gid)?;
     setresuid(uid, uid, uid).at(Step::User, uid)
+}
+
+fn has_setgid() -> std::io::Result<bool> {
+    const CAP_SETGID: u64 = 6;
+    Ok(api::capabilities()?.effective >> CAP_SETGID & 1 == 1)
 }
 
 /// The last steps before the exec, which `ready` is called right before: the capability sets,

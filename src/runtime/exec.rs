@@ -9,6 +9,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -24,6 +25,11 @@ use super::program::{self, Prepared};
 use super::report::{At, Fault, Link, Message, Step};
 use super::{Process, Stdio, apparmor, credentials, null, rooted, terminal};
 use crate::sys::keyring;
+
+/// How long each step of the process may take until it executes. All of them take some milliseconds;
+/// but whoever runs in the container can stop the process as soon as it is in their pid namespace,
+/// and nobody else would ever continue it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// All that a further process is made from.
 #[derive(Debug)]
@@ -62,7 +68,9 @@ pub fn exec(join: Join) -> Result<Process> {
     let namespaces = other_namespaces(pid);
     let enter = || setns(&pidfd, namespaces).at(Step::JoinNamespaces, "");
     let new_user = namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    let child = Child::spawn_joining(Some(enter), 0, cgroup.as_ref(), |link| run(&program, new_user, link))?;
+    let link = Link::pair().context("create a socket pair")?;
+    link.0.limit_waiting(PATIENCE).context("limit the waiting for the process")?;
+    let child = Child::spawn_joining(Some(enter), 0, cgroup.as_ref(), link, |link| run(&program, new_user, link))?;
     child.place(process.oom_score_adj())?;
     child.await_exec(&[])
 }

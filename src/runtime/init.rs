@@ -32,6 +32,8 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         credentials::become_root()?;
     }
+    // It may wait for long (a source on a file system that hangs), and has what says that its parent lives.
+    program::die_with_parent()?;
     setsid().at(Step::NewSession, "")?;
     umask(Mode::empty());
     rootfs::detach_propagation(plan.propagation)?;

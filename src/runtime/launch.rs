@@ -16,7 +16,7 @@ use super::mounts::{Kind, Mount};
 use super::plan::{Joined, Plan};
 use super::report::{At, Fault, Link, Message, Step};
 use super::{Launch, Process, init, null};
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 use crate::sys::process::exit_now;
 use crate::sys::{self, clone, keyring, pidfd};
 
@@ -113,17 +113,18 @@ impl Child {
         body: impl FnOnce(&Link) -> Infallible,
     ) -> Result<Self> {
         let join = || joined.iter().try_for_each(|j| setns(&j.namespace, j.kind).at_path(Step::JoinNamespace, &j.path));
-        Self::spawn_joining((!joined.is_empty()).then_some(join), flags, cgroup, body)
+        let (link, far) = Link::pair().context("create a socket pair")?;
+        Self::spawn_joining((!joined.is_empty()).then_some(join), flags, cgroup, (link, far), body)
     }
 
-    /// [`Child::spawn`] with any way to join.
+    /// [`Child::spawn`] with any way to join, and both ends of a link, the parent's first.
     pub fn spawn_joining(
         join: Option<impl FnOnce() -> Result<(), Fault>>,
         flags: u64,
         cgroup: Option<&Cgroup>,
+        (link, far): (Link, Link),
         body: impl FnOnce(&Link) -> Infallible,
     ) -> Result<Self> {
-        let (link, far) = Link::pair().context("create a socket pair")?;
         let fd = cgroup.and_then(Cgroup::fd);
         // On cgroup v1 the child enters by itself: 11 ms faster than being put there.
         let enter = || match cgroup.filter(|c| c.fd().is_none()) {
@@ -159,9 +160,12 @@ impl Child {
         });
         let (_, joiner) = joiner.at(Step::MakeNamespaces, "").map_err(|fault| fault.failure())?;
         drop(far);
-        let answer = link.receive();
+        let answer = hear(&link, "the joining process");
+        if answer.is_err() {
+            let _ = pidfd::signal(joiner.as_fd(), libc::SIGKILL);
+        }
         waitid(Id::PIDFd(joiner.as_fd()), WaitPidFlag::WEXITED).context("wait for the joining process")?;
-        match answer.context("hear of the joining process")? {
+        match answer? {
             Some(Message::Cloned { pid, pidfd }) => Ok(Self { pid, pidfd, link, kept: false }),
             Some(Message::Failed(fault)) => Err(fault.failure().into()),
             _ => Err(Failure::new("the joining process was killed").into()),
@@ -178,9 +182,9 @@ impl Child {
     /// Puts the child where it belongs, and lets it begin.
     pub fn place(&self, oom_score_adj: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score_adj {
-            match fs::write(format!("/proc/{}/oom_score_adj", self.pid), score.to_string()) {
-                // Lower than it is only CAP_SYS_RESOURCE sets it, and what is allowed is what it has: proc(5).
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            let file = format!("/proc/{}/oom_score_adj", self.pid);
+            match fs::write(&file, score.to_string()) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(oom_score_denied(score, &file)),
                 done => done.with_context(|| format!("set oom_score_adj to {score}"))?,
             }
         }
@@ -194,7 +198,7 @@ impl Child {
         let mut terminal = None;
         let mut executing = false;
         loop {
-            match self.link.receive().context("hear of the container's process")? {
+            match hear(&self.link, "the container's process")? {
                 Some(Message::WantSource(index)) => {
                     let answer = open_source(mounts, index).unwrap_or_else(Message::NoSource);
                     let _ = self.link.send(&answer);
@@ -223,6 +227,29 @@ impl Drop for Child {
             let _ = pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL);
             let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
         }
+    }
+}
+
+/// A score lower than what the process has needs CAP_SYS_RESOURCE of the machine: proc(5).
+fn oom_score_denied(score: i32, file: &str) -> anyhow::Error {
+    let present = fs::read_to_string(file).unwrap_or_default();
+    let present = present.trim();
+    Failure::new(format!(
+        "cannot set the OOM score adjustment to {score}: lower than {present} needs CAP_SYS_RESOURCE on the machine"
+    ))
+    .hint(format!("give --oom-score-adj {present} or more, or run ctr as a root that has the capability"))
+    .exit(exit::ENGINE)
+    .into()
+}
+
+/// The next word of `whom`, who was given a time for it or not.
+fn hear(link: &Link, whom: &str) -> Result<Option<Message>> {
+    match link.receive() {
+        Err(Errno::EAGAIN) => Err(Failure::new("the process did not begin in time and was killed")
+            .hint("something in the container stops or freezes every process that comes in")
+            .exit(exit::ENGINE)
+            .into()),
+        heard => heard.with_context(|| format!("hear of {whom}")),
     }
 }
 

@@ -42,6 +42,11 @@ pub fn execute(program: &Program, prepared: Prepared, link: &Link) -> Result<Inf
     link.fail(fault)
 }
 
+/// Until the next change of credentials.
+pub fn die_with_parent() -> Result<(), Fault> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::ParentDied, "")
+}
+
 fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infallible, Fault> {
     signals::reset();
     if program.init {
@@ -52,7 +57,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));
     let entered = chdir(&program.cwd);
-    credentials::become_account(account, program.capabilities.bounding)?;
+    credentials::become_account(account, program.capabilities.bounding, !program.groups.is_empty())?;
     if entered == Err(Errno::EACCES) {
         // Root may be kept out where the user is let in: a FUSE mount, NFS.
         chdir(&program.cwd)
@@ -70,7 +75,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
     credentials::confine(&program.capabilities, program.no_new_privileges, program.seccomp.as_deref(), || {
         // A change of credentials clears it, so it comes after all of those: prctl(2). And had the
         // parent died before, nobody would tell: but then the socket has no other end.
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).at(Step::ParentDied, "")?;
+        die_with_parent()?;
         link.send(&Message::Executing).at(Step::ParentDied, "")
     })?;
     if program.init {

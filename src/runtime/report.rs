@@ -8,8 +8,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
 use crate::error::{Failure, exit};
@@ -161,6 +164,12 @@ impl Link {
         Ok((a.into(), b.into()))
     }
 
+    /// Lets no [`Link::receive`] wait longer; whole seconds.
+    pub fn limit_waiting(&self, patience: Duration) -> nix::Result<()> {
+        let seconds = TimeVal::seconds(patience.as_secs().cast_signed());
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &seconds)
+    }
+
     pub fn send(&self, message: &Message) -> nix::Result<()> {
         let (kind, body, fd): (u8, Vec<u8>, Option<BorrowedFd>) = match message {
             Message::Placed => (0, Vec::new(), None),
@@ -184,7 +193,7 @@ impl Link {
     /// The next packet; `None`: the other end is closed.
     ///
     /// # Errors
-    /// `EBADMSG` for what no peer of ours sends.
+    /// `EBADMSG` for what no peer of ours sends, `EAGAIN` after [`Link::limit_waiting`].
     pub fn receive(&self) -> nix::Result<Option<Message>> {
         let mut buffer = [0; PACKET];
         let (length, fds) = seqpacket::receive(self.socket.as_fd(), &mut buffer, true)?;

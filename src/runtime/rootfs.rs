@@ -71,7 +71,8 @@ fn overlay(layers: &[OwnedFd], upper: &Path, work: &Path, volatile: bool, user_x
     open_folder(upper).map_err(failed)
 }
 
-/// Removes overlay's mark of a volatile mount; whether there was one.
+/// Removes overlay's mark of a volatile mount, a folder with a file of the kernel's own, which no
+/// container reaches; whether there was one.
 fn forget_volatile(work: &Path) -> bool {
     std::fs::remove_dir_all(work.join("work/incompat/volatile")).is_ok()
 }

@@ -10,13 +10,34 @@ use anyhow::{Context, Result};
 use crate::error::Failure;
 use crate::store::{Id, Store};
 
+/// Bytes of the longest name: that of a file's, NAME_MAX.
+const LONGEST: usize = 255;
+
 /// Docker's rule for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, and as with Podman one letter will do.
 #[must_use]
 pub fn is_valid(name: &str) -> bool {
+    name.len() <= LONGEST && has_valid_letters(name)
+}
+
+fn has_valid_letters(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && name.len() <= 255
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// [`is_valid`] for a name that a person gave.
+///
+/// # Errors
+/// Docker's `Invalid container name`, or that it is too long: it has to be a file's name.
+pub fn check(name: &str) -> Result<(), Failure> {
+    if is_valid(name) {
+        return Ok(());
+    }
+    Err(Failure::new(if has_valid_letters(name) {
+        format!("Invalid container name ({name}): it has {} characters, {LONGEST} are allowed", name.len())
+    } else {
+        format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    }))
 }
 
 /// What a claim came to.

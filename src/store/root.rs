@@ -41,7 +41,7 @@ impl Store {
         own(&store.root, me)?;
         // The last directory made is the mark that all are there: one system call on a hot path.
         if !store.is_made() {
-            for dir in ["containers", "names", "image", "layers"] {
+            for dir in ["containers", "names", "image", "layers", "networks", "networks/names", "networks/holders"] {
                 make_dirs(&store.root.join(dir))?;
             }
         }
@@ -57,7 +57,7 @@ impl Store {
     }
 
     fn is_made(&self) -> bool {
-        self.layers().is_dir()
+        self.networks().join("holders").is_dir()
     }
 
     /// What survives a reboot.
@@ -94,6 +94,19 @@ impl Store {
     #[must_use]
     pub fn names(&self) -> PathBuf {
         self.root.join("names")
+    }
+
+    /// The records of all networks, in `names/` symbolic links to them, and in `holders/` who has the
+    /// user's network namespace open.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
+    /// One network's own directory.
+    #[must_use]
+    pub fn network(&self, id: &Id) -> PathBuf {
+        self.root.join("networks").join(id.as_str())
     }
 
     /// The OCI image layout.

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::{Entry, Image, Sandbox, Server, both, skipped};
 
 /// Puts a tmpfs of so many MiB where the storage root will be.
-fn small_disk(cx: &Sandbox, megabytes: u32) -> bool {
+pub fn small_disk(cx: &Sandbox, megabytes: u32) -> bool {
     if !nix::unistd::geteuid().is_root() {
         skipped("needs root, for a mount");
         return false;

@@ -92,3 +92,22 @@ both!(outlives_its_client, |cx| {
     drop(running);
     crate::support::until("it goes on", || cx.ctr("exec box cat /late").out() == "late\n");
 });
+
+// A process of the container can stop another one before that has executed anything: `exec` must
+// not wait for ever, and leaves nothing of it behind.
+both!(a_process_that_is_stopped_while_it_is_made_is_given_up, |cx| {
+    cx.busybox();
+    let run = "run -d --name box busybox sh -c 'while :; do kill -STOP -1 2>/dev/null; done'";
+    let id = cx.ctr(run).succeeds();
+    // Detached it waits for the beginning only: one that was stopped after that has begun.
+    let late = (0..20).map(|_| cx.ctr("exec -d box cat")).find(|ran| ran.code != 0).unwrap();
+    late.refuses(126, "the process did not begin in time and was killed");
+    assert!(late.err().contains("\nhint: "), "{late}");
+    // Until it executes, a process has the words of the monitor that made it.
+    let stopped = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        read("cmdline").contains(&format!("ctr-monitor\0{id}")) && read("status").contains("\nState:\tT")
+    });
+    assert_eq!(stopped.map(|entry| entry.path()).collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+    cx.ctr("rm -f box").succeeds();
+});

@@ -27,6 +27,7 @@ mod keyring;
 mod limits;
 mod logs;
 mod many;
+mod million;
 mod odd_hosts;
 mod ps;
 mod pull;

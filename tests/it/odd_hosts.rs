@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::support::{Sandbox, Who, apart, check, skipped};
+use crate::support::{Image, Sandbox, Who, apart, check, skipped};
 
 const DEVICES: &str = "/sys/fs/cgroup/devices";
 
@@ -74,4 +74,45 @@ fn proc_is_its_own(cx: &Sandbox) {
         cx.ctr("ps -aq").prints("");
     }
     cx.leaves_nothing();
+}
+
+// A user with one id is root of a namespace with that id alone: containers run, and it is said once
+// what they cannot do.
+#[test]
+fn as_a_user_without_subordinate_ids() {
+    apart(Who::User, take_subordinate_ids, |cx| {
+        let image = Image::busybox();
+        let load = ["load", "-q", "-i", image.oci_archive().to_str().unwrap()].map(str::to_owned);
+        let ran = cx.ctr_args(&load);
+        let name = &cx.account.name;
+        let warning = format!("ctr: warning: no subordinate ids for {name}: files of an image keep no owner but you, ");
+        assert!(ran.code == 0 && ran.err().starts_with(&warning), "{ran}");
+        let hint = "hint: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535";
+        assert_eq!(ran.err().lines().nth(1).unwrap(), format!("{hint} {name}"), "{ran}");
+        // The second time it is known.
+        cx.ctr_args(&load).is(0, "Loaded image: busybox:latest\n", "");
+        let script = "id -u; wc -l < /proc/self/uid_map; echo x > /file; stat -c %u:%g /file /bin/busybox";
+        cx.ctr_args(["run", "--rm", "busybox", "sh", "-c", script]).is(0, "0\n1\n0:0\n0:0\n", "");
+        cx.ctr("run -d --name box busybox sleep 1000").succeeds();
+        cx.ctr("exec box id -u").prints("0\n");
+        // What needs a second id is an error that says how to get one.
+        for (flags, says) in [
+            ("-u 7", "set user 7: invalid argument"),
+            ("-u 0:8", "set group 8: invalid argument"),
+            ("--group-add 9", "set supplementary groups [0, 9]: operation not permitted"),
+        ] {
+            let ran = cx.ctr(&format!("run --rm {flags} busybox true"));
+            ran.refuses(125, says);
+            assert!(ran.err().contains("\nhint: ") && ran.err().contains("/etc/subuid"), "{ran}");
+        }
+        let ran = cx.ctr("run --rm busybox chown 7 /tmp");
+        ran.ends_failing();
+        assert!(ran.err().contains("Invalid argument"), "{ran}");
+    });
+}
+
+fn take_subordinate_ids() {
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        mount(Some("/dev/null"), file, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! `ctr ps`.
 
-use crate::support::both;
+use crate::support::{Entry, Image, both};
 
 both!(the_table, |cx| {
     cx.ctr("ps").prints("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n");
@@ -77,4 +77,32 @@ both!(many_at_once, |cx| {
     let mut names: Vec<_> = out.lines().map(str::to_owned).collect();
     names.sort_unstable();
     assert_eq!(names, (0..20).map(|n| format!("n{n:02}")).collect::<Vec<_>>());
+});
+
+both!(json_in_both_ways, |cx| {
+    cx.busybox();
+    cx.ctr("create --name box --label a=1,2 --label b= busybox true").succeeds();
+    let json = cx.ctr("ps -a --format json").succeeds();
+    assert_eq!(cx.ctr("ps -a --format '{{json .}}'").succeeds(), json);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["Labels"], "a=1,2,b=", "{json}");
+    assert!(!json.contains("LabelMap") && !json.contains("\\u0000"), "{json}");
+    cx.ctr("ps -a --format '{{.Label \"a\"}}'").prints("1,2\n");
+});
+
+both!(an_image_without_its_name_is_shown_by_its_id, |cx| {
+    cx.busybox();
+    let id = Image::busybox().id();
+    cx.ctr("create --name box busybox true").succeeds();
+    cx.ctr(&format!("create --name by-id {} true", &id[7..19])).succeeds();
+    cx.ctr("ps -a --format '{{.Names}} {{.Image}}'").prints(&format!("by-id {}\nbox busybox\n", &id[7..19]));
+    // Another one takes the name.
+    let other = Image::small("busybox:latest", [Entry::file("other", 0o644, "")]);
+    cx.load(&other);
+    cx.ctr("create --name new busybox true").succeeds();
+    let short = &id[7..19];
+    cx.ctr("ps -a --format '{{.Names}} {{.Image}}'").prints(&format!("new busybox\nby-id {short}\nbox {short}\n"));
+    cx.ctr("ps -a --no-trunc --filter name=box --format '{{.Image}}'").prints(&format!("{id}\n"));
+    cx.ctr("rmi -f busybox").succeeds();
+    cx.ctr("ps -a --filter name=new --format '{{.Image}}'").prints(&format!("{}\n", &other.id()[7..19]));
 });

@@ -297,7 +297,19 @@ both!(resource_limits_of_the_process, |cx| {
         .prints("100\n200\n0\n");
     cx.ctr("run --rm --ulimit nosuch=1 busybox true").refuses(125, "[..]nosuch[..]");
     cx.ctr("run --rm --ulimit nofile=200:100 busybox true").refuses(125, "[..]nofile[..]");
+});
+
+both!(oom_score, |cx| {
+    cx.busybox();
     cx.ctr("run --rm --oom-score-adj 500 busybox cat /proc/self/oom_score_adj").prints("500\n");
+    let ran = cx.ctr("run --rm --oom-score-adj -500 busybox cat /proc/self/oom_score_adj");
+    if cx.is_root() && crate::support::has_capability(24) {
+        ran.prints("-500\n");
+    } else {
+        ran.refuses(125, "cannot set the OOM score adjustment to -500: lower than [..] needs CAP_SYS_RESOURCE[..]");
+        assert!(ran.err().contains("\nhint: "), "{ran}");
+        cx.ctr("ps -aq").prints("");
+    }
 });
 
 both!(sysctls, |cx| {
@@ -344,6 +356,8 @@ both!(cid_file, |cx| {
     let id = std::fs::read_to_string(&file).unwrap();
     cx.ctr("inspect -f '{{.Id}}' it").prints(&format!("{id}\n"));
     cx.ctr("run --rm --cidfile cid busybox true").refuses(125, "[..]container ID file found[..]cid[..]");
+    // As in a script whose variable is empty: none is wanted.
+    cx.ctr_args(["run", "--rm", "--cidfile", "", "busybox", "echo", "fine"]).prints("fine\n");
 });
 
 both!(entry_points, |cx| {

@@ -143,3 +143,37 @@ both!(a_start_that_hangs_can_be_ended, |cx| {
     assert_ne!(starter.wait().code, 0);
     drop(hung);
 });
+
+// Killed before it has recorded its process, a monitor leaves cgroups that only `alive` tells of.
+both!(cgroups_of_a_start_that_was_killed_are_removed, |cx| {
+    cx.busybox();
+    let source = cx.make_dir("source");
+    let inner = cx.make_dir("source/inner");
+    // The monitor sees nothing of it: the process hangs that looks for its working directory.
+    let flags = format!("-v {}:/mnt -w /mnt/inner/x", source.display());
+    let Some(hung) = Hung::mount(&inner) else { return skipped("needs root and /dev/fuse") };
+    for command in ["rm box", "start box"] {
+        let id = cx.ctr(&format!("create --name box {flags} busybox true")).succeeds();
+        let starter = cx.spawn("start box");
+        let alive = cx.root().join("containers").join(&id).join("alive");
+        let text = || std::fs::read_to_string(&alive).unwrap_or_default();
+        until("the monitor is on record", || text().ends_with('\n'));
+        let monitor: i32 = text().lines().next().unwrap().parse().unwrap();
+        if cx.is_root() {
+            until("its cgroups are made", || text().lines().skip(1).any(|line| Path::new(line).exists()));
+        }
+        let cgroups: Vec<_> = text().lines().skip(1).map(PathBuf::from).collect();
+        starter.signal(Signal::SIGKILL);
+        starter.wait();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
+        until("the monitor is gone", || !Path::new("/proc").join(monitor.to_string()).exists());
+        assert!(!cx.is_root() || cgroups.iter().any(|dir| dir.exists()), "{cgroups:?}");
+        if command == "rm box" {
+            cx.ctr(command).prints("box\n");
+            assert!(!cgroups.iter().any(|dir| dir.exists()), "{cgroups:?}");
+        }
+    }
+    drop(hung);
+    // The next start makes them anew, and its end removes them.
+    cx.ctr("start -a box").prints("");
+});

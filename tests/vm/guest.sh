@@ -3,7 +3,7 @@
 # `ok NAME` or `FAILED NAME` with what was seen, a line for each check.
 #
 #   guest.sh DIRECTORY main     the way of the README's command, and limits
-#   guest.sh DIRECTORY all      that and everything else
+#   guest.sh DIRECTORY all      that and everything else; as root without systemd too (no-systemd)
 # shellcheck disable=SC2016 # what is quoted is for the container's shell
 set -u
 PATH=$1:$PATH
@@ -121,7 +121,31 @@ not_delegated() {
 	is 'found without the variables of a session' 67108864 "$out"
 }
 
+# In a mount namespace in which systemd and D-Bus cannot be reached: as on a machine without.
+no_systemd() {
+	ctr run -d --name plain --memory 64m --pids-limit 20 --cpus 0.2 --cpuset-cpus 0 busybox sleep 1000 >/dev/null || failed 'run without systemd' "$?"
+	dir=$(cgroup plain)
+	is 'without systemd, a cgroup of ctr'\''s own' "/sys/fs/cgroup/ctr/$(ctr inspect --format '{{.Id}}' plain)" "$dir"
+	is 'with its limits' '67108864 20 20000 100000 0' \
+		"$(cat "$dir/memory.max" "$dir/pids.max" "$dir/cpu.max" "$dir/cpuset.cpus" | tr '\n' ' ' | sed 's/ $//')"
+	is 'which exec enters' 0::/ "$(ctr exec plain cat /proc/self/cgroup)"
+	is 'info says so' cgroupfs "$(ctr info --format '{{.CgroupDriver}}')"
+	ctr run --name plain-oom --memory 32m --memory-swap 32m busybox tail /dev/zero >/dev/null 2>&1
+	is 'they bite' '137 true' "$? $(ctr inspect --format '{{.State.OOMKilled}}' plain-oom)"
+	has 'devices are bounded' 'Operation not permitted' \
+		"$(ctr run --rm busybox sh -c 'mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem' 2>&1)"
+	has 'CPUs that are not there are refused' 'Requested CPUs are not available - requested 0-63, available: 0-1' \
+		"$(ctr run --rm --cpuset-cpus 0-63 busybox true 2>&1)"
+	kill -9 "$(ps -o ppid= -p "$(ctr inspect --format '{{.State.Pid}}' plain)")"
+	soon 20 sh -c "ctr ps -a | grep -q 'Exited (137)' && ! [ -e '$dir' ]"
+	is 'nothing is left of one whose monitor is killed' gone "$([ -e "$dir" ] && echo there || echo gone)"
+	ctr rm -f plain plain-oom >/dev/null
+	is 'nor of the others' '' "$(find /sys/fs/cgroup/ctr -mindepth 1 -type d)"
+}
+
 as_root_only() {
+	unshare --mount sh -c 'mount -t tmpfs none /run/systemd && mount -t tmpfs none /run/dbus && exec sh "$0" "$1" no-systemd' \
+		"$guest" "$(dirname "$(command -v ctr)")"
 	is 'cpuset.cpus' 0 "$(ctr run --rm --cpuset-cpus 0 busybox cat /sys/fs/cgroup/cpuset.cpus 2>&1)"
 	out=$(ctr run --rm busybox sh -c 'mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem; head -c 1 /dev/zero | wc -c' 2>&1)
 	has 'a device that is not allowed cannot be opened' 'Operation not permitted' "$out"
@@ -147,6 +171,10 @@ as_root_only() {
 guest=$(readlink -f "$0")
 if [ "$1" = import ]; then
 	image
+	exit
+fi
+if [ "$part" = no-systemd ]; then
+	no_systemd
 	exit
 fi
 image || failed 'make an image' "$?"

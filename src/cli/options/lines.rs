@@ -41,7 +41,7 @@ pub fn variables(
 ) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
-        for line in assignments(file.as_ref())? {
+        for line in assignments("env", file.as_ref())? {
             match (line.contains('='), environment(&line)) {
                 (true, _) => all.push(line),
                 (false, Some(value)) => all.push(format!("{line}={value}")),
@@ -66,7 +66,7 @@ pub fn variables(
 pub fn labels(files: &[impl AsRef<Path>], arguments: &[String]) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for file in files {
-        all.extend(assignments(file.as_ref())?.iter().map(|line| pair(line)));
+        all.extend(assignments("label", file.as_ref())?.iter().map(|line| pair(line)));
     }
     all.extend(arguments.iter().map(|argument| pair(argument)));
     Ok(all)
@@ -79,9 +79,9 @@ pub fn pair(text: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// A file's lines without comments and empty ones. Values are taken as they are: no quotes, no
+/// A file's lines without comments and empty ones; `kind` is what the errors call it. Values are taken as they are: no quotes, no
 /// escapes, as in Docker.
-fn assignments(path: &Path) -> Result<Vec<String>> {
+fn assignments(kind: &str, path: &Path) -> Result<Vec<String>> {
     // Docker's words, as Go puts it; the path is where people look first.
     let bytes = std::fs::read(path).map_err(|e| Failure::new(format!("open {}", path.display())).source(e))?;
     let text = String::from_utf8(bytes)
@@ -97,14 +97,14 @@ fn assignments(path: &Path) -> Result<Vec<String>> {
         let name = if value.is_none() { name.trim_end() } else { name };
         if name.is_empty() {
             return Err(Failure::new(format!(
-                "invalid env file ({}): no variable name on line '{line}'",
+                "invalid {kind} file ({}): no variable name on line '{line}'",
                 path.display()
             ))
             .into());
         }
         if name.contains(char::is_whitespace) {
             return Err(Failure::new(format!(
-                "invalid env file ({}): variable '{name}' contains whitespaces",
+                "invalid {kind} file ({}): variable '{name}' contains whitespaces",
                 path.display()
             ))
             .into());
@@ -165,7 +165,9 @@ mod tests {
         for (text, end) in [("=x", "no variable name on line '=x'"), ("a b=c", "variable 'a b' contains whitespaces")] {
             std::fs::write(file.path(), text).unwrap();
             let message = variables(&[file.path()], &[], env).unwrap_err().to_string();
-            assert!(message.ends_with(end), "{message}");
+            assert_eq!(message, format!("invalid env file ({}): {end}", file.path().display()));
+            let message = labels(&[file.path()], &[]).unwrap_err().to_string();
+            assert_eq!(message, format!("invalid label file ({}): {end}", file.path().display()));
         }
     }
 

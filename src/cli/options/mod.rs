@@ -4,12 +4,16 @@
 //! Each file holds one subject's flags as clap has them and their `check`, with Docker's rules and
 //! words; `pending` refuses by name what is not there yet.
 
+mod csv;
+mod endpoints;
 pub mod lines;
 mod merge;
 mod mounts;
 mod network;
 pub mod pending;
 pub mod process;
+pub mod publish;
+pub mod rate;
 mod resources;
 mod security;
 pub mod size;
@@ -18,8 +22,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::container::config::{Config, HostConfig, LogConfig};
+use crate::container::config::{Config, Endpoint, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
@@ -63,7 +68,7 @@ pub struct Identity {
     #[arg(long)]
     pub rm: bool,
     /// Write the container's id to a file
-    #[arg(long, value_name = "file")]
+    #[arg(long, value_name = "file", value_parser = path_or_none())]
     pub cidfile: Option<PathBuf>,
     /// When to pull the image: always, missing, never
     #[arg(long, value_name = "policy", default_value = "missing", hide_default_value = true)]
@@ -107,6 +112,8 @@ pub struct Request {
     pub pull: PullPolicy,
     pub config: Config,
     pub host_config: HostConfig,
+    /// What is wanted of each network, in the order of the command line.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Where the root comes from.
@@ -139,8 +146,8 @@ impl Options {
             return pending::refused("--disable-content-trust=false");
         }
         let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty() && !names::is_valid(name)) {
-            return bad(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"));
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            names::check(name).map_err(|failure| failure.exit(exit::ENGINE))?;
         }
         let pull = match identity.pull.as_str() {
             "always" | "true" => PullPolicy::Always,
@@ -161,11 +168,13 @@ impl Options {
         if let Source::Image(image) = &source {
             config.image.clone_from(image);
         }
+        let mut network = self.network.check()?;
+        let endpoints = std::mem::take(&mut network.endpoints);
         let host_config = host_config(
             &identity,
             &mut config,
             self.mounts.check()?,
-            self.network.check()?,
+            network,
             self.resources.check()?,
             self.security.check()?,
         )?;
@@ -181,7 +190,7 @@ impl Options {
             ));
         }
         let name = name.filter(|name| !name.is_empty());
-        Ok((Request { name, source, pull, config, host_config }, identity, self.process))
+        Ok((Request { name, source, pull, config, host_config, endpoints }, identity, self.process))
     }
 }
 
@@ -213,6 +222,10 @@ fn host_config(
         container_id_file: identity.cidfile.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned(),
         log_config: log_config(&identity.log_driver, &identity.log_opt)?,
         network_mode: network.mode,
+        port_bindings: network.port_bindings,
+        publish_all_ports: network.publish_all_ports,
+        links: network.links,
+        host_loopback: network.host_loopback,
         extra_hosts: network.extra_hosts,
         dns: network.dns,
         dns_options: network.dns_options,
@@ -276,6 +289,11 @@ fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {
         }
     }
     Ok(LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() })
+}
+
+/// A path that may be empty, for "none": clap's own parser of paths refuses that.
+fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// A failed check: the engine's exit code.

@@ -17,6 +17,10 @@ pub struct Column<T> {
     pub cell: fn(&T) -> Value,
 }
 
+/// The name of the column that holds a row's labels as a map, for `.Label`. It is in no JSON and
+/// cannot be written in a template; nor is it the key of anything: no argument has such a character.
+pub const LABEL_MAP: &str = "\0labels";
+
 /// A string as a cell.
 pub fn text(text: impl Into<String>) -> Value {
     Value::String(Arc::from(text.into()))
@@ -29,7 +33,7 @@ pub fn text(text: impl Into<String>) -> Value {
 /// each row; anything else: the template itself, a line for each row.
 ///
 /// A row's labels are reached by `{{.Label "name"}}`: they come from the column `Labels`
-/// (`a=1,b=2`) unless there is a column `LabelMap`, which `json` leaves out.
+/// (`a=1,b=2`) unless there is a column [`LABEL_MAP`].
 ///
 /// # Errors
 /// A template that cannot be parsed, or that names a column which is not there.
@@ -39,7 +43,7 @@ pub fn listing<T>(columns: &[Column<T>], default: &[&str], format: Option<&str>,
         Some("json") => {
             let mut out = String::new();
             for row in rows {
-                out.push_str(&json(&object(columns, row)));
+                out.push_str(&json(&data(columns, row)));
                 out.push('\n');
             }
             Ok(out)
@@ -84,9 +88,9 @@ fn plain_table<T>(columns: &[Column<T>], default: &[&str], rows: &[T]) -> String
     table::align(&lines)
 }
 
-fn object<T>(columns: &[Column<T>], row: &T) -> Value {
-    let cells = columns.iter().filter(|column| column.name != "LabelMap");
-    map(cells.map(|column| (column.name, (column.cell)(row))))
+/// A template's dot.
+fn data<T>(columns: &[Column<T>], row: &T) -> Value {
+    map(columns.iter().map(|column| (column.name, (column.cell)(row))))
 }
 
 fn map<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
@@ -102,10 +106,8 @@ fn render_rows<T>(columns: &[Column<T>], source: &str, rows: &[T]) -> Result<Vec
             return Err(refused(source, &e));
         }
     }
-    let rendered = rows.iter().map(|row| {
-        let data = map(columns.iter().map(|column| (column.name, (column.cell)(row))));
-        template.execute_to_string(&data).map_err(|e| refused(source, &e))
-    });
+    let rendered =
+        rows.iter().map(|row| template.execute_to_string(&data(columns, row)).map_err(|e| refused(source, &e)));
     rendered.collect()
 }
 
@@ -261,7 +263,7 @@ fn functions() -> Functions {
         (LABEL, |args| {
             let name = word(args, 1);
             let row = args.first().unwrap_or(&Value::Nil);
-            if let Some(Value::Map(labels)) = row.field("LabelMap") {
+            if let Some(Value::Map(labels)) = row.field(LABEL_MAP) {
                 return Ok(labels.get(name.as_str()).cloned().unwrap_or_else(|| text("")));
             }
             let labels = row.field("Labels").map(ToString::to_string).unwrap_or_default();
@@ -313,7 +315,8 @@ fn to_json(value: &Value) -> serde_json::Value {
         Value::String(s) => s.as_ref().into(),
         Value::List(items) => items.iter().map(to_json).collect(),
         Value::Map(fields) => {
-            serde_json::Value::Object(fields.iter().map(|(name, field)| (name.to_string(), to_json(field))).collect())
+            let shown = fields.iter().filter(|(name, _)| name.as_ref() != LABEL_MAP);
+            serde_json::Value::Object(shown.map(|(name, field)| (name.to_string(), to_json(field))).collect())
         }
         _ => serde_json::Value::Null,
     }

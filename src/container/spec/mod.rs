@@ -6,7 +6,7 @@
 
 pub mod capabilities;
 mod devices;
-mod files;
+pub mod files;
 pub mod mounts;
 mod resources;
 
@@ -19,10 +19,12 @@ use oci_spec::runtime::{
     PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User,
 };
 
-use crate::container::config::{ContainerConfig, RootFs};
+use crate::container::config::{ContainerConfig, HostConfig, RootFs};
+use crate::container::spec::files::Names;
+use crate::container::state;
 use crate::error::Failure;
 use crate::runtime;
-use crate::store::Store;
+use crate::store::{Store, record};
 use crate::userns::{self, IdMap};
 
 /// Docker's default search path (moby, `oci/defaults.go`).
@@ -62,19 +64,20 @@ pub struct Blueprint {
     pub init: bool,
 }
 
-/// Builds it, and writes the files that it mounts into the container's directory.
+/// Builds it, and writes the files that it mounts into the container's directory; `names`: what its
+/// network is.
 ///
 /// # Errors
 /// What the user asked for contradicts this machine: a device or a bind mount's source that does
 /// not exist, a capability that the kernel does not know.
-pub fn build(store: &Store, container: &ContainerConfig) -> Result<Blueprint> {
+pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Blueprint> {
     let host = &container.host_config;
-    let linux = linux(container)?;
+    let linux = linux(store, container)?;
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
         .process(process(container)?)
-        .mounts(mounts::all(store, container)?)
+        .mounts(mounts::all(store, container, names)?)
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
         .build()?;
@@ -186,14 +189,15 @@ fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
         .collect()
 }
 
-fn linux(container: &ContainerConfig) -> Result<Linux> {
+fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
     let host = &container.host_config;
     let rootless = !userns::is_host_root();
     let own_userns = rootless && host.userns_mode != "host";
     // The default has namespaces, masked paths and resources of its own: each is set here.
     let mut linux = Linux::default();
-    linux.set_namespaces(Some(namespaces(container, own_userns)?));
-    if own_userns {
+    let shared = shared_network(store, container)?;
+    linux.set_namespaces(Some(namespaces(container, own_userns, shared.as_ref())?));
+    if own_userns && !matches!(shared, Some(Shared::Of(_))) {
         let (uids, gids) = userns::same_ids();
         linux.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
     }
@@ -212,7 +216,33 @@ fn linux(container: &ContainerConfig) -> Result<Linux> {
     Ok(linux)
 }
 
-fn namespaces(container: &ContainerConfig, own_userns: bool) -> Result<Vec<LinuxNamespace>> {
+/// A network namespace that is there already.
+#[derive(Debug)]
+enum Shared {
+    /// That of a container whose first process this is; its user namespace owns it, and so is
+    /// shared too.
+    Of(i32),
+    /// At a path (`--network ns:PATH`).
+    At(PathBuf),
+}
+
+fn shared_network(store: &Store, container: &ContainerConfig) -> Result<Option<Shared>> {
+    let mode = &container.host_config.network_mode;
+    if let Some(path) = mode.strip_prefix("ns:") {
+        return Ok(Some(Shared::At(PathBuf::from(path))));
+    }
+    let Some(id) = mode.strip_prefix("container:") else { return Ok(None) };
+    let other = id.parse().ok().filter(|other| state::is_alive(store, other));
+    let process = other.map(|other| record::read::<state::Process>(&store.container(&other).join(state::PROCESS)));
+    match process.transpose()?.flatten() {
+        Some(process) => Ok(Some(Shared::Of(process.pid))),
+        None => Err(Failure::new(format!("cannot join network of a non running container: {id}"))
+            .hint("start that one first: ctr start, and look at ctr ps -a")
+            .into()),
+    }
+}
+
+fn namespaces(container: &ContainerConfig, own_userns: bool, shared: Option<&Shared>) -> Result<Vec<LinuxNamespace>> {
     let host = &container.host_config;
     let wanted = [
         (LinuxNamespaceType::User, own_userns),
@@ -223,10 +253,23 @@ fn namespaces(container: &ContainerConfig, own_userns: bool) -> Result<Vec<Linux
         (LinuxNamespaceType::Uts, host.uts_mode != "host"),
         (LinuxNamespaceType::Cgroup, host.cgroupns_mode != "host"),
     ];
+    let path = |typ| match (typ, shared) {
+        (LinuxNamespaceType::User, Some(Shared::Of(pid))) => Some(PathBuf::from(format!("/proc/{pid}/ns/user"))),
+        (LinuxNamespaceType::Network, Some(Shared::Of(pid))) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        (LinuxNamespaceType::Network, Some(Shared::At(path))) => Some(path.clone()),
+        _ => None,
+    };
     wanted
         .into_iter()
         .filter(|(_, wanted)| *wanted)
-        .map(|(typ, _)| Ok(LinuxNamespaceBuilder::default().typ(typ).build()?))
+        .map(|(typ, _)| {
+            let builder = LinuxNamespaceBuilder::default().typ(typ);
+            let builder = match path(typ) {
+                Some(path) => builder.path(path),
+                None => builder,
+            };
+            Ok(builder.build()?)
+        })
         .collect()
 }
 
@@ -239,12 +282,18 @@ fn mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>> {
         .collect()
 }
 
+/// Whether the network namespace is the container's own.
+#[must_use]
+pub fn has_own_network(host: &HostConfig) -> bool {
+    host.network_mode != "host" && !host.network_mode.starts_with("container:") && !host.network_mode.starts_with("ns:")
+}
+
 /// What the user asked for, on top of Docker's own (moby, `daemon/oci_linux.go`): ports below 1024
 /// and ping need no capability in a network namespace of one's own.
 fn sysctls(container: &ContainerConfig, rootless: bool) -> HashMap<String, String> {
     let host = &container.host_config;
     let mut sysctls = HashMap::new();
-    if host.network_mode != "host" {
+    if has_own_network(host) {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         // The range's end must be a mapped group, so a user namespace cannot have all of them.
         if !rootless {

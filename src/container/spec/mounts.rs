@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use oci_spec::runtime::{Mount, MountBuilder};
 
+use crate::container::bind::Bind;
 use crate::container::config::{self, ContainerConfig, HostConfig};
-use crate::container::spec::files;
+use crate::container::spec::files::{self, Names};
 use crate::error::{Failure, exit};
 use crate::store::Store;
 use crate::userns;
@@ -15,68 +16,16 @@ use crate::userns;
 /// Bytes of `/dev/shm` unless asked otherwise, Docker's.
 const SHM_SIZE: u64 = 64 << 20;
 
-/// A `-v` taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    pub source: PathBuf,
-    pub target: PathBuf,
-    /// In the OCI spec's words: `rbind`, `ro`, `rslave`, …
-    pub options: Vec<String>,
-}
-
-impl Bind {
-    /// `SOURCE:TARGET[:OPTIONS]`, both paths absolute.
-    ///
-    /// # Errors
-    /// Docker's `invalid volume specification` and `invalid mode`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let invalid =
-            |why: &str| Failure::new(format!("invalid volume specification: {text:?}: {why}")).exit(exit::ENGINE);
-        let mut parts = text.splitn(3, ':');
-        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-            return Err(invalid("it has no second path").into());
-        };
-        if !source.starts_with('/') {
-            return Err(invalid("the first path is not absolute").into());
-        }
-        if !target.starts_with('/') {
-            return Err(invalid("the path in the container is not absolute").into());
-        }
-        if Path::new(target).components().count() == 1 {
-            return Err(invalid("the path in the container cannot be \"/\"").into());
-        }
-        let mut options = vec!["rbind".to_owned()];
-        for option in parts.next().unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
-            match option {
-                // `nocopy`: a new volume is filled from the image, a directory of the host never is.
-                "rw" | "rbind" | "nocopy" => {}
-                "ro" => options.push(read_only().to_owned()),
-                // SELinux labels: nothing to do where the host has none, as with Docker.
-                "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
-                "bind" => "bind".clone_into(&mut options[0]),
-                "rshared" | "shared" => return Err(not_shared(option)),
-                "rprivate" | "private" | "rslave" | "slave" | "noexec" | "exec" | "nosuid" | "suid" | "nodev"
-                | "dev" => options.push(option.to_owned()),
-                _ => return Err(invalid(&format!("invalid mode: {option}")).into()),
-            }
-        }
-        if !options.iter().any(|o| is_propagation(o)) {
-            options.push("rprivate".to_owned());
-        }
-        Ok(Self { source: source.into(), target: target.into(), options })
-    }
-}
-
 /// All mounts of the container, in the order in which they are made.
 ///
 /// # Errors
 /// A bind mount whose source does not exist.
-pub fn all(store: &Store, container: &ContainerConfig) -> Result<Vec<Mount>> {
+pub fn all(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Vec<Mount>> {
     let host = &container.host_config;
     let asked = asked_for(container)?;
     let taken = |place: &Path| asked.iter().any(|m| m.destination() == place);
     let mut mounts = every_container(host)?;
-    for (source, place) in files::write(store, container)? {
+    for (source, place) in files::write(store, container, names)? {
         // Private, and writable as Docker's: programs edit these files in place.
         mounts.push(mount(place, "bind", &source, &["rbind", "rprivate", "nosuid", "nodev", "noexec"])?);
     }
@@ -88,9 +37,11 @@ pub fn all(store: &Store, container: &ContainerConfig) -> Result<Vec<Mount>> {
 /// How the root's own mounts pass on what is mounted later; `None`: not at all.
 #[must_use]
 pub fn root_propagation(host: &HostConfig) -> Option<&'static str> {
-    let of_binds = host.binds.iter().flat_map(|b| b.rsplit(':').next().unwrap_or_default().split(','));
+    let is_slave = |option: &str| matches!(option, "rslave" | "slave");
+    let of_binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok());
     let of_mounts = host.mounts.iter().filter_map(|m| Some(m.bind_options.as_ref()?.propagation.as_str()));
-    of_binds.chain(of_mounts).any(|option| matches!(option, "rslave" | "slave")).then_some("rslave")
+    let has_slave = of_binds.into_iter().any(|b| is_slave(b.propagation())) || of_mounts.into_iter().any(is_slave);
+    has_slave.then_some("rslave")
 }
 
 fn mount(place: impl Into<PathBuf>, kind: &str, source: impl AsRef<Path>, options: &[&str]) -> Result<Mount> {
@@ -139,8 +90,8 @@ fn asked_for(container: &ContainerConfig) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for text in &host.binds {
         let bind = Bind::parse(text)?;
-        let options: Vec<&str> = bind.options.iter().map(String::as_str).collect();
-        mounts.push(mount(bind.target, "bind", existing(&bind.source)?, &options)?);
+        let options = bind_options(&bind)?;
+        mounts.push(mount(&bind.target, "bind", existing(Path::new(&bind.source))?, &options)?);
     }
     for asked in &host.mounts {
         mounts.push(match asked.r#type.as_str() {
@@ -156,6 +107,29 @@ fn asked_for(container: &ContainerConfig) -> Result<Vec<Mount>> {
     }
     mounts.sort_by_key(|m| m.destination().components().count());
     Ok(mounts)
+}
+
+/// A `-v`'s options in the OCI spec's words.
+fn bind_options(bind: &Bind) -> Result<Vec<&str>> {
+    let mut words = vec![if bind.has("bind") { "bind" } else { "rbind" }];
+    for option in &bind.options {
+        match option.as_str() {
+            "ro" => words.push(read_only()),
+            "rshared" | "shared" => return Err(not_shared(option)),
+            // SELinux labels: nothing to do where the host has none, as with Docker.
+            "z" | "Z" if Path::new("/sys/fs/selinux/enforce").exists() => {
+                return Err(Failure::new(format!("invalid mode: {option}: SELinux labels are not supported yet"))
+                    .hint("without the option the files keep their labels")
+                    .exit(exit::ENGINE)
+                    .into());
+            }
+            "noexec" | "exec" | "nosuid" | "suid" | "nodev" | "dev" => words.push(option),
+            // `nocopy`: a new volume is filled from the image, a directory of the host never is.
+            _ => {}
+        }
+    }
+    words.push(bind.propagation());
+    Ok(words)
 }
 
 fn bind_mount(asked: &config::Mount) -> Result<Mount> {
@@ -213,10 +187,6 @@ fn not_shared(option: &str) -> anyhow::Error {
         .into()
 }
 
-fn is_propagation(option: &str) -> bool {
-    matches!(option, "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave")
-}
-
 /// A bind mount's source, which must be there: a directory made by mistake hides the mistake.
 fn existing(source: &Path) -> Result<&Path> {
     match std::fs::symlink_metadata(source) {
@@ -235,25 +205,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bind_has_two_paths_and_perhaps_options() {
-        let bind = Bind::parse("/a:/b:rw,rslave,z").expect("right");
-        assert_eq!((bind.source, bind.target), ("/a".into(), "/b".into()));
-        assert_eq!(bind.options, ["rbind", "rslave"]);
-        assert_eq!(Bind::parse("/a:/b").expect("right").options, ["rbind", "rprivate"]);
-    }
-
-    #[test]
-    fn a_wrong_bind_is_refused_with_its_reason() {
-        for (text, why) in [
-            ("/a", "it has no second path"),
-            ("a:/b", "the first path is not absolute"),
-            ("/a:b", "the path in the container is not absolute"),
-            ("/a:/", "the path in the container cannot be \"/\""),
-            ("/a:/b:fast", "invalid mode: fast"),
-        ] {
-            let error = Bind::parse(text).expect_err(text);
-            assert_eq!(error.to_string(), format!("invalid volume specification: {text:?}: {why}"));
-        }
+    fn a_bind_in_the_runtime_s_words() {
+        let words = |text: &str| bind_options(&Bind::parse(text).unwrap()).map(|words| words.join(","));
+        assert_eq!(words("/a:/b").unwrap(), "rbind,rprivate");
+        assert_eq!(words("/a:/b:rw,rslave,nocopy,noexec").unwrap(), "rbind,noexec,rslave");
+        assert_eq!(words("/a:/b:ro,bind").unwrap(), format!("bind,{},rprivate", read_only()));
+        assert!(words("/a:/b:shared").is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, futimens, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
 
@@ -59,25 +59,24 @@ pub fn make(store: &Store, stack: &[&Pinned], powers: Powers) -> Result<Option<L
     let opened = stack.iter().rev().map(|layer| Layer::open(store, layer, powers));
     let stack = opened.collect::<io::Result<Vec<_>>>().context("open the image's layers")?;
 
-    let mut wanted: BTreeMap<Vec<u8>, Seen> = BTreeMap::new();
+    let mut wanted: BTreeMap<&[u8], Seen> = BTreeMap::new();
     for path in candidates {
         if let Some(seen) = look(&stack, path)?.filter(|seen| seen.corrected) {
-            wanted.insert(path.to_vec(), seen);
+            wanted.insert(path, seen);
         }
     }
     if wanted.is_empty() {
         return Ok(None);
     }
     // Being on top, this layer's folders are seen: so those on the way there must be right as well.
-    let ways: BTreeSet<Vec<u8>> =
-        wanted.keys().flat_map(|path| ancestors(path).map(<[u8]>::to_vec)).chain([Vec::new()]).collect();
+    let ways: BTreeSet<&[u8]> = wanted.keys().flat_map(|path| ancestors(path)).chain([b"".as_slice()]).collect();
     for path in ways {
-        if let Some(seen) = look(&stack, &path)? {
+        if let Some(seen) = look(&stack, path)? {
             wanted.entry(path).or_insert(seen);
         }
     }
     let temporary = layers::temporary(store)?;
-    fill(&temporary, &wanted).with_context(|| format!("make {target:?}"))?;
+    fill(&temporary, &stack, &wanted).with_context(|| format!("make {target:?}"))?;
     let lock = Lock::shared(temporary.path())?;
     match temporary.rename(&target) {
         // Somebody else made the same at the same time.
@@ -102,18 +101,18 @@ struct Layer<'a> {
     powers: Powers,
 }
 
-/// A folder as the merged tree should show it.
+/// A folder as the merged tree should show it. There can be more of them than a process may have
+/// files open, or wants to keep in memory.
 struct Seen {
-    /// Of the layer that says so.
-    folder: OwnedFd,
-    stat: FileStat,
+    /// The layer that says so, counted from the topmost.
+    layer: usize,
     /// The topmost layer made it up, and a layer below knows it.
     corrected: bool,
 }
 
 /// What a layer has at a path.
 enum Found {
-    Folder(OwnedFd),
+    Folder,
     /// Nothing, and what is below can be seen.
     Nothing,
     /// A whiteout, a file, or an opaque folder on the way: what is below cannot be seen.
@@ -128,7 +127,7 @@ impl<'a> Layer<'a> {
 
     fn find(&self, path: &[u8]) -> Result<Found> {
         match self.folder(path) {
-            Ok(folder) => Ok(Found::Folder(folder)),
+            Ok(_) => Ok(Found::Folder),
             Err(Errno::ENOENT) => Ok(if self.hides_below(path)? { Found::Hidden } else { Found::Nothing }),
             Err(Errno::ENOTDIR | Errno::ELOOP) => Ok(Found::Hidden),
             Err(e) => Err(e.into()),
@@ -163,17 +162,16 @@ impl<'a> Layer<'a> {
 /// Looks for a folder in layers given topmost first; `None` when the merged tree has no such folder.
 fn look(stack: &[Layer<'_>], path: &[u8]) -> Result<Option<Seen>> {
     let mut topmost = None;
-    for layer in stack {
-        let folder = match layer.find(path)? {
-            Found::Folder(folder) => folder,
+    for (n, layer) in stack.iter().enumerate() {
+        match layer.find(path)? {
+            Found::Folder => {}
             Found::Nothing => continue,
             Found::Hidden => break,
-        };
-        let stat = fstat(&folder)?;
-        if !layer.made_up(path) {
-            return Ok(Some(Seen { folder, stat, corrected: topmost.is_some() }));
         }
-        topmost.get_or_insert(Seen { folder, stat, corrected: false });
+        if !layer.made_up(path) {
+            return Ok(Some(Seen { layer: n, corrected: topmost.is_some() }));
+        }
+        topmost.get_or_insert(Seen { layer: n, corrected: false });
         if layer.hides_below(path)? {
             break;
         }
@@ -181,7 +179,7 @@ fn look(stack: &[Layer<'_>], path: &[u8]) -> Result<Option<Seen>> {
     Ok(topmost)
 }
 
-fn fill(temporary: &Temporary, folders: &BTreeMap<Vec<u8>, Seen>) -> Result<()> {
+fn fill(temporary: &Temporary, stack: &[Layer<'_>], folders: &BTreeMap<&[u8], Seen>) -> Result<()> {
     let root: OwnedFd = File::open(temporary.path())?.into();
     for path in folders.keys().filter(|path| !path.is_empty()) {
         let (parent, last) = split(path);
@@ -191,20 +189,21 @@ fn fill(temporary: &Temporary, folders: &BTreeMap<Vec<u8>, Seen>) -> Result<()> 
     }
     // Innermost first, since what is made in a folder changes its times.
     for (path, seen) in folders.iter().rev() {
+        let from = stack[seen.layer].folder(path)?;
         let path = if path.is_empty() { b".".as_slice() } else { path };
-        let folder = open_beneath(&root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        copy(seen, &folder).with_context(|| format!("folder {:?}", PathBuf::from(OsStr::from_bytes(path))))?;
+        let to = open_beneath(&root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        copy(&from, &to).with_context(|| format!("folder {:?}", PathBuf::from(OsStr::from_bytes(path))))?;
     }
     Ok(())
 }
 
 /// Gives `folder` the attributes of one of a layer.
-fn copy(seen: &Seen, folder: &OwnedFd) -> Result<()> {
-    let stat = &seen.stat;
+fn copy(source: &OwnedFd, folder: &OwnedFd) -> Result<()> {
+    let stat = fstat(source)?;
     debug_assert!(SFlag::from_bits_truncate(stat.st_mode).contains(SFlag::S_IFDIR));
     fchown(folder, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(folder, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
-    let (from, to) = (Object::open(&seen.folder)?, Object::open(folder)?);
+    let (from, to) = (Object::open(source)?, Object::open(folder)?);
     for name in from.list()? {
         let bytes = name.to_bytes();
         // Overlay's own marks say something about the layer they are in.

@@ -19,7 +19,7 @@ use nix::sys::stat::{
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, linkat, symlinkat, unlinkat};
 
 use super::path::{self, Name};
 use super::tar::{Entry, Kind, Reader, Time};
@@ -40,10 +40,11 @@ pub struct Powers {
 }
 
 impl Powers {
-    /// Those of this process.
+    /// Those of this process. Who is not root has no ranges either, though all ids be mapped: an
+    /// ordinary user outside of any namespace.
     #[must_use]
     pub fn now() -> Self {
-        Self { owners: crate::userns::has_ranges(), host_root: crate::userns::is_host_root() }
+        Self { owners: geteuid().is_root() && crate::userns::has_ranges(), host_root: crate::userns::is_host_root() }
     }
 
     /// The attribute by which overlayfs knows an opaque folder; an ordinary user mounts it with

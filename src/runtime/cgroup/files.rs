@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::cpuset;
 use super::limits::Setting;
 use super::v2::what;
 use crate::error::Failure;
@@ -40,6 +41,7 @@ pub(super) fn make_afresh(dir: &Path) -> Result<()> {
 
 /// Writes a limit.
 pub(super) fn apply(dir: &Path, setting: &Setting) -> Result<()> {
+    cpuset::check(dir, setting)?;
     let mut result = write(&dir.join(&setting.file), &setting.value);
     let missing = |r: &io::Result<()>| {
         r.as_ref().is_err_and(|e| {

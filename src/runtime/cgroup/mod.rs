@@ -14,6 +14,7 @@
 //! - v1, or both: as root `ctr/<id>` of the hierarchies that are needed.
 
 mod bus;
+mod cpuset;
 mod devices;
 mod files;
 mod hierarchy;
@@ -23,6 +24,7 @@ mod scope;
 mod v1;
 mod v2;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -90,6 +92,20 @@ impl Pending {
         let identity = Identity::find();
         let way = place::choose(placement, &machine, identity)?;
         Ok(Self { id: placement.id.clone(), parent: placement.parent.clone(), machine, identity, way })
+    }
+
+    /// All directories that [`Pending::finish`] may make, each on a line of its own, for who has to remove them should this process
+    /// be killed before it can record what it made. What systemd makes, systemd removes.
+    #[must_use]
+    pub fn places(&self) -> String {
+        let paths: Vec<PathBuf> = match (&self.way, &self.machine) {
+            (Way::V1(below), Machine::V1(hierarchies)) => hierarchies.values().map(|h| h.mount.join(below)).collect(),
+            (Way::Directory { parent, name }, _) => vec![parent.join(name)],
+            _ => Vec::new(),
+        };
+        // Controllers that are mounted together share a directory.
+        let paths: BTreeSet<String> = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        paths.into_iter().collect()
     }
 
     /// Waits for the cgroup and sets its limits. `None`: nothing was asked for, and none can be

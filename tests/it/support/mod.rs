@@ -29,7 +29,7 @@ pub use sandbox::{Sandbox, binary, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
-pub use who::{Who, base};
+pub use who::{Who, base, has_capability};
 
 /// How long anything may take that should take a moment: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);

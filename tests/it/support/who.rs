@@ -46,3 +46,11 @@ pub fn account(who: Who) -> Option<Account> {
 pub fn base() -> PathBuf {
     PathBuf::from("/var/tmp").join(format!("ctr-test-{}", getuid())).join(std::process::id().to_string())
 }
+
+/// Whether these tests, and so what they run as root, have a capability, by its number:
+/// capabilities(7).
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(set.trim(), 16).unwrap() >> number & 1 == 1
+}

@@ -1,0 +1,227 @@
+//! Which networks a container is to be on and which of its ports are published: first what it was
+//! made with, then what `network connect`, `network disconnect` and `update` made of it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::network::Protocol;
+use crate::network::listen::Wanted;
+use crate::store::record::{self, Durability, Record};
+use crate::store::{Id, Store};
+
+/// `containers/<id>/network.json`: what is wanted since it was changed. Written under the
+/// container's lock; where it is missing, `config.json` says it ([`wish`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    pub mode: Mode,
+    /// The networks in the order they were asked for; the first with the highest priority leads
+    /// outside. Empty with another mode than [`Mode::Networks`], or when it was disconnected from all.
+    pub endpoints: Vec<Endpoint>,
+    pub port_bindings: PortBindings,
+    pub publish_all_ports: bool,
+    /// `--link CONTAINER:ALIAS`, on the default network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+}
+
+impl Record for Wish {
+    const VERSION: u32 = 1;
+}
+
+/// Where a container's network namespace comes from, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One of its own, connected to networks of ctr's.
+    Networks,
+    /// One of its own with loopback alone.
+    None,
+    /// The host's.
+    Host,
+    /// Another container's, by its id.
+    Container(String),
+    /// One that is there already: a file as `/run/netns/x` or `/proc/PID/ns/net`.
+    Namespace(PathBuf),
+    /// One of its own that the program `pasta` connects.
+    Pasta,
+}
+
+impl Mode {
+    /// Of `HostConfig.NetworkMode`.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            "none" => Self::None,
+            "host" => Self::Host,
+            "pasta" => Self::Pasta,
+            _ => match text.split_once(':') {
+                Some(("container", id)) => Self::Container(id.to_owned()),
+                Some(("ns", path)) => Self::Namespace(path.into()),
+                _ => Self::Networks,
+            },
+        }
+    }
+
+    /// Whether the namespace is somebody else's: nothing in it is the container's to change.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Host | Self::Container(_) | Self::Namespace(_))
+    }
+}
+
+impl Wish {
+    /// What the container was made with.
+    #[must_use]
+    pub fn of(config: &ContainerConfig) -> Self {
+        let host = &config.host_config;
+        let mode = Mode::of(&host.network_mode);
+        let mut endpoints = config.endpoints.clone();
+        if mode == Mode::Networks && endpoints.is_empty() {
+            endpoints.push(Endpoint::on(match host.network_mode.as_str() {
+                "" | "default" => "bridge",
+                name => name,
+            }));
+        }
+        Self {
+            mode,
+            endpoints,
+            port_bindings: host.port_bindings.clone(),
+            publish_all_ports: host.publish_all_ports,
+            links: host.links.clone(),
+        }
+    }
+
+    /// What `ps` shows in NETWORKS for a container that does not run.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match &self.mode {
+            Mode::Networks => self.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect(),
+            Mode::None => vec!["none".into()],
+            Mode::Host => vec!["host".into()],
+            Mode::Container(_) | Mode::Namespace(_) | Mode::Pasta => Vec::new(),
+        }
+    }
+}
+
+/// The ports that are to be bound on the host, in the order of the container's: those of `bindings`,
+/// and with `publish_all` each of `exposed` (`80/tcp` and so on) that has none.
+///
+/// # Errors
+/// A record that names a port or an address which is none.
+pub fn listeners<'a>(
+    bindings: &PortBindings,
+    publish_all: bool,
+    exposed: impl IntoIterator<Item = &'a String>,
+) -> Result<Vec<Wanted>> {
+    let any = [PortBinding::default()];
+    let all = exposed.into_iter().filter(|port| publish_all && !bindings.contains_key(*port));
+    let all = all.map(|port| (port, &any[..])).chain(bindings.iter().map(|(port, bindings)| (port, &bindings[..])));
+    let mut wanted = Vec::new();
+    for (port, bindings) in all {
+        let wrong = || format!("{port:?} is not a port and its protocol");
+        let (container_port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let container_port = container_port.parse().with_context(wrong)?;
+        let protocol = Protocol::of(protocol).with_context(wrong)?;
+        for PortBinding { host_ip, host_port } in bindings {
+            let wrong = || format!("{host_ip:?} and {host_port:?} are not an address and a port");
+            let host =
+                Some(host_ip).filter(|ip| !ip.is_empty()).map(|ip| ip.parse()).transpose().with_context(wrong)?;
+            let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
+            let port = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u16>() };
+            let ports = port(first).with_context(wrong)?..=port(last).with_context(wrong)?;
+            wanted.push(Wanted { host, ports, container_port, protocol });
+        }
+    }
+    wanted.sort_by_key(|wanted| (wanted.container_port, wanted.protocol));
+    Ok(wanted)
+}
+
+/// What is wanted now.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn wish(store: &Store, config: &ContainerConfig) -> Result<Wish> {
+    Ok(record::read(&path(store, &config.id))?.unwrap_or_else(|| Wish::of(config)))
+}
+
+/// Changes what is wanted. The caller holds the container's lock.
+///
+/// # Errors
+/// The record cannot be written.
+pub fn set_wish(store: &Store, config: &ContainerConfig, wish: &Wish) -> Result<()> {
+    let durability = if config.host_config.auto_remove { Durability::Unsynced } else { Durability::Synced };
+    record::write(&path(store, &config.id), wish, durability).context("change the container's networks")
+}
+
+fn path(store: &Store, id: &Id) -> PathBuf {
+    store.container(id).join("network.json")
+}
+
+/// A change of a running container's networks, as a command sends it to the monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    Connect(Endpoint),
+    Disconnect {
+        /// Name or id, resolved by the monitor.
+        network: String,
+        /// Although something of it cannot be taken down.
+        force: bool,
+    },
+    Publish {
+        add: PortBindings,
+        /// A binding with neither address nor port stands for all of the container's port.
+        remove: PortBindings,
+    },
+}
+
+/// Has the monitor of a running container carry out a change. On success the change is in the
+/// container's [`Wish`] too.
+///
+/// # Errors
+/// The container does not run (any more), or the monitor's refusal.
+pub fn live(_store: &Store, id: &Id, request: &Request) -> Result<()> {
+    anyhow::bail!("container {} runs: {request:?} needs its monitor", id.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_to_bind() {
+        let binding = |ip: &str, port: &str| PortBinding { host_ip: ip.into(), host_port: port.into() };
+        let bindings: PortBindings = [
+            ("80/tcp".to_owned(), vec![binding("", "8080"), binding("::1", "")]),
+            ("53/udp".to_owned(), vec![binding("", "8000-8010")]),
+        ]
+        .into();
+        let exposed = ["80/tcp".to_owned(), "443/tcp".to_owned()];
+        let shown = |all: bool| {
+            let wanted = listeners(&bindings, all, &exposed).unwrap();
+            wanted.iter().map(|w| format!("{:?} {:?} {}", w.host, w.ports, w.container_port)).collect::<Vec<_>>()
+        };
+        let mut expected = vec!["None 8000..=8010 53", "None 8080..=8080 80", "Some(::1) 0..=0 80"];
+        assert_eq!(shown(false), expected);
+        expected.push("None 0..=0 443");
+        assert_eq!(shown(true), expected);
+        assert!(listeners(&[("x/tcp".to_owned(), vec![])].into(), false, []).is_err());
+    }
+
+    #[test]
+    fn modes() {
+        for (text, mode) in [
+            ("", Mode::Networks),
+            ("bridge", Mode::Networks),
+            ("frontend", Mode::Networks),
+            ("none", Mode::None),
+            ("container:abc", Mode::Container("abc".into())),
+            ("ns:/run/netns/x", Mode::Namespace("/run/netns/x".into())),
+        ] {
+            assert_eq!(Mode::of(text), mode, "{text}");
+        }
+    }
+}
