@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,11 @@ impl Ports {
     /// # Errors
     /// The socket is not one that can be waited for.
     pub fn publish(&self, owner: Owner, target: Target, listener: &OwnedFd) -> Result<()> {
-        // What connections inherit from it.
-        flows::prepare(listener).and_then(|()| set_nonblocking(listener)).context("prepare a published port")?;
+        // What connections inherit from it; and with room for a storm of them, whoever bound it.
+        flows::prepare(listener)
+            .and_then(|()| set_nonblocking(listener))
+            .and_then(|()| listen(listener, Backlog::MAXCONN))
+            .context("prepare a published port")?;
         self.tell(Command::Publish(owner, target), &[listener.as_fd()]);
         Ok(())
     }
