@@ -17,6 +17,7 @@ use crate::monitor::exec::{Further, Session};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::network::dns::{Resolver, Token};
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
@@ -76,6 +77,8 @@ pub struct Relay {
     clients: Vec<Client>,
     sessions: Vec<Session>,
     further: Box<Further>,
+    /// Answers the container's questions for names; `None`: it has no network of its own.
+    names: Option<Box<Resolver>>,
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
@@ -100,6 +103,8 @@ enum Source {
     Session(u64),
     /// The terminal of a further process that nobody looks at any more.
     Forsaken(u64),
+    /// A question for a name, or a server's answer.
+    Names(Token),
 }
 
 impl Relay {
@@ -138,6 +143,7 @@ impl Relay {
             clients: Vec::new(),
             sessions: Vec::new(),
             further,
+            names: None,
             clients_so_far: 0,
             stop,
             kill_at: None,
@@ -159,6 +165,18 @@ impl Relay {
         self.clients.push(Client::new(self.clients_so_far, socket, role));
     }
 
+    /// Lets the loop answer the container's questions for names. It ends with the container.
+    #[allow(dead_code, reason = "for the monitor, as soon as it connects its container")]
+    pub fn serve_names(&mut self, resolver: Resolver) {
+        self.names = Some(Box::new(resolver));
+    }
+
+    /// The resolver, to be told of networks that the container joined or left.
+    #[allow(dead_code, reason = "likewise")]
+    pub fn names(&mut self) -> Option<&mut Resolver> {
+        self.names.as_deref_mut()
+    }
+
     /// Carries bytes until the container's process ends. Returns its exit code, 128 and the signal's
     /// number where one ended it.
     ///
@@ -178,6 +196,7 @@ impl Relay {
                     Source::Client(number) => self.serve(number, events),
                     Source::Session(number) => self.attend(number),
                     Source::Forsaken(number) => self.discard(number),
+                    Source::Names(token) => self.answer(token),
                 }
             }
             self.part();
@@ -187,6 +206,8 @@ impl Relay {
     /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
     /// clients.
     pub fn drain(&mut self) {
+        // Its sockets hold the container's network namespace, and so all that is in it.
+        self.names = None;
         for stream in [Stream::Output, Stream::Error] {
             let mut rest = 0;
             while rest < REST {
@@ -243,6 +264,9 @@ impl Relay {
             self.kill();
         }
         self.full_until = self.full_until.filter(|until| *until > now);
+        if let Some(names) = &mut self.names {
+            names.expire(now);
+        }
         let mut held = [false; 2];
         for client in &mut self.clients {
             held[0] |= client.holds_back(Stream::Output, now);
@@ -278,23 +302,34 @@ impl Relay {
                 add(Source::Forsaken(session.client), terminal, PollFlags::POLLIN);
             }
         }
+        for (token, fd, events) in self.names.iter().flat_map(|names| names.descriptors()) {
+            add(Source::Names(token), fd, events);
+        }
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle).min();
+        let names = self.names.as_ref().and_then(|names| names.deadline());
+        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(names).chain(idle).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
+        let ready: Vec<_> = sources
+            .into_iter()
+            .zip(&polls)
+            .filter_map(|(source, poll)| {
+                let events = poll.revents()?;
+                (!events.is_empty()).then_some((source, events))
+            })
+            .collect();
         if idle.is_some_and(|idle| is_quiet && idle <= Instant::now()) {
+            if let Some(names) = &mut self.names {
+                names.rest();
+            }
             memory::release();
             self.idle = None;
         } else if !is_quiet {
             // What was not given back yet after the start is so at the first rest.
             self.idle = self.idle.or(Some(IDLE));
         }
-        let ready = sources.into_iter().zip(&polls).filter_map(|(source, poll)| {
-            let events = poll.revents()?;
-            (!events.is_empty()).then_some((source, events))
-        });
-        Ok(ready.collect())
+        Ok(ready)
     }
 
     /// Reads one piece of output and hands it to the log and the clients. Returns its length; 0 when
@@ -336,6 +371,12 @@ impl Relay {
                     client.send(&Message::InputEnd);
                 }
             }
+        }
+    }
+
+    fn answer(&mut self, token: Token) {
+        if let Some(names) = &mut self.names {
+            names.ready(token);
         }
     }
 

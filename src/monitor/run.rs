@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
+use crate::container::spec::files::Names;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{heal, remove, signal, spec};
 use crate::monitor::client::Role;
@@ -149,7 +150,7 @@ impl Monitor {
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
-        let blueprint = spec::build(&self.store, &config)?;
+        let blueprint = spec::build(&self.store, &config, &Names::default())?;
         let process = blueprint.spec.process().as_ref().context("no process")?;
         let filter = filter(&self.store, &config, process)?;
         let linux = blueprint.spec.linux().as_ref();

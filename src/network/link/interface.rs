@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
@@ -11,6 +11,9 @@ use crate::network::link::address::{self, bytes};
 use crate::network::link::route::rtmsg;
 use crate::network::link::{self, Power};
 use crate::network::netlink::{Message, Refused, Socket, flags};
+
+/// RFC 8200, section 5.
+const LEAST_IPV6_MTU: u32 = 1280;
 
 /// What an interface is to have.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +69,12 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
     }
     let ipv6 = wanted.addresses.iter().any(|net| net.addr().is_ipv6()) || wanted.link_local.iter().any(IpAddr::is_ipv6);
     if !link::without_own_addresses(container, wanted.name)? && ipv6 {
-        return Err(link::no_ipv6().context(format!("configure the interface \"{}\"", wanted.name)));
+        let mtu = wanted.mtu.unwrap_or(there.mtu);
+        let what = format!("configure the interface \"{}\"", wanted.name);
+        if mtu < LEAST_IPV6_MTU {
+            bail!("{what}: IPv6 needs an MTU of {LEAST_IPV6_MTU} or more, not {mtu}");
+        }
+        return Err(link::no_ipv6().context(what));
     }
     let own = wanted.mac.or(there.mac).filter(|_| ipv6).map(|mac| IpAddr::V6(address::link_local_of(mac)));
     let near = wanted.link_local.iter().copied().chain(own).filter_map(address::link_local_net);
@@ -75,6 +83,7 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
             .with_context(|| format!("give the interface \"{}\" the address {address}", wanted.name))?;
     }
     link::set_up(container, wanted.name)?;
+    address::settle(container, wanted.addresses)?;
     add_gateways(container, wanted)?;
     for route in wanted.routes {
         add_route(container, index, route, is_near(wanted, route.gateway))
