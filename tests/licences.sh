@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" |
+cargo metadata --format-version 1 --locked --filter-platform "$(cargo -vV | sed -n 's/^host: //p')" |
 	jq -r '.packages[] | select(.name != "ctr") | [.name, .version, .license // "none", .source // "none"] | @tsv' |
 	awk -F '\t' '
 		# The allowed ones stand in [licenses] between "allow = [" and "]".

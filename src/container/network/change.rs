@@ -68,8 +68,8 @@ pub fn disconnect(store: &Store, id: &Id, wanted: &str, force: bool) -> Result<(
     })
 }
 
-/// `update --publish-add`, `--publish-rm`. In `remove` a binding with neither address nor port
-/// stands for all of the container's port.
+/// `update --publish-add`, `--publish-rm`. In `remove` an address or a port that is not given stands
+/// for all of them.
 ///
 /// # Errors
 /// A port that is not published cannot be removed.
@@ -87,8 +87,7 @@ pub fn publish(store: &Store, id: &Id, add: &PortBindings, remove: &PortBindings
             let Some(own) = own else { bail!("port {port} is not published") };
             for binding in bindings {
                 let before = own.len();
-                let is_all = binding.host_ip.is_empty() && binding.host_port.is_empty();
-                own.retain(|other| !is_all && other != binding);
+                own.retain(|other| !binding.covers(other));
                 if own.len() == before {
                     bail!("port {port} is not published on {:?} {:?}", binding.host_ip, binding.host_port);
                 }
