@@ -252,6 +252,11 @@ impl Batch {
         self.elements(14, 0, table, set, elements)
     }
 
+    /// Deletes those of the elements that are there; `EINVAL`: this kernel is older than Linux 6.3.
+    pub fn destroy(&mut self, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
+        self.elements(30, 0, table, set, elements)
+    }
+
     fn elements(&mut self, kind: u16, flags: u16, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
         for some in elements.chunks(ELEMENTS) {
             self.push(kind, flags, table.family, |m| {

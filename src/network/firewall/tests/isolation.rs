@@ -1,6 +1,7 @@
 use super::lab::{Lab, seen, serve, shut};
 use crate::network::firewall::{
-    NetworkRules, add_member, is_missing, load_all, load_network, remove_member, unload_all, unload_network,
+    NetworkRules, add_member, is_missing, load, load_all, load_network, remove_member, spoofing, unload_all,
+    unload_network,
 };
 
 fn serve_all(lab: &Lab) {
@@ -80,4 +81,16 @@ fn what_was_flushed_is_said_to_be_missing() {
         lab.here(unload_all).unwrap();
         assert_eq!(lab.host.rules(), [""; 0]);
     }
+}
+
+#[test]
+fn an_older_kernel_takes_away_what_is_there() {
+    let Some(lab) = Lab::new() else { return };
+    lab.load(&[]);
+    let [a, neighbour, ..] = &lab.members()[..] else { panic!() };
+    lab.here(|space| remove_member(space, a)).unwrap();
+    let both = [a, neighbour].into_iter().flat_map(spoofing::elements).collect();
+    load::take_each(&mut lab.host.netfilter(), both).unwrap();
+    let left = lab.host.rules().join(" ");
+    assert!(!left.contains("\"pa\"") && !left.contains("\"pn\"") && left.contains("\"pb\""), "{left}");
 }

@@ -9,6 +9,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -103,6 +104,16 @@ impl Lab {
     /// Does something on the host as root does.
     pub fn here<T: Send>(&self, body: impl FnOnce(&Space) -> T + Send) -> T {
         self.host.inside(|| body(&Space::Here))
+    }
+
+    /// Whether packets between two ports of a bridge meet our rules too: module br_netfilter.
+    pub fn bridged_packets_pass(&self, pass: bool) {
+        let there = || Path::new("/proc/sys/net/bridge").exists();
+        if self.host.inside(there) {
+            for family in ["ip", "ip6"] {
+                self.host.sysctl(&format!("bridge/bridge-nf-call-{family}tables"), if pass { "1" } else { "0" });
+            }
+        }
     }
 
     pub fn load(&self, published: &[Publication]) {

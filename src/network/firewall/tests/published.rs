@@ -19,6 +19,18 @@ fn tcp(host: &str, to: &str) -> Publication {
 #[test]
 fn ports_lead_to_containers() {
     let Some(lab) = Lab::new() else { return };
+    lab.bridged_packets_pass(false);
+    leads(&lab);
+}
+
+#[test]
+fn ports_lead_to_containers_where_bridged_packets_pass() {
+    let Some(lab) = Lab::new() else { return };
+    lab.bridged_packets_pass(true);
+    leads(&lab);
+}
+
+fn leads(lab: &Lab) {
     for net in [&lab.a, &lab.inner] {
         serve(net, 80);
     }
