@@ -10,6 +10,7 @@ use super::{MemberRules, NetworkRules, Publication, explained, no_nf_tables, spo
 use crate::error::Failure;
 use crate::network::netlink::{Refused, Socket};
 use crate::network::nft::batch::ifname;
+use crate::network::nft::list;
 use crate::network::nft::{Batch, Element, Table};
 use crate::network::space::Space;
 use crate::network::{Protocol, Published};
@@ -17,28 +18,48 @@ use crate::network::{Protocol, Published};
 /// An element and the set or map that it is in.
 pub(super) type Entry = (Table<'static>, &'static str, Element);
 
+/// What there is to load.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct All {
+    pub networks: Vec<NetworkRules>,
+    pub members: Vec<MemberRules>,
+    pub published: Vec<Publication>,
+}
+
 /// Puts everything in place of whatever is there, at once. The bridges should exist
-/// ([`load_network`]).
+/// ([`load_network`]). `read` is asked again if rules changed meanwhile: a container that has written
+/// its record and its rules while the records were read is not lost.
 ///
 /// # Errors
-/// No nf_tables, or what the kernel refuses.
-pub fn load_all(
-    space: &Space,
-    networks: &[NetworkRules],
-    members: &[MemberRules],
-    published: &[Publication],
-) -> Result<()> {
-    let entries = networks.iter().flat_map(|network| bridge(space, network));
-    let entries = entries.chain(members.iter().flat_map(spoofing::elements));
-    let served = published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
-    let entries: Vec<Entry> = entries.chain(served).collect();
-    let loaded = Batch::load(&mut socket(space)?, |batch| {
-        tables::write(batch, space);
-        spoofing::write(batch);
-        add(batch, entries.clone());
-    });
-    loaded.map_err(|refused| lacking(space, refused))?;
-    networks.iter().try_for_each(|network| allow_loopback(space, network))
+/// `read`'s; no nf_tables, or what the kernel refuses.
+pub fn load_all(space: &Space, mut read: impl FnMut() -> Result<All>) -> Result<()> {
+    // Where rules change all the time, the last attempt is made whatever they do.
+    const ATTEMPTS: usize = 20;
+    let mut socket = socket(space)?;
+    for attempt in 1.. {
+        let generation = list::generation(&mut socket).map_err(|refused| lacking(space, refused))?;
+        let all = read()?;
+        let entries = all.networks.iter().flat_map(|network| bridge(space, network));
+        let entries = entries.chain(all.members.iter().flat_map(spoofing::elements));
+        let served = all.published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
+        let entries: Vec<Entry> = entries.chain(served).collect();
+        let loaded = Batch::load(&mut socket, |batch| {
+            if attempt < ATTEMPTS {
+                batch.since(generation);
+            }
+            tables::write(batch, space);
+            spoofing::write(batch);
+            add(batch, entries.clone());
+        });
+        match loaded {
+            Err(refused) if refused.errno == Errno::ERESTART && attempt < ATTEMPTS => {}
+            loaded => {
+                loaded.map_err(|refused| lacking(space, refused))?;
+                return all.networks.iter().try_for_each(|network| allow_loopback(space, network));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Deletes both tables; it is no error if they are not there.

@@ -135,6 +135,14 @@ impl Batch {
         }
     }
 
+    /// Refused with `ERESTART` if anything was loaded since this generation of all rules
+    /// ([`super::list::generation`]).
+    pub fn since(&mut self, generation: u32) -> &mut Self {
+        // NFNL_BATCH_GENID
+        self.messages[0].put_be32(1, generation);
+        self
+    }
+
     fn push(&mut self, kind: u16, flags: u16, family: Family, fill: impl FnOnce(&mut Message)) {
         let mut message = Message::new(SUBSYSTEM | kind, flags, &head(family as u8, 0));
         fill(&mut message);

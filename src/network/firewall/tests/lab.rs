@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::bed::{Net, PATIENCE, able};
-use crate::network::firewall::{MemberRules, NetworkRules, Publication, load_all};
+use crate::network::firewall::{All, MemberRules, NetworkRules, Publication, load_all};
 use crate::network::space::Space;
 
 #[derive(Debug)]
@@ -116,8 +116,12 @@ impl Lab {
         }
     }
 
+    pub fn all(&self, published: &[Publication]) -> All {
+        All { networks: Self::networks().to_vec(), members: self.members(), published: published.to_vec() }
+    }
+
     pub fn load(&self, published: &[Publication]) {
-        self.here(|space| load_all(space, &Self::networks(), &self.members(), published)).unwrap();
+        self.here(|space| load_all(space, || Ok(self.all(published)))).unwrap();
     }
 }
 
