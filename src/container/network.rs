@@ -1,12 +1,15 @@
 //! Which networks a container is to be on and which of its ports are published: first what it was
 //! made with, then what `network connect`, `network disconnect` and `update` made of it.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::monitor;
+use crate::monitor::protocol::{self, Message, PACKET, VERSION};
 use crate::network::Protocol;
 use crate::network::listen::Wanted;
 use crate::store::record::{self, Durability, Record};
@@ -183,8 +186,18 @@ pub enum Request {
 ///
 /// # Errors
 /// The container does not run (any more), or the monitor's refusal.
-pub fn live(_store: &Store, id: &Id, request: &Request) -> Result<()> {
-    anyhow::bail!("container {} runs: {request:?} needs its monitor", id.short())
+pub fn live(store: &Store, id: &Id, request: &Request) -> Result<()> {
+    let socket = monitor::dial(store, id)?;
+    let request = serde_json::to_vec(request)?;
+    let gone = |_| monitor::not_running(id);
+    Message::Change { version: VERSION, request: &request }.send(socket.as_fd()).map_err(gone)?;
+    let mut buffer = vec![0; PACKET];
+    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, _| match message {
+        Message::Done => Ok(()),
+        Message::Failed(failed) => Err(monitor::to_error(failed)),
+        other => Err(anyhow::anyhow!("the monitor answered {other:?}")),
+    })?;
+    word.unwrap_or_else(|| Err(monitor::not_running(id)))
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl Batch {
         };
         let count = usize::try_from(Errno::result(count)?).unwrap_or_default();
         for (length, header) in self.lengths.iter_mut().zip(&headers).take(count) {
-            *length = ((header.msg_len as usize).min(ROOM), header.msg_hdr.msg_controllen as usize);
+            *length = ((header.msg_len as usize).min(ROOM), header.msg_hdr.msg_controllen);
         }
         Ok(count)
     }
@@ -310,7 +310,7 @@ pub fn trouble(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Trouble
         destination: address.get(),
         length,
     };
-    for (level, kind, data) in control.each(header.msg_controllen as usize) {
+    for (level, kind, data) in control.each(header.msg_controllen) {
         let wanted =
             matches!((level, kind), (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR));
         if let (true, Some(error)) = (wanted, data.first_chunk::<16>()) {

@@ -17,13 +17,14 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{dup2_stdin, setsid};
 
+use super::datagram::{Datagrams, Limits};
 use super::epoll::{Kind, Poll, Token};
 use super::flows;
 use super::inside::Inside;
 use super::packet::Tcp;
 use super::policy::{Owner, Policy};
 use super::ports::Ports;
-use super::protocol::{self, Reply, Request, VERSION};
+use super::protocol::{self, Reply, Request, Target, VERSION};
 use super::tcp::Outbound;
 use super::{log, tun, vnet};
 use crate::error;
@@ -102,6 +103,7 @@ struct Uplink {
     owners: u64,
     /// Where containers are in another network namespace.
     out: Option<Out>,
+    datagrams: Datagrams,
     ports: Ports,
 }
 
@@ -127,8 +129,10 @@ impl Uplink {
         let poll = Rc::new(Poll::new()?);
         poll.add(&door, Token::only(Kind::Door), EpollFlags::EPOLLIN)?;
         let out = if inside.is_apart() { Some(Out::open(&inside, &poll, most)?) } else { None };
+        let tun = out.as_ref().map(|out| out.packets.try_clone()).transpose()?;
+        let datagrams = Datagrams::new(tun, poll.clone(), Rc::new(inside), Limits::of(most));
         let clients = HashMap::new();
-        Ok(Self { poll, door, directory, name, policy: Policy::default(), clients, owners: 0, out, ports })
+        Ok(Self { poll, door, directory, name, policy: Policy::default(), clients, owners: 0, out, datagrams, ports })
     }
 
     /// The whole life.
@@ -140,15 +144,19 @@ impl Uplink {
                 match (token.kind, &mut self.out) {
                     (Kind::Door, _) => self.answer_door()?,
                     (Kind::Client, _) => self.serve_client(token.index),
-                    (Kind::Tun, Some(out)) => out.read(&self.policy)?,
+                    (Kind::Tun, Some(out)) => out.read(&self.policy, &mut self.datagrams)?,
                     (Kind::Listener, Some(out)) => out.tcp.accept(token.index),
                     (Kind::Inside | Kind::Outside, Some(out)) => out.tcp.ready(token, events),
+                    (Kind::Datagram, _) => self.datagrams.ready(&self.policy, token, events),
                     _ => {}
                 }
             }
             if let Some(out) = &mut self.out {
                 out.tcp.work();
                 out.tcp.expire(Instant::now());
+            }
+            if self.datagrams.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                self.datagrams.expire(Instant::now());
             }
             if self.clients.is_empty() && self.is_done() && self.leave()? {
                 return Ok(());
@@ -161,7 +169,11 @@ impl Uplink {
             return Some(Duration::ZERO);
         }
         let deadline = self.out.as_ref().and_then(|out| out.tcp.deadline());
-        let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = deadline
+            .into_iter()
+            .chain(self.datagrams.deadline())
+            .min()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Without clients there is an end to come to, which the other thread does not announce.
         let soon = self.clients.is_empty().then_some(Duration::from_millis(20));
         time.into_iter().chain(soon).min()
@@ -223,6 +235,7 @@ impl Uplink {
                     out.tcp.leave(owner);
                 }
                 self.ports.leave(owner);
+                self.datagrams.forget(owner, &self.policy);
                 return;
             }
         };
@@ -254,13 +267,20 @@ impl Uplink {
                 for (target, socket) in targets.into_iter().zip(fds) {
                     match target.published.protocol {
                         Protocol::Tcp => self.ports.publish(owner, target, &socket)?,
-                        protocol => bail!("cannot relay ports of {protocol:?}"),
+                        Protocol::Udp => {
+                            let Target { published, target, keep_source } = target;
+                            self.datagrams.publish(owner, published, socket, target, keep_source)?;
+                        }
+                        protocol @ Protocol::Sctp => bail!("cannot relay ports of {protocol:?}"),
                     }
                 }
             }
             Request::Unpublish(all) => {
                 for published in all {
-                    self.ports.unpublish(owner, published);
+                    match published.protocol {
+                        Protocol::Udp => self.datagrams.unpublish(owner, &published),
+                        _ => self.ports.unpublish(owner, published),
+                    }
                 }
             }
         }
@@ -278,7 +298,7 @@ impl Out {
     }
 
     /// Reads packets for a while.
-    fn read(&mut self, policy: &Policy) -> Result<()> {
+    fn read(&mut self, policy: &Policy, datagrams: &mut Datagrams) -> Result<()> {
         for _ in 0..BATCH {
             let length = match nix::unistd::read(&self.packets, &mut self.buffer) {
                 Ok(length) => length,
@@ -289,8 +309,11 @@ impl Out {
             let Some(packet) = self.buffer.get(vnet::HEADER..length) else { continue };
             if let Some(tcp) = Tcp::parse(packet) {
                 self.tcp.packet(policy, &tcp, &self.buffer[..length]);
+            } else if let Some((header, packet)) = vnet::Header::split(&mut self.buffer[..length]) {
+                datagrams.packet(policy, header, packet);
             }
         }
+        datagrams.flush();
         Ok(())
     }
 }

@@ -26,7 +26,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -80,7 +79,7 @@ impl Datagrams {
     /// `tun`: with `IFF_VNET_HDR` and not blocking; it is only written to. `None` where containers do not
     /// need the uplink to get outside. `poll` is the calling thread's; its events of [`Kind::Datagram`]
     /// are for [`Datagrams::ready`]. `inside` makes sockets where the bridges are.
-    pub fn new(tun: Option<OwnedFd>, poll: Rc<Poll>, inside: Arc<Inside>, limits: Limits) -> Self {
+    pub fn new(tun: Option<OwnedFd>, poll: Rc<Poll>, inside: Rc<Inside>, limits: Limits) -> Self {
         Self {
             poll,
             ports: Ports::new(inside, limits),

@@ -123,8 +123,8 @@ mod tests {
         }
         assert!(!outbox.add(route(1), &[1; 10], 0));
         outbox.route = None;
-        assert!(outbox.add(route(1), &[1; 60000], 0));
-        assert!(!outbox.add(route(1), &[1; 60000], 0));
+        assert!(outbox.add(route(1), &vec![1; 60000], 0));
+        assert!(!outbox.add(route(1), &vec![1; 60000], 0));
     }
 
     #[test]

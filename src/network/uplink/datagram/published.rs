@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -64,12 +64,12 @@ pub struct Ports {
     sessions: Table<Client, Session>,
     /// Sessions by what the container's answers are from and to.
     answers: HashMap<(SocketAddr, SocketAddr), Place>,
-    inside: Arc<Inside>,
+    inside: Rc<Inside>,
     next_port: u16,
 }
 
 impl Ports {
-    pub fn new(inside: Arc<Inside>, limits: Limits) -> Self {
+    pub fn new(inside: Rc<Inside>, limits: Limits) -> Self {
         Self { listeners: Vec::new(), sessions: Table::new(limits), answers: HashMap::new(), inside, next_port: 0 }
     }
 
@@ -228,7 +228,7 @@ mod tests {
     fn clients_keep_their_address_where_it_means_something() {
         // Only asked whether it is another namespace.
         let elsewhere = Space::Apart(std::fs::File::open("/proc/self/ns/net").unwrap().into());
-        let mut ports = Ports::new(Arc::new(Inside::new(elsewhere)), Limits { each: 3, all: 9 });
+        let mut ports = Ports::new(Rc::new(Inside::new(elsewhere)), Limits { each: 3, all: 9 });
         let mut policy = Policy::default();
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let addresses = vec![address("10.0.0.2:0").ip(), address("10.0.0.3:0").ip()];

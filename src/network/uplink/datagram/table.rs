@@ -16,8 +16,8 @@ pub struct Limits {
 
 impl Limits {
     /// For a process that may have so many open files, of which flows of datagrams may have half.
-    pub fn of(files: u64) -> Self {
-        let all = usize::try_from(files / 2).unwrap_or(usize::MAX).clamp(16, 16384);
+    pub fn of(files: usize) -> Self {
+        let all = (files / 2).clamp(16, 16384);
         Self { each: all / 4, all }
     }
 }

@@ -58,7 +58,7 @@ impl Stage {
         let (tun, ours) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
         let poll = Rc::new(Poll::new().unwrap());
         let elsewhere = Space::Apart(std::fs::File::open("/proc/self/ns/net").unwrap().into());
-        let inside = Arc::new(Inside::new(elsewhere));
+        let inside = Rc::new(Inside::new(elsewhere));
         let datagrams = Datagrams::new(Some(ours), poll.clone(), inside, limits);
         let mut policy = Policy::default();
         let addresses = [CONTAINER, "10.0.0.3", CONTAINER6].map(|address| address.parse().unwrap()).to_vec();
@@ -344,7 +344,7 @@ fn published_ports_through_the_tun() {
 #[test]
 fn published_ports_through_sockets() {
     let poll = Rc::new(Poll::new().unwrap());
-    let inside = Arc::new(Inside::new(Space::Here));
+    let inside = Rc::new(Inside::new(Space::Here));
     let mut datagrams = Datagrams::new(None, poll.clone(), inside, FEW);
     let container = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listener = UdpSocket::bind("[::1]:0").unwrap();
