@@ -14,7 +14,6 @@ use super::protocol::{self, Message, PACKET, Stream, VERSION};
 use super::relay::{Ends, Relay, Stop};
 use super::{LONGEST_FAILURE, SOCKET, Streams, failed, to_error};
 use crate::error::{self, Failure};
-use crate::network::dns::{Resolver, View};
 use crate::store::{Id, Store};
 use crate::sys::{pidfd, seqpacket};
 
@@ -38,10 +37,6 @@ struct Heard {
 
 impl Bed {
     fn run(script: &str, foreground: Option<OwnedFd>) -> Self {
-        Self::run_with(script, foreground, None)
-    }
-
-    fn run_with(script: &str, foreground: Option<OwnedFd>, names: Option<Resolver>) -> Self {
         let home = tempfile::tempdir().expect("temporary directory");
         let id = Id::random().expect("id");
         let store = Store::at(home.path().to_owned(), home.path().join("run"));
@@ -66,9 +61,6 @@ impl Bed {
             let stop = Stop { signal: libc::SIGTERM, patience: None };
             let further = Box::new(|_: &_, _| anyhow::bail!("no further process here"));
             let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
-            if let Some(resolver) = names {
-                relay.serve_names(resolver);
-            }
             if let Some(socket) = foreground {
                 relay.join(socket, Role::Foreground(ALL));
             }
@@ -217,50 +209,4 @@ fn a_long_failure_is_cut_and_still_fits() {
     let text = failed(&e);
     assert!(text.len() <= LONGEST_FAILURE, "{}", text.len());
     assert!(error::message(&to_error(&text)).starts_with('€'));
-}
-
-#[test]
-fn names_are_answered_while_the_container_runs() {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CTR_MUST_RUN").is_none(), "cannot run: network namespaces need root");
-        return;
-    }
-    let netns = thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("unshare");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip");
-        assert!(up.success());
-        std::fs::File::open("/proc/thread-self/ns/net").expect("own namespace")
-    });
-    let netns = netns.join().expect("thread");
-    let home = tempfile::tempdir().expect("temporary directory");
-    let view = View {
-        store: Store::at(home.path().to_owned(), home.path().join("run")),
-        container: Id::random().expect("id"),
-        networks: Vec::new(),
-        links: Vec::new(),
-        servers: Vec::new(),
-        options: Vec::new(),
-        gateways: vec![[10, 1, 0, 1].into()],
-    };
-    let resolver = Resolver::open(netns.as_fd(), view).expect("open");
-    let (ours, theirs) = seqpacket::pair().expect("socket pair");
-    let bed = Bed::run_with("read line; echo $line", Some(theirs), Some(resolver));
-    let client = crate::sys::netns::inside(netns.as_fd(), || std::net::UdpSocket::bind("127.0.0.1:0"));
-    let client = client.expect("setns").expect("bind");
-    client.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
-    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x04host\x06docker\x08internal\0\0\x01\0\x01";
-    let mut reply = [0; 512];
-    // The second one after the loop was at rest.
-    for pause in [0, 1500] {
-        thread::sleep(Duration::from_millis(pause));
-        client.send_to(question, (crate::network::dns::ADDRESS, 53)).expect("send");
-        let length = client.recv(&mut reply).expect("an answer");
-        assert_eq!((&reply[..2], &reply[length - 4..length]), (&[0, 7][..], &[10, 1, 0, 1][..]));
-    }
-    Message::Bytes { stream: Stream::Input, bytes: b"on\n" }.send(ours.as_fd()).expect("send");
-    let heard = listen(&ours);
-    assert_eq!((heard.output.as_slice(), heard.code), (&b"on\n"[..], Some(0)));
-    assert_eq!(bed.relay.join().expect("relay"), 0);
-    // Nobody is there any more.
-    assert!(client.send_to(question, (crate::network::dns::ADDRESS, 53)).is_err() || client.recv(&mut reply).is_err());
 }
