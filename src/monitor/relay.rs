@@ -16,6 +16,7 @@ use crate::monitor::client::{Client, Role};
 use crate::monitor::exec::{Further, Session};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
+use crate::monitor::network::{Sandbox, Token};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
@@ -76,6 +77,8 @@ pub struct Relay {
     clients: Vec<Client>,
     sessions: Vec<Session>,
     further: Box<Further>,
+    /// The container's networks, where it has some.
+    network: Option<Sandbox>,
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
@@ -96,6 +99,8 @@ enum Source {
     Output(Stream),
     Input,
     Client(u64),
+    /// A question for a name, a client of a published port, or the uplink's end.
+    Network(Token),
     /// A further process's report or its end.
     Session(u64),
     /// The terminal of a further process that nobody looks at any more.
@@ -138,6 +143,7 @@ impl Relay {
             clients: Vec::new(),
             sessions: Vec::new(),
             further,
+            network: None,
             clients_so_far: 0,
             stop,
             kill_at: None,
@@ -151,6 +157,16 @@ impl Relay {
     pub fn kill(&self) {
         // It may have ended in this moment.
         let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
+    }
+
+    /// Serves the container's networks from now on.
+    pub fn serve_network(&mut self, network: Option<Sandbox>) {
+        self.network = network;
+    }
+
+    /// Gives back all that the container's networks took: addresses, ports, the namespace itself.
+    pub fn leave_network(&mut self) {
+        self.network = None;
     }
 
     /// Joins a client.
@@ -176,6 +192,11 @@ impl Relay {
                     Source::Output(stream) => drop(self.forward(stream)),
                     Source::Input => self.feed(),
                     Source::Client(number) => self.serve(number, events),
+                    Source::Network(token) => {
+                        if let Some(network) = &mut self.network {
+                            network.ready(token);
+                        }
+                    }
                     Source::Session(number) => self.attend(number),
                     Source::Forsaken(number) => self.discard(number),
                 }
@@ -243,6 +264,9 @@ impl Relay {
             self.kill();
         }
         self.full_until = self.full_until.filter(|until| *until > now);
+        if let Some(network) = &mut self.network {
+            network.expire(now);
+        }
         let mut held = [false; 2];
         for client in &mut self.clients {
             held[0] |= client.holds_back(Stream::Output, now);
@@ -278,23 +302,34 @@ impl Relay {
                 add(Source::Forsaken(session.client), terminal, PollFlags::POLLIN);
             }
         }
+        for (token, fd, events) in self.network.iter().flat_map(Sandbox::descriptors) {
+            add(Source::Network(token), fd, events);
+        }
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle).min();
+        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
+        let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
+        let ready: Vec<_> = sources
+            .into_iter()
+            .zip(&polls)
+            .filter_map(|(source, poll)| {
+                let events = poll.revents()?;
+                (!events.is_empty()).then_some((source, events))
+            })
+            .collect();
         if idle.is_some_and(|idle| is_quiet && idle <= Instant::now()) {
+            if let Some(network) = &mut self.network {
+                network.rest();
+            }
             memory::release();
             self.idle = None;
         } else if !is_quiet {
             // What was not given back yet after the start is so at the first rest.
             self.idle = self.idle.or(Some(IDLE));
         }
-        let ready = sources.into_iter().zip(&polls).filter_map(|(source, poll)| {
-            let events = poll.revents()?;
-            (!events.is_empty()).then_some((source, events))
-        });
-        Ok(ready.collect())
+        Ok(ready)
     }
 
     /// Reads one piece of output and hands it to the log and the clients. Returns its length; 0 when
@@ -388,7 +423,15 @@ impl Relay {
                     }
                 }
             }
-            Some(Message::Attach { .. } | Message::Exec { .. }) => {
+            Some(Message::Change { version: protocol::VERSION, request }) if client.role == Role::New => {
+                let network = self.network.as_mut().context("it has no network of its own");
+                match network.and_then(|network| network.change(request)) {
+                    Ok(()) => client.send(&Message::Done),
+                    Err(e) => client.send(&Message::Failed(&super::failed(&e))),
+                }
+                client.gone = true;
+            }
+            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. }) => {
                 let e =
                     anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));

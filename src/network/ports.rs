@@ -20,25 +20,25 @@ pub fn shown<'a>(published: &[Published], exposed: impl IntoIterator<Item = &'a 
         Some((port.parse().ok()?, protocol))
     });
     let alone = exposed.filter(|(port, protocol)| !is_published(*port, protocol));
-    let mut runs: Vec<Run> = Vec::new();
     let mut all: Vec<_> = alone.map(|(port, protocol)| (port, String::new(), None, port, protocol)).collect();
     all.extend(ports.iter().cloned());
     all.sort();
+    // Docker's order: runs as they end, those that end with the list by where they began, then ports
+    // that are others outside, of which Docker makes no runs.
+    let (mut ended, mut open, mut moved) = (Vec::new(), Vec::<Run>::new(), Vec::<Run>::new());
     for (port, _, host, host_port, protocol) in all {
-        let next = |run: &&mut Run| {
-            run.host == host
-                && run.protocol == protocol
-                && u32::from(run.last) + 1 == u32::from(port)
-                && i32::from(run.host_first) - i32::from(run.first) == i32::from(host_port) - i32::from(port)
-        };
-        match runs.iter_mut().find(next) {
-            Some(run) => run.last = port,
-            None => runs.push(Run { host, host_first: host_port, first: port, last: port, protocol }),
+        let new = Run { host, host_first: host_port, first: port, last: port, protocol };
+        let is_moved = host_port != port;
+        let runs = if is_moved { &mut moved } else { &mut open };
+        if let Some(run) = runs.iter_mut().find(|run| run.is_followed_by(&new)) {
+            run.last = port;
+        } else if let Some(run) = runs.iter_mut().find(|run| !is_moved && run.is_like(&new)) {
+            ended.push(std::mem::replace(run, new));
+        } else {
+            runs.push(new);
         }
     }
-    // Docker: those that are the same port outside come first.
-    runs.sort_by_key(|run| run.first != run.host_first);
-    runs.iter().map(Run::shown).collect::<Vec<_>>().join(", ")
+    ended.iter().chain(&open).chain(&moved).map(Run::shown).collect::<Vec<_>>().join(", ")
 }
 
 /// Ports in a row.
@@ -51,6 +51,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn is_like(&self, next: &Self) -> bool {
+        self.host == next.host && self.protocol == next.protocol
+    }
+
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let shift = |run: &Self| i32::from(run.host_first) - i32::from(run.first);
+        self.is_like(next) && u32::from(self.last) + 1 == u32::from(next.first) && shift(self) == shift(next)
+    }
+
     fn shown(&self) -> String {
         let range = |first: u16| match self.last - self.first {
             0 => first.to_string(),
@@ -96,8 +105,9 @@ mod tests {
     fn ports_are_shown_as_docker_shows_them() {
         let both = |host_port, port| [published("0.0.0.0", host_port, port), published("::", host_port, port)];
         assert_eq!(shown(&both(8080, 80), []), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
-        assert_eq!(shown(&both(80, 80), ["80/tcp", "443/tcp"]), "443/tcp, 0.0.0.0:80->80/tcp, [::]:80->80/tcp");
+        assert_eq!(shown(&both(80, 80), ["80/tcp", "443/tcp"]), "0.0.0.0:80->80/tcp, [::]:80->80/tcp, 443/tcp");
         assert_eq!(shown(&[], ["80/tcp", "81/tcp", "53/udp"]), "53/udp, 80-81/tcp");
+        assert_eq!(shown(&[], ["1/tcp", "5/udp", "9/tcp"]), "1/tcp, 9/tcp, 5/udp");
         let range: Vec<Published> = (0..=10).flat_map(|n| both(8000 + n, 80 + n)).collect();
         assert_eq!(shown(&range, []), "0.0.0.0:8000-8010->80-90/tcp, [::]:8000-8010->80-90/tcp");
         let mixed = [published("127.0.0.1", 8080, 80), published("0.0.0.0", 90, 90), published("0.0.0.0", 91, 91)];

@@ -6,7 +6,7 @@
 
 pub mod capabilities;
 mod devices;
-mod files;
+pub mod files;
 pub mod mounts;
 mod resources;
 
@@ -20,6 +20,7 @@ use oci_spec::runtime::{
 };
 
 use crate::container::config::{ContainerConfig, HostConfig, RootFs};
+use crate::container::spec::files::Names;
 use crate::container::state;
 use crate::error::Failure;
 use crate::runtime;
@@ -63,19 +64,20 @@ pub struct Blueprint {
     pub init: bool,
 }
 
-/// Builds it, and writes the files that it mounts into the container's directory.
+/// Builds it, and writes the files that it mounts into the container's directory; `names`: what its
+/// network is.
 ///
 /// # Errors
 /// What the user asked for contradicts this machine: a device or a bind mount's source that does
 /// not exist, a capability that the kernel does not know.
-pub fn build(store: &Store, container: &ContainerConfig) -> Result<Blueprint> {
+pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Blueprint> {
     let host = &container.host_config;
     let linux = linux(store, container)?;
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
         .process(process(container)?)
-        .mounts(mounts::all(store, container)?)
+        .mounts(mounts::all(store, container, names)?)
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
         .build()?;

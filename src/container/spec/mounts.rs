@@ -8,7 +8,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use crate::container::bind::Bind;
 use crate::container::config::{self, ContainerConfig, HostConfig};
-use crate::container::spec::files;
+use crate::container::spec::files::{self, Names};
 use crate::error::{Failure, exit};
 use crate::store::Store;
 use crate::userns;
@@ -20,12 +20,12 @@ const SHM_SIZE: u64 = 64 << 20;
 ///
 /// # Errors
 /// A bind mount whose source does not exist.
-pub fn all(store: &Store, container: &ContainerConfig) -> Result<Vec<Mount>> {
+pub fn all(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Vec<Mount>> {
     let host = &container.host_config;
     let asked = asked_for(container)?;
     let taken = |place: &Path| asked.iter().any(|m| m.destination() == place);
     let mut mounts = every_container(host)?;
-    for (source, place) in files::write(store, container)? {
+    for (source, place) in files::write(store, container, names)? {
         // Private, and writable as Docker's: programs edit these files in place.
         mounts.push(mount(place, "bind", &source, &["rbind", "rprivate", "nosuid", "nodev", "noexec"])?);
     }

@@ -38,14 +38,16 @@ use nix::poll::PollFlags;
 
 use crate::network::dns::forward::Question;
 use crate::network::dns::message::{IN, LARGE, Malformed, Query, Rcode};
+pub use crate::network::dns::names::HOST;
 use crate::network::dns::names::Names;
 use crate::network::dns::servers::{Host, Servers};
 use crate::network::dns::sockets::Sockets;
 use crate::network::dns::stream::Client;
+use crate::network::firewall;
 use crate::store::{Id, Store};
 
 /// Where a container finds its resolver. Docker's.
-pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+pub const ADDRESS: Ipv4Addr = firewall::dns::RESOLVER;
 
 /// Questions over UDP that wait for a server at the same time. Each has a descriptor; a process
 /// has 1024 where nobody raised it.
@@ -64,10 +66,13 @@ const TRANSFERS: [u16; 2] = [251, 252];
 #[derive(Debug, Clone)]
 pub struct View {
     pub store: Store,
+    /// Who asks.
+    pub container: Id,
     /// In the order in which it joined them: the first that has a name is the one that answers.
     pub networks: Vec<Joined>,
-    /// `--link`: a name that this container alone has for another one on a network of its.
-    pub links: Vec<(String, Id)>,
+    /// `--link`: a name that this container alone has for another one on a network of its, and that
+    /// one's name or id. Those of a single network are in the container's record as its member.
+    pub links: Vec<(String, String)>,
     /// `--dns`; empty: the host's.
     pub servers: Vec<IpAddr>,
     /// `--dns-option`, of which `timeout:`, `attempts:` and `rotate` concern the resolver.

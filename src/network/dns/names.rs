@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::network::dns::message::{self, Data};
@@ -26,6 +26,8 @@ struct Known {
     name: Box<str>,
     aliases: Box<[Box<str>]>,
     addresses: Box<[IpAddr]>,
+    /// `CONTAINER:ALIAS`, which it alone is to know.
+    links: Box<[Box<str>]>,
 }
 
 /// The members of one network as last read.
@@ -64,15 +66,18 @@ impl Names {
         if is_ours {
             found.extend(view.gateways.iter().filter(|a| wanted(a)));
         }
-        let link = view.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name)).map(|(_, id)| id);
         for network in &view.networks {
             // The first network that has it, in the order in which the container joined them, as Docker.
             if !found.is_empty() {
                 break;
             }
-            for known in self.members(&view.store, &network.id) {
-                let is_it =
-                    link.map_or_else(|| !network.links_only && known.is_called(name, network), |id| known.id == *id);
+            let members = self.members(&view.store, &network.id);
+            let link = links(view, members).find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+            for known in members {
+                let is_it = match link {
+                    Some((_, container)) => known.is_container(container),
+                    None => !network.links_only && known.is_called(name, network),
+                };
                 if is_it {
                     is_ours = true;
                     found.extend(known.addresses.iter().filter(|a| wanted(a)));
@@ -91,13 +96,13 @@ impl Names {
     /// The full name of the one with this address.
     fn who_has(&mut self, view: &View, address: IpAddr) -> Option<String> {
         for network in &view.networks {
-            let mut members = self.members(&view.store, &network.id).iter();
-            let Some(known) = members.find(|known| known.addresses.contains(&address)) else { continue };
+            let members = self.members(&view.store, &network.id);
+            let Some(known) = members.iter().find(|known| known.addresses.contains(&address)) else { continue };
             if !network.links_only {
                 return Some(format!("{}.{}", known.name, network.name));
             }
-            if let Some((alias, _)) = view.links.iter().find(|(_, id)| *id == known.id) {
-                return Some(alias.clone());
+            if let Some((alias, _)) = links(view, members).find(|(_, container)| known.is_container(container)) {
+                return Some(alias.to_owned());
             }
         }
         None
@@ -109,7 +114,7 @@ impl Names {
     }
 
     fn members(&mut self, store: &Store, network: &Id) -> &[Known] {
-        let directory = members_of(store, network);
+        let directory = store.network(network).join("members");
         let read_at = SystemTime::now();
         let meta = fs::metadata(&directory).ok();
         let mtime = meta.map(|meta| (meta.mtime(), meta.mtime_nsec()));
@@ -130,16 +135,19 @@ impl Known {
             id: member.container,
             name: member.name.into(),
             aliases: member.aliases.into_iter().map(Into::into).collect(),
+            links: member.links.into_iter().map(Into::into).collect(),
         }
+    }
+
+    /// `container`: its name or its id, long or short.
+    fn is_container(&self, container: &str) -> bool {
+        self.name.eq_ignore_ascii_case(container) || self.id.short() == container || self.id.as_str() == container
     }
 
     fn is_called(&self, name: &str, network: &Joined) -> bool {
         // Not the whole id: the DNS has no room for 64 bytes between two dots.
-        let bare = |name: &str| {
-            self.name.eq_ignore_ascii_case(name)
-                || self.id.short() == name
-                || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
-        };
+        let bare =
+            |name: &str| self.is_container(name) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name));
         if bare(name) {
             return true;
         }
@@ -151,8 +159,15 @@ impl Known {
     }
 }
 
-fn members_of(store: &Store, network: &Id) -> PathBuf {
-    store.root().join("networks").join(network.as_str()).join("members")
+/// The aliases that the asker alone knows, each with the container that it means: its own, and those
+/// for the network with these members.
+fn links<'a>(view: &'a View, members: &'a [Known]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let own = members.iter().filter(|known| known.id == view.container).flat_map(|known| known.links.iter());
+    let here = own.map(|link| {
+        let (container, alias) = link.split_once(':').unwrap_or((link, link));
+        (alias, container)
+    });
+    view.links.iter().map(|(alias, container)| (alias.as_str(), container.as_str())).chain(here)
 }
 
 /// All that can be read: a record that is damaged, or of a newer ctr, hides no other.

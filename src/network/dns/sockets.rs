@@ -8,6 +8,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, socket};
 
 use crate::network::dns::ADDRESS;
+use crate::network::dns::servers::PORT as DOMAIN;
+use crate::network::firewall;
+use crate::network::netlink::Socket;
 use crate::sys::{netns, sockets};
 
 /// How many are made at a time in the container's namespace, where that costs a thread.
@@ -84,12 +87,21 @@ fn make(family: AddressFamily, kind: SockType) -> nix::Result<OwnedFd> {
     socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }
 
-/// The sockets that the container's processes ask, made in its network namespace.
+/// The sockets that the container's processes ask, made in its network namespace, and the way there.
 ///
 /// # Errors
 /// As setns(2), socket(2) and bind(2).
 pub fn serving(netns: BorrowedFd<'_>) -> io::Result<(UdpSocket, TcpListener)> {
-    netns::inside(netns, || pair(53))?
+    netns::inside(netns, || {
+        let pair = pair(0)?;
+        // Without nf_tables, port 53 itself has to be taken, and whoever in the container wants it on all
+        // addresses cannot have it.
+        if redirect(pair.1.local_addr()?.port()) { Ok(pair) } else { self::pair(DOMAIN) }
+    })?
+}
+
+fn redirect(port: u16) -> bool {
+    Socket::netfilter().is_ok_and(|mut socket| firewall::dns_redirect(&mut socket, port).is_ok())
 }
 
 /// UDP and TCP on one port of [`ADDRESS`].

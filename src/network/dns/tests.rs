@@ -81,7 +81,8 @@ impl Bed {
         let mut view = View {
             store: store.clone(),
             networks: vec![joined(&network, "Front.Net", false), joined(&other, "bridge", true)],
-            links: vec![("db".to_owned(), id('4'))],
+            links: vec![("db".to_owned(), "Postgres".to_owned())],
+            container: id('f'),
             servers: Vec::new(),
             options: Vec::new(),
             gateways: vec![IpAddr::from([10, 1, 0, 1])],
@@ -119,8 +120,8 @@ impl Bed {
             rate: crate::network::Rate::default(),
             published: Vec::new(),
             link_local: Vec::new(),
-            links: Vec::new(),
-            driver_opts: std::collections::BTreeMap::new(),
+            links: if *container == id('f') { vec!["web:mine".into()] } else { Vec::new() },
+            driver_opts: std::collections::BTreeMap::default(),
             gw_priority: 0,
         };
         let directory = self.store.root().join("networks").join(network.as_str()).join("members");
@@ -275,6 +276,13 @@ fn containers_are_found_by_all_their_names() {
     for name in ["web_1", "WEB_1", "www", web.short(), "web_1.front.net", "WWW.Front.Net"] {
         assert_eq!(bed.addresses(name), both, "{name}");
     }
+    // Port 53 of all addresses is still free for a process of the container.
+    inside(&bed.netns, || {
+        let server = UdpSocket::bind("0.0.0.0:53").expect("port 53");
+        TcpListener::bind("0.0.0.0:53").expect("port 53");
+        assert_eq!(bed.addresses("api"), [IpAddr::from([10, 1, 0, 3])]);
+        drop(server);
+    });
     // No IPv6: the name is there all the same. Nor any mail.
     assert_eq!(bed.ask("api", AAAA), (0, vec![]));
     assert_eq!(bed.ask("api", MX), (0, vec![]));
@@ -318,6 +326,10 @@ fn the_default_network_has_links_alone() {
     bed.join(&bed.other, &id('4'), "postgres", &["pg"], &["172.17.0.4"]);
     assert_eq!(bed.addresses("DB"), [IpAddr::from([172, 17, 0, 4])]);
     assert_eq!(bed.ask("4.0.17.172.in-addr.arpa", PTR).1, [b"\x02db\0"]);
+    // And those of one network, which the container's record there has.
+    bed.join(&bed.network, &id('f'), "asker", &[], &["10.1.0.2"]);
+    bed.join(&bed.network, &id('5'), "web", &[], &["10.1.0.5"]);
+    assert_eq!(bed.addresses("mine"), [IpAddr::from([10, 1, 0, 5])]);
     for name in ["postgres", "pg", "postgres.bridge", id('4').short()] {
         assert_eq!(bed.ask(name, A).0, 2, "{name}");
     }
@@ -445,8 +457,9 @@ fn a_flood_is_answered_and_leaves_nothing() {
             thread::sleep(Duration::from_millis(5));
         }
     }
-    for client in &clients {
-        client.set_read_timeout(Some(Duration::from_secs(4))).expect("timeout");
+    let silence = [3000, 100, 100, 100].map(Duration::from_millis);
+    for (client, silence) in clients.iter().zip(silence) {
+        client.set_read_timeout(Some(silence)).expect("timeout");
         let mut reply = [0; 512];
         while let Ok(length) = client.recv(&mut reply) {
             failed += usize::from(told(&reply[..length]).0 == 2);
@@ -482,6 +495,7 @@ fn the_host_is_asked_from_its_own_namespace() {
         let view = View {
             store: Store::at(home.path().to_owned(), home.path().join("run")),
             networks: vec![Joined { id: id('a'), name: "n".into(), links_only: false, internal: false }],
+            container: id('f'),
             links: Vec::new(),
             servers: Vec::new(),
             options: Vec::new(),

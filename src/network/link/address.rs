@@ -1,12 +1,13 @@
 //! Addresses, as interfaces have them and as messages carry them.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use crate::network::link;
+use crate::network::link::{self, route};
 use crate::network::netlink::{Message, Refused, Socket, attribute, flags, number};
 
 /// The families of socket(2), as the byte that they are in messages.
@@ -42,6 +43,16 @@ pub fn add(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
     }
 }
 
+/// Waits until the IPv6 ones of these addresses of an interface that is up are in use: the kernel does
+/// that in the background, also without duplicate address detection.
+pub(super) fn settle(socket: &mut Socket, nets: &[IpNet]) -> Result<()> {
+    let end = Instant::now() + link::PATIENCE;
+    for net in nets.iter().filter(|net| net.addr().is_ipv6()) {
+        link::until(end, || route::is_local(socket, net.addr()))?;
+    }
+    Ok(())
+}
+
 /// `struct ifaddrmsg`.
 fn ifaddrmsg(net: &IpNet, scope: u8, index: u32) -> [u8; IFADDRMSG] {
     let [a, b, c, d] = index.to_ne_bytes();
@@ -53,7 +64,10 @@ fn ifaddrmsg(net: &IpNet, scope: u8, index: u32) -> [u8; IFADDRMSG] {
 /// # Errors
 /// The kernel's refusal.
 pub fn of(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
-    Ok(all(socket)?.into_iter().filter(|(at, _)| *at == index).map(|(_, net)| net).collect())
+    let mut found = dump(socket, index)?;
+    // Before Linux 4.20 a dump is of all interfaces, whichever was asked for.
+    found.retain(|(at, _)| *at == index);
+    Ok(found.into_iter().map(|(_, net)| net).collect())
 }
 
 /// The addresses of all interfaces, each with its interface's index.
@@ -61,9 +75,15 @@ pub fn of(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>> {
 /// # Errors
 /// The kernel's refusal.
 pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNet)>> {
+    dump(socket, 0)
+}
+
+fn dump(socket: &mut Socket, index: u32) -> Result<Vec<(u32, IpNet)>> {
+    let mut head = [0; IFADDRMSG];
+    head[4..].copy_from_slice(&index.to_ne_bytes());
     let mut found = Vec::new();
     socket
-        .dump(Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; IFADDRMSG]), |_, body| found.extend(parse(body)))
+        .dump(Message::new(libc::RTM_GETADDR, flags::DUMP, &head), |_, body| found.extend(parse(body)))
         .context("list the addresses")?;
     Ok(found)
 }

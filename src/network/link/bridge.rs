@@ -82,6 +82,7 @@ fn complete(space: &mut Socket, bridge: &Bridge, there: &Link) -> Result<u32> {
     }
     if !there.up {
         link::set_up(space, bridge.name)?;
+        address::settle(space, bridge.addresses)?;
     }
     Ok(there.index)
 }

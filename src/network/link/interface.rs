@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 
@@ -11,6 +11,9 @@ use crate::network::link::address::{self, bytes};
 use crate::network::link::route::rtmsg;
 use crate::network::link::{self, Power};
 use crate::network::netlink::{Message, Refused, Socket, flags};
+
+/// RFC 8200, section 5.
+const LEAST_IPV6_MTU: u32 = 1280;
 
 /// What an interface is to have.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +69,12 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
     }
     let ipv6 = wanted.addresses.iter().any(|net| net.addr().is_ipv6()) || wanted.link_local.iter().any(IpAddr::is_ipv6);
     if !link::without_own_addresses(container, wanted.name)? && ipv6 {
-        return Err(link::no_ipv6().context(format!("configure the interface \"{}\"", wanted.name)));
+        let mtu = wanted.mtu.unwrap_or(there.mtu);
+        let what = format!("configure the interface \"{}\"", wanted.name);
+        if mtu < LEAST_IPV6_MTU {
+            bail!("{what}: IPv6 needs an MTU of {LEAST_IPV6_MTU} or more, not {mtu}");
+        }
+        return Err(link::no_ipv6().context(what));
     }
     let own = wanted.mac.or(there.mac).filter(|_| ipv6).map(|mac| IpAddr::V6(address::link_local_of(mac)));
     let near = wanted.link_local.iter().copied().chain(own).filter_map(address::link_local_net);
@@ -75,6 +83,7 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
             .with_context(|| format!("give the interface \"{}\" the address {address}", wanted.name))?;
     }
     link::set_up(container, wanted.name)?;
+    address::settle(container, wanted.addresses)?;
     add_gateways(container, wanted)?;
     for route in wanted.routes {
         add_route(container, index, route, is_near(wanted, route.gateway))
@@ -83,8 +92,8 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
     Ok(())
 }
 
-/// Adds the default routes of `wanted`, for an interface that is configured otherwise: another network
-/// of the container's, which had the way outside, was disconnected.
+/// Makes the default routes those of `wanted`, for an interface that is configured otherwise: the
+/// container's way outside is another network of its now.
 ///
 /// # Errors
 /// As [`configure`].
@@ -121,7 +130,9 @@ pub(super) fn add_route(socket: &mut Socket, index: u32, route: &Static, near: b
     let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
     let how = if near { 0 } else { RTNH_F_ONLINK };
     let head = rtmsg(&route.destination, libc::RT_TABLE_MAIN, scope, libc::RTN_UNICAST, how);
-    let mut message = Message::new(libc::RTM_NEWROUTE, flags::CREATE | flags::EXCL, &head);
+    // Of default routes there is to be one.
+    let unless = if route.destination.prefix_len() == 0 { flags::REPLACE } else { flags::EXCL };
+    let mut message = Message::new(libc::RTM_NEWROUTE, flags::CREATE | unless, &head);
     if route.destination.prefix_len() > 0 {
         message.put(libc::RTA_DST, &bytes(route.destination.network()));
     }

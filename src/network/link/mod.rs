@@ -15,6 +15,8 @@ pub mod address;
 pub mod bridge;
 pub mod interface;
 pub mod macvlan;
+pub mod neighbour;
+pub mod rate;
 pub mod route;
 pub mod veth;
 
@@ -22,6 +24,8 @@ pub mod veth;
 mod tests;
 
 use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
@@ -33,6 +37,10 @@ use crate::network::netlink::{Message, Refused, Socket, attribute, flags, number
 const IFINFOMSG: usize = 16;
 /// The longest name of an interface: `IFNAMSIZ` without its zero byte.
 const LONGEST_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// How long the kernel is given for what it does in the background, such as noticing a carrier; it takes
+/// less than a millisecond when little else goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The loopback's index, in every namespace.
 const LOOPBACK: u32 = 1;
@@ -245,6 +253,16 @@ fn without_own_addresses(socket: &mut Socket, name: &str) -> Result<bool> {
         Err(Refused { errno: Errno::EAFNOSUPPORT, .. }) => Ok(false),
         Err(refused) => Err(failed(format!("configure the interface \"{name}\""), refused)),
     }
+}
+
+/// Asks until it is so, or until it is `end`.
+fn until(end: Instant, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let mut pause = Duration::from_micros(50);
+    while !done()? && Instant::now() < end {
+        thread::sleep(pause);
+        pause *= 2;
+    }
+    Ok(())
 }
 
 /// The error for what the kernel refused, with the remedy where the errno tells it.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use crate::network::link::address::{self, AF_INET, AF_INET6, address, family};
+use crate::network::link::address::{self, AF_INET, AF_INET6, address, bytes, family};
 use crate::network::link::{self, failed};
 use crate::network::netlink::{Message, Refused, Socket, attribute, flags, number};
 
@@ -122,6 +122,23 @@ fn is_specific(net: &IpNet) -> bool {
             let at = net.network();
             net.prefix_len() >= 16 && !at.is_multicast() && !at.is_unicast_link_local() && !at.is_loopback()
         }
+    }
+}
+
+/// Whether what is sent to the address stays here: whether it is one of this namespace's, in use.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn is_local(socket: &mut Socket, address: IpAddr) -> Result<bool> {
+    let mut head = [0; RTMSG];
+    head[..2].copy_from_slice(&[family(address), IpNet::from(address).prefix_len()]);
+    let mut message = Message::new(libc::RTM_GETROUTE, 0, &head);
+    message.put(libc::RTA_DST, &bytes(address));
+    match socket.get(message) {
+        Ok(body) => Ok(body.get(7) == Some(&libc::RTN_LOCAL)),
+        // No route at all leads there.
+        Err(Refused { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH, .. }) => Ok(false),
+        Err(refused) => Err(refused).with_context(|| format!("look up the route to {address}")),
     }
 }
 

@@ -1,8 +1,7 @@
 //! A container's interface and its port in the bridge: veth(4).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use nix::errno::Errno;
@@ -16,9 +15,6 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
-
-/// How long the kernel is given to notice a carrier; it takes a millisecond when little else goes on.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A pair that is to be made.
 #[derive(Debug)]
@@ -106,19 +102,15 @@ fn unmade(space: &mut Socket, veth: &Veth, refused: Refused) -> anyhow::Error {
 /// The port or the container is gone.
 pub fn raise(space: &mut Socket, container: &mut Socket, veth: &Veth) -> Result<()> {
     link::set_up(space, veth.port)?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + link::PATIENCE;
     // The bridge last: its carrier comes with its first port's.
     until_running(end, || link::find(space, veth.port))?;
     until_running(end, || link::find(container, veth.interface))?;
     until_running(end, || link::by_index(space, veth.bridge))
 }
 
+/// `look`: the interface, as long as it is there.
 fn until_running(end: Instant, mut look: impl FnMut() -> Result<Option<Link>>) -> Result<()> {
-    let mut pause = Duration::from_micros(100);
     // An end that somebody in the container switched off again keeps nobody waiting for long.
-    while !look()?.is_none_or(|link| link.running) && Instant::now() < end {
-        thread::sleep(pause);
-        pause *= 2;
-    }
-    Ok(())
+    link::until(end, || Ok(look()?.is_none_or(|link| link.running)))
 }

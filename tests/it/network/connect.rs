@@ -1,6 +1,6 @@
 //! Networks that a container joins and leaves while it runs, and before.
 
-use super::{address, endpoint, netns, pings, serves, settings, waits};
+use super::{address, connects, endpoint, fetch, netns, pings, serves, settings, waits};
 use crate::support::dns::{A, Answer, dig};
 use crate::support::world::{FAR, HERE};
 use crate::support::{both, on_machine};
@@ -29,12 +29,12 @@ on_machine!(while_it_runs, |cx, world| {
     assert_eq!(dig(&netns(cx, "there"), "second", A), Answer::of(&["10.92.0.77"]));
     assert_eq!(dig(&netns(cx, "there"), "box.net", A), Answer::of(&["10.92.0.77"]));
     cx.ctr_args(["ps", "--filter", "name=box", "--format", "{{.Networks}}"]).prints("bridge,net\n");
-    super::connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
     cx.ctr(line).fails_saying(1, "already exists in network net");
     // The one that it came with goes; the other leads outside now.
     cx.ctr("network disconnect bridge box").prints("");
     assert_eq!(interfaces(cx, "box"), "eth1");
-    super::connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
     let hosts = cx.ctr("exec box cat /etc/hosts").succeeds();
     assert_eq!(hosts.lines().filter(|line| line.ends_with("\tme")).count(), 1, "{hosts}");
     cx.ctr("network disconnect net box").prints("");
@@ -45,7 +45,7 @@ on_machine!(while_it_runs, |cx, world| {
     // And back.
     cx.ctr("network connect bridge box").prints("");
     assert_eq!(interfaces(cx, "box"), "eth0");
-    super::connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
 });
 
 both!(before_it_starts, |cx| {
@@ -85,7 +85,7 @@ on_machine!(published_ports_stay, |cx, world| {
     serves(cx, "box", "-p 8080:80");
     cx.ctr("network create net").succeeds();
     cx.ctr("network connect net box").prints("");
-    let from = || super::fetch(&world.outside, &format!("{HERE}:8080"), "/");
+    let from = || fetch(&world.outside, &format!("{HERE}:8080"), "/");
     assert_eq!(from().unwrap(), "works\n");
     cx.ctr("network disconnect bridge box").prints("");
     assert_eq!(from().unwrap(), "works\n");

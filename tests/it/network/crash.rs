@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{address, fetch, monitor, netns, pings, serves, until_serves, waits};
+use super::{address, connects, fetch, monitor, netns, pings, serves, until_serves, waits};
 use crate::crash::{Dice, kill_at_random};
 use crate::support::dns::{A, Answer, dig};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
@@ -69,7 +69,7 @@ on_machine!(the_uplink, |cx, world| {
         until("published ports work again", || {
             fetch(&world.outside, &format!("{HERE}:8080"), "/").is_ok_and(|text| text == "works\n")
         });
-        until("the outside is reached again", || super::connects(cx, "box", FAR, 7000).code == 0);
+        until("the outside is reached again", || connects(cx, "box", FAR, 7000).code == 0);
         assert_ne!(uplinks(cx), before);
     }
     // The last container's end is its end.
@@ -110,7 +110,13 @@ both!(changes_of_a_running_one, |cx| {
         |_| {
             // It is connected or it is not, and whichever it says is true.
             let said = cx.ctr_args(["ps", "--filter", "name=box", "--format", "{{.Networks}}"]).succeeds();
-            until("what it says is true", || pings(cx, "box", "other") == cx.ctr_args(["ps", "--filter", "name=box", "--format", "{{.Networks}}"]).succeeds().contains("net"));
+            until("what it says is true", || {
+                pings(cx, "box", "other")
+                    == cx
+                        .ctr_args(["ps", "--filter", "name=box", "--format", "{{.Networks}}"])
+                        .succeeds()
+                        .contains("net")
+            });
             assert!(["bridge", "bridge,net"].contains(&&*said), "{said}");
         },
     );
@@ -161,8 +167,10 @@ on_machine!(monitors_among_many, |cx, _world| {
     let mut dice = Dice::new();
     for round in 0..4 {
         let names: Vec<_> = (0..5).map(|n| format!("r{round}n{n}")).collect();
-        let all: Vec<_> =
-            names.iter().map(|name| cx.spawn(&format!("run -d --init --name {name} --network net busybox sleep 1000"))).collect();
+        let all: Vec<_> = names
+            .iter()
+            .map(|name| cx.spawn(&format!("run -d --init --name {name} --network net busybox sleep 1000")))
+            .collect();
         // While some of them still start.
         std::thread::sleep(Duration::from_millis(dice.below(150)));
         for pid in monitors(cx) {

@@ -1,6 +1,6 @@
 //! From inside a container, by its root: whose packets it cannot send, and whom it cannot reach.
 
-use super::{address, endpoint, netns, pings, serves, waits};
+use super::{address, endpoint, monitor, netns, pings, serves, waits};
 use crate::support::dns::{A, Answer, dig, query, raw};
 use crate::support::world::{FAR, HERE};
 use crate::support::{Netns, Sandbox, Who, base, both, on_machine};
@@ -103,7 +103,7 @@ on_machine!(packets_that_are_no_questions, |cx, _world| {
     cx.ctr("network create net").succeeds();
     waits(cx, "one", "--network net");
     waits(cx, "evil", "--network net");
-    let monitor = super::monitor(cx, "evil");
+    let monitor = monitor(cx, "evil");
     let inside = netns(cx, "evil");
     let expected = Answer::of(&[&address(cx, "one", "net")]);
     assert_eq!(dig(&inside, "one", A), expected);
@@ -158,7 +158,7 @@ on_machine!(packets_that_are_no_questions, |cx, _world| {
     });
     crate::support::until("it answers again", || raw(&inside, &good).is_ok());
     assert_eq!(dig(&inside, "one", A), expected);
-    assert_eq!(super::monitor(cx, "evil"), monitor);
+    assert_eq!(monitor(cx, "evil"), monitor);
     let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     assert!(memory.split(' ').next().unwrap().parse::<u64>().unwrap() < 64_000, "the monitor has {memory}");

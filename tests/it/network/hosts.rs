@@ -1,7 +1,7 @@
 //! Hosts, and networks of theirs, as they can be: addresses that run out or belong to somebody else,
 //! a kernel without IPv6, rules that somebody flushed.
 
-use super::{address, fetch, netns, pings, serves, waits};
+use super::{address, connects, fetch, monitor, netns, pings, serves, waits};
 use crate::support::netns::{ip, run};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
 use crate::support::{Netns, both, on_machine};
@@ -22,7 +22,7 @@ both!(addresses_run_out, |cx| {
     // What one gives back, the next has: also when its monitor was killed.
     cx.ctr("rm -f c4").succeeds();
     cx.ctr("run --rm --network small busybox sh -c 'ip -o -4 addr show dev eth0 | grep -c 10.95.0.4/29'").prints("1\n");
-    let monitor = nix::unistd::Pid::from_raw(super::monitor(cx, "c5"));
+    let monitor = nix::unistd::Pid::from_raw(monitor(cx, "c5"));
     nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
     cx.until_status("c5", "exited");
     waits(cx, "new4", "--network small");
@@ -76,7 +76,9 @@ both!(two_that_want_one_address, |cx| {
     cx.ctr("network create --subnet 10.97.0.0/24 net").succeeds();
     for round in 0..5 {
         let all: Vec<_> = (0..4)
-            .map(|n| cx.spawn(&format!("run -d --init --name r{round}n{n} --network net --ip 10.97.0.9 busybox sleep 1000")))
+            .map(|n| {
+                cx.spawn(&format!("run -d --init --name r{round}n{n} --network net --ip 10.97.0.9 busybox sleep 1000"))
+            })
             .collect();
         let ran: Vec<_> = all.into_iter().map(crate::support::Running::wait).collect();
         let won = ran.iter().filter(|ran| ran.code == 0).count();
@@ -88,9 +90,8 @@ both!(two_that_want_one_address, |cx| {
         cx.ctr(&format!("rm -f {ids}")).succeeds();
     }
     // Those that leave it to the network have one each.
-    let all: Vec<_> = (0..12)
-        .map(|n| cx.spawn(&format!("run -d --init --name n{n} --network net busybox sleep 1000")))
-        .collect();
+    let all: Vec<_> =
+        (0..12).map(|n| cx.spawn(&format!("run -d --init --name n{n} --network net busybox sleep 1000"))).collect();
     for running in all {
         running.wait().succeeds();
     }
@@ -106,7 +107,7 @@ on_machine!(without_ipv6, |cx, world| {
     let _server = world.outside.greets((FAR, 7000));
     serves(cx, "one", "-p 8080:80");
     waits(cx, "two", "");
-    super::connects(cx, "two", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "two", FAR, 7000).prints(&format!("hello {HERE}\n"));
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
     assert_eq!(fetch(&Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
     assert!(pings(cx, "two", &address(cx, "one", "bridge")));
@@ -127,8 +128,8 @@ on_machine!(rules_that_were_flushed, |cx, world| {
     }
     // The next container brings all of it back, for those that were there too.
     waits(cx, "two", "");
-    super::connects(cx, "two", FAR, 7000).prints(&format!("hello {HERE}\n"));
-    super::connects(cx, "one", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "two", FAR, 7000).prints(&format!("hello {HERE}\n"));
+    connects(cx, "one", FAR, 7000).prints(&format!("hello {HERE}\n"));
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
     assert!(!pings(cx, "hidden", FAR));
     assert!(pings(cx, "one", &address(cx, "two", "bridge")));

@@ -1,6 +1,6 @@
 //! Many containers, many changes.
 
-use super::{address, netns, waits};
+use super::{address, monitor, netns, pings, waits};
 use crate::support::dns::{A, Answer, dig};
 use crate::support::{netns::interfaces, on_machine};
 
@@ -32,7 +32,7 @@ on_machine!(a_hundred_that_know_each_other, |cx, _world| {
         }
     }
     // The farthest two, packets and all.
-    assert!(super::pings(cx, "c0", "c99") && super::pings(cx, "c99", "c0"));
+    assert!(pings(cx, "c0", "c99") && pings(cx, "c99", "c0"));
     cx.ctr_args(["rm", "-f"].into_iter().chain(names.iter().map(String::as_str))).succeeds();
     cx.leaves_nothing();
 });
@@ -46,7 +46,7 @@ on_machine!(two_hundred_changes, |cx, _world| {
     cx.ctr("network connect net box").prints("");
     cx.ctr("network disconnect net box").prints("");
     let before = look();
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", super::monitor(cx, "box"))).unwrap().count();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", monitor(cx, "box"))).unwrap().count();
     let open = descriptors();
     for _ in 0..200 {
         cx.ctr("network connect --alias again net box").prints("");

@@ -3,8 +3,8 @@
 
 mod connect;
 mod crash;
-mod hosts;
 mod hostile;
+mod hosts;
 mod many;
 mod names;
 mod outside;

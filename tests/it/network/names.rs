@@ -4,7 +4,9 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::{address, endpoint, netns, pings, waits};
-use crate::support::dns::{A, AAAA, Answer, NO_SUCH_NAME, NameServer, PTR, REFUSED, SERVER_FAILED, dig, dig_tcp, reverse};
+use crate::support::dns::{
+    A, AAAA, Answer, NO_SUCH_NAME, NameServer, PTR, REFUSED, SERVER_FAILED, dig, dig_tcp, reverse,
+};
 use crate::support::world::{FAR, RESOLVER};
 use crate::support::{Netns, both, on_machine, until};
 

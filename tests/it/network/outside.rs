@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{connects, netns, pings, waits};
+use super::{connects, endpoint, netns, pings, waits};
 use crate::support::dns::{A, Answer, NameServer, dig};
 use crate::support::world::{FAR, FAR6, HERE, HERE6, NEIGHBOUR, RESOLVER};
 use crate::support::{Netns, Sandbox, netns::ip, on_machine, until};
@@ -89,7 +89,7 @@ on_machine!(of_an_internal_network, |cx, world| {
         if !route.is_empty() {
             cx.ctr("rm -f one").succeeds();
             waits(cx, "one", "--network inside --cap-add NET_ADMIN");
-            let gateway = super::endpoint(cx, "one", "inside", "IPAddress");
+            let gateway = endpoint(cx, "one", "inside", "IPAddress");
             let gateway = format!("{}.1", gateway.rsplit_once('.').unwrap().0);
             cx.ctr(&route.replace("GATEWAY", &gateway));
         }
@@ -110,7 +110,7 @@ on_machine!(the_hosts_loopback, |cx, _world| {
     let loopback = Netns::here().greets("127.0.0.1:7000");
     let all = Netns::here().greets("0.0.0.0:7001");
     waits(cx, "box", "");
-    let gateway = super::endpoint(cx, "box", "bridge", "Gateway");
+    let gateway = endpoint(cx, "box", "bridge", "Gateway");
     for host in ["127.0.0.1", HERE, &gateway, "host.docker.internal", "169.254.1.2", "0.0.0.0", "127.0.0.2"] {
         let ran = cx.ctr(&format!("exec box nc -w 2 {host} 7000"));
         assert!(ran.code != 0 && ran.stdout.is_empty(), "{ran}");

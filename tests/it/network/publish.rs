@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::unistd::getpid;
 
-use super::{address, fetch, host_port, netns, serves, settings, waits};
+use super::{address, fetch, host_port, monitor, netns, serves, settings, until_serves, waits};
 use crate::support::world::{HERE, HERE6, NEIGHBOUR, NEIGHBOUR6};
 use crate::support::{Netns, on_machine, until};
 
@@ -41,7 +41,7 @@ on_machine!(to_all_addresses, |cx, world| {
     TcpListener::bind("0.0.0.0:8080").unwrap();
     cx.ctr_args(["ps", "-a", "--format", "{{.Ports}}"]).prints("\n");
     cx.ctr("start box").succeeds();
-    super::until_serves(cx, "box");
+    until_serves(cx, "box");
     assert_eq!(who(&world.outside, &format!("{HERE}:8080")), NEIGHBOUR);
 });
 
@@ -76,9 +76,8 @@ on_machine!(to_one_address, |cx, world| {
 
 on_machine!(ranges_and_many, |cx, world| {
     serves(cx, "box", "-p 9000-9002:80-82 -p 8100-8110:80 -p published=9010,target=80 -p 9011:80");
-    cx.ctr("port box 80").prints(
-        "0.0.0.0:8100\n[::]:8100\n0.0.0.0:9000\n[::]:9000\n0.0.0.0:9010\n[::]:9010\n0.0.0.0:9011\n[::]:9011\n",
-    );
+    cx.ctr("port box 80")
+        .prints("0.0.0.0:8100\n[::]:8100\n0.0.0.0:9000\n[::]:9000\n0.0.0.0:9010\n[::]:9010\n0.0.0.0:9011\n[::]:9011\n");
     for port in [9000, 8100, 9010, 9011] {
         assert_eq!(fetch(&world.outside, &format!("{HERE}:{port}"), "/").unwrap(), "works\n");
     }
@@ -101,7 +100,7 @@ on_machine!(a_thousand, |cx, world| {
     assert_eq!(lines.lines().count(), 2002);
     let processes = cx.leftovers().iter().filter(|line| line.starts_with("process")).count();
     assert!(processes - before.min(processes) <= 5, "{processes} processes:\n{}", cx.leftovers().join("\n"));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", super::monitor(cx, "box"))).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", monitor(cx, "box"))).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();
     assert!(kilobytes < 100_000, "the monitor has {memory}");
@@ -171,12 +170,13 @@ on_machine!(while_it_runs, |cx, world| {
     // It stays so after a restart.
     cx.ctr("stop -t 1 box").succeeds();
     cx.ctr("start box").succeeds();
-    super::until_serves(cx, "box");
+    until_serves(cx, "box");
     cx.ctr("port box").prints(expected);
     assert_eq!(who(&world.outside, &format!("{HERE}:8081")), NEIGHBOUR);
     cx.ctr("update --publish-rm 9999:80 box").fails_saying(1, "not published");
     let _taken = TcpListener::bind("0.0.0.0:8090").unwrap();
-    cx.ctr("update --publish-add 8090:80 box").fails_saying(1, "Bind for 0.0.0.0:8090 failed: port is already allocated");
+    cx.ctr("update --publish-add 8090:80 box")
+        .fails_saying(1, "Bind for 0.0.0.0:8090 failed: port is already allocated");
     cx.ctr("port box").prints(expected);
 });
 
@@ -196,9 +196,7 @@ on_machine!(between_containers, |cx, _world| {
 on_machine!(many_connections, |cx, world| {
     serves(cx, "box", "-p 8080:80 -p 7000:7000");
     // Some that never say anything, some that go away in the middle, and one that just asks.
-    let idle: Vec<_> = world.outside.inside(|| {
-        (0..300).map(|_| TcpStream::connect((HERE, 8080)).unwrap()).collect()
-    });
+    let idle: Vec<_> = world.outside.inside(|| (0..300).map(|_| TcpStream::connect((HERE, 8080)).unwrap()).collect());
     world.outside.inside(|| {
         for _ in 0..100 {
             let stream = TcpStream::connect((HERE, 8080)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, netns, pings, serves, settings, waits};
+use super::{address, connects, endpoint, fetch, netns, pings, serves, settings, waits};
 use crate::support::both;
 
 both!(on_the_default_network, |cx| {
@@ -36,7 +36,8 @@ both!(another_containers_network, |cx| {
     let own = address(cx, "box", "bridge");
     let id = cx.ctr("inspect -f '{{.Id}}' box").succeeds();
     for name in ["box", &id, &id[..12]] {
-        let ran = cx.ctr(&format!("run --rm --network container:{name} busybox sh -c 'ip -o -4 a show eth0; cat /etc/hosts'"));
+        let ran = cx
+            .ctr(&format!("run --rm --network container:{name} busybox sh -c 'ip -o -4 a show eth0; cat /etc/hosts'"));
         let out = ran.succeeds();
         assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
     }
@@ -79,7 +80,8 @@ both!(two_networks_are_apart, |cx| {
 
 both!(addresses_that_were_asked_for, |cx| {
     cx.busybox();
-    cx.ctr("network create --subnet 10.91.0.0/24 --subnet fd00:91::/64 --ipv6 --ip-range 10.91.0.128/25 net").succeeds();
+    cx.ctr("network create --subnet 10.91.0.0/24 --subnet fd00:91::/64 --ipv6 --ip-range 10.91.0.128/25 net")
+        .succeeds();
     waits(cx, "first", "--network net");
     assert_eq!(address(cx, "first", "net"), "10.91.0.128");
     waits(cx, "box", "--network net --ip 10.91.0.77 --ip6 fd00:91::77 --mac-address 02:42:00:00:00:77");
@@ -98,7 +100,8 @@ both!(addresses_that_were_asked_for, |cx| {
         assert!(out.contains(part), "{out}");
     }
     cx.ctr("run --rm --network net --ip 10.91.0.77 busybox true").refuses(125, "[..]Address already in use");
-    cx.ctr("run --rm --network net --ip 10.92.0.77 busybox true").fails_saying(125, "contain the IP address 10.92.0.77");
+    cx.ctr("run --rm --network net --ip 10.92.0.77 busybox true")
+        .fails_saying(125, "contain the IP address 10.92.0.77");
     cx.ctr("run --rm --network nowhere busybox true").refuses(125, "[..]network nowhere not found");
 });
 
@@ -161,7 +164,7 @@ both!(without_a_way_outside, |cx| {
     let ran = connects(cx, "two", "198.51.100.7", 80);
     assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(4), "{:?}\n{ran}", begin.elapsed());
     if nix::unistd::geteuid().is_root() {
-        assert_eq!(super::fetch(&crate::support::Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
+        assert_eq!(fetch(&crate::support::Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
         drop(netns(cx, "two"));
     }
 });

@@ -34,7 +34,8 @@ pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
 pub use who::{Who, base, has_capability};
-pub use world::{World, on_machine};
+pub use world::World;
+pub(crate) use world::on_machine;
 
 /// How long anything may take that should take a moment: generous, for two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);

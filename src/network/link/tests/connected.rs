@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::super::macvlan::{self, Macvlan, Mode};
+use super::super::neighbour;
 use super::*;
 use crate::network::link;
 
@@ -157,6 +158,60 @@ fn ipv6_that_is_switched_off_matters_to_those_who_want_it() {
             "give the interface \"eth0\" the address fd00::2/64: IPv6 is switched off"
         );
         assert!(crate::error::hint(&error).is_some());
+    });
+}
+
+#[test]
+fn ipv6_needs_an_mtu() {
+    on_a_thread(|| {
+        let mut bed = Bed::new(&[]);
+        let mut a = bed.connect("vetha", false, &[], &[]);
+        let wanted =
+            Interface { name: "eth0", addresses: &[net("fd00::2/64")], mtu: Some(1000), ..Interface::default() };
+        let error = interface::configure(&mut a.socket, &wanted).unwrap_err();
+        assert_eq!(error.to_string(), "configure the interface \"eth0\": IPv6 needs an MTU of 1280 or more, not 1000");
+    });
+}
+
+#[test]
+fn who_takes_over_an_address_is_known_at_once() {
+    on_a_thread(|| {
+        let mut bed = Bed::new(&[]);
+        let neighbour = bed.connect("vethn", false, &[net("172.30.0.3/16"), net("fd00:1::3/64")], &[]);
+        let addresses = [net("172.30.0.2/16"), net("fd00:1::2/64")];
+        let knows = |world: &World, address: &str, mac: &str| {
+            let told = world.tell(&format!("ip neigh show {address}"));
+            told.contains(&format!("lladdr {mac} "))
+        };
+        let first = bed.connect("vetha", false, &addresses, &[]);
+        for address in ["172.30.0.2", "fd00:1::2"] {
+            assert!(reaches(&neighbour, &first, ip(address)));
+        }
+        drop(first);
+        link::remove(&mut bed.space.socket, "vetha").unwrap();
+
+        let mut second = World::new();
+        second.inside(|| neighbour::settle_ipv6().unwrap());
+        let pair = Veth {
+            port: "vethb",
+            bridge: bed.bridge,
+            isolated: false,
+            interface: "eth0",
+            netns: second.fd.as_fd(),
+            mac: Some([2, 0, 0, 0, 0, 0x77]),
+            mtu: None,
+        };
+        veth::create(&mut bed.space.socket, &pair).unwrap();
+        let wanted = Interface { name: "eth0", addresses: &addresses, ..Interface::default() };
+        interface::configure(&mut second.socket, &wanted).unwrap();
+        veth::raise(&mut bed.space.socket, &mut second.socket, &pair).unwrap();
+        let first = neighbour.tell("ip neigh");
+        assert!(first.contains("172.30.0.2 ") && !first.contains("02:00:00:00:00:77"), "{first}");
+        neighbour::announce(&mut second.socket, "eth0").unwrap();
+        for address in ["172.30.0.2", "fd00:1::2"] {
+            assert!(knows(&neighbour, address, "02:00:00:00:00:77"), "{}", neighbour.tell("ip neigh"));
+        }
+        assert_eq!(second.inside(|| std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra").unwrap()), "0\n");
     });
 }
 

@@ -1,6 +1,7 @@
 //! On the kernel itself, in network namespaces of their own: [`Bed`] is a space and a container.
 
 mod connected;
+mod limited;
 mod routed;
 
 use std::fs::File;
