@@ -103,7 +103,7 @@ on_machine!(packets_that_are_no_questions, |cx, _world| {
     cx.ctr("network create net").succeeds();
     waits(cx, "one", "--network net");
     waits(cx, "evil", "--network net");
-    let monitor = monitor(cx, "evil");
+    let pid = monitor(cx, "evil");
     let inside = netns(cx, "evil");
     let expected = Answer::of(&[&address(cx, "one", "net")]);
     assert_eq!(dig(&inside, "one", A), expected);
@@ -158,8 +158,8 @@ on_machine!(packets_that_are_no_questions, |cx, _world| {
     });
     crate::support::until("it answers again", || raw(&inside, &good).is_ok());
     assert_eq!(dig(&inside, "one", A), expected);
-    assert_eq!(monitor(cx, "evil"), monitor);
-    let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
+    assert_eq!(monitor(cx, "evil"), pid);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     assert!(memory.split(' ').next().unwrap().parse::<u64>().unwrap() < 64_000, "the monitor has {memory}");
     cx.ctr("exec evil true").prints("");

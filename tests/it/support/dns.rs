@@ -173,7 +173,7 @@ pub struct NameServer {
 
 impl NameServer {
     #[track_caller]
-    pub fn start(at: &Netns, address: impl ToSocketAddrs + Send + Copy, names: &[(&str, &str)]) -> Self {
+    pub fn start(at: &Netns, address: impl ToSocketAddrs + Send + Sync + Copy, names: &[(&str, &str)]) -> Self {
         let (datagrams, listener) =
             at.inside(|| (UdpSocket::bind(address).unwrap(), TcpListener::bind(address).unwrap()));
         let names: HashMap<String, IpAddr> =

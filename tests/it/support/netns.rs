@@ -143,10 +143,7 @@ impl Netns {
 
 /// A TCP server; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Service {
-    pub address: SocketAddr,
-    listener: TcpListener,
-}
+pub struct Service(TcpListener);
 
 impl Service {
     pub fn start(listener: TcpListener, serve: fn(TcpStream, SocketAddr)) -> Self {
@@ -156,14 +153,14 @@ impl Service {
                 std::thread::spawn(move || serve(stream, peer));
             }
         });
-        Self { address: listener.local_addr().unwrap(), listener }
+        Self(listener)
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         // Wakes the thread that accepts.
-        let _ = nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
 }
 
