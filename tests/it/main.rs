@@ -29,6 +29,7 @@ mod logs;
 mod many;
 mod million;
 mod network;
+mod network_commands;
 mod odd_hosts;
 mod ps;
 mod pull;
