@@ -4,6 +4,7 @@
 #
 #   sh tests/setup.sh           packages to build and run, subordinate ids for you, a busybox image
 #   sh tests/setup.sh --tests   that, and all that tests/run.sh needs
+#   sh tests/setup.sh --bench   that, and all that tests/bench/ needs
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,10 +15,12 @@ die() {
 }
 
 tests=false
+bench=false
 case "${1-}" in
 '') ;;
 --tests) tests=true ;;
-*) die "unknown argument \"$1\": only --tests is known" ;;
+--bench) tests=true bench=true ;;
+*) die "unknown argument \"$1\": only --tests and --bench are known" ;;
 esac
 
 me=$(id -un)
@@ -161,8 +164,8 @@ fi
 
 if $tests; then
 	install shellcheck jq git tmux openssl apache2-utils docker-registry skopeo mmdebstrap zstd attr libcap2-bin \
-		procps iproute2 util-linux sudo cpio xz-utils \
-		podman crun bubblewrap slirp4netns fuse-overlayfs containernetworking-plugins
+		procps iproute2 nftables util-linux sudo cpio xz-utils \
+		podman crun bubblewrap slirp4netns passt fuse-overlayfs containernetworking-plugins
 	if ! id ctrtest >/dev/null 2>&1; then
 		say "making the user ctrtest, as whom the rootless tests run"
 		as_root useradd --create-home --shell /bin/sh ctrtest
@@ -179,6 +182,12 @@ if $tests; then
 		as_root mmdebstrap --quiet --variant=essential --mode=root "$suite" "$cache/tmp-$$.tar" >&2 </dev/null
 		as_root chmod 644 "$cache/tmp-$$.tar"
 		as_root mv "$cache/tmp-$$.tar" "$cache/debian.tar"
+	fi
+	if $bench; then
+		served=$(command -v nginx) || served=
+		install python3 netavark iperf3 wrk nginx-light
+		# Its package starts it on port 80, which nobody asked for.
+		if [ -z "$served" ] && [ -d /run/systemd/system ]; then as_root systemctl disable -q --now nginx; fi
 	fi
 	exit 0
 fi

@@ -16,8 +16,10 @@ mod info;
 mod inspect;
 mod load;
 mod logs;
+mod network;
 mod options;
 pub mod output;
+mod port;
 mod ps;
 mod pull;
 mod rename;
@@ -27,6 +29,7 @@ mod run;
 mod start;
 mod stop;
 mod unshare;
+mod update;
 mod usage;
 mod version;
 mod wait;
@@ -108,6 +111,15 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<network::Create>(&["network create"]),
+    entry::<network::Ls>(&["network ls", "network list"]),
+    entry::<network::Inspect>(&["network inspect"]),
+    entry::<network::Connect>(&["network connect"]),
+    entry::<network::Disconnect>(&["network disconnect"]),
+    entry::<network::Rm>(&["network rm", "network remove"]),
+    entry::<network::Prune>(&["network prune"]),
+    entry::<port::Port>(&["port", "container port"]),
+    entry::<update::Update>(&["update", "container update"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
@@ -210,6 +222,7 @@ fn group(name: &str) -> Command {
     let about = match name {
         "container" => "Manage containers",
         "image" => "Manage images",
+        "network" => "Manage networks",
         "system" => "Manage ctr",
         _ => "",
     };

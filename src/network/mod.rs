@@ -8,8 +8,10 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod bridge;
 pub mod dns;
 pub mod firewall;
+pub mod inspect;
 pub mod link;
 pub mod listen;
 pub mod mac;
@@ -20,8 +22,11 @@ pub mod nft;
 pub mod pool;
 pub mod ports;
 pub mod record;
+pub mod rules;
 pub mod settings;
 pub mod space;
+pub mod sysctl;
+pub mod teardown;
 pub mod uplink;
 
 #[cfg(test)]
@@ -64,6 +69,14 @@ pub struct Published {
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+impl Published {
+    /// `0.0.0.0:8080`, `[::]:8080`.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        std::net::SocketAddr::new(self.host, self.host_port).to_string()
+    }
 }
 
 /// Bandwidth limits in bits a second; `None`: none.

@@ -1,4 +1,4 @@
-"""The measurements of start.sh, which prepares the machine for them."""
+"""The measurements of start.sh, which prepares the machine for them; network.py uses their tools."""
 
 import json
 import os
@@ -410,31 +410,42 @@ MEASURES = {
 }
 
 
-def main():
-    wanted = sys.argv[1:] or list(MEASURES)
-    unknown = [name for name in wanted if name not in MEASURES]
-    if unknown:
-        raise SystemExit(f"bench: unknown: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+def prepare():
+    """Both accounts, with the image in each engine's storage, and its tree."""
     shutil.copy(os.environ["CTR_BIN"], f"{WORK}/ctr")
     os.chmod(f"{WORK}/ctr", 0o755)
     tree = make_tree()
     accounts = [Account(root=False), Account(root=True)]
     for account in accounts:
         load(account)
+    return accounts, tree
+
+
+def clean(accounts):
+    """Removes all containers. What belongs to subordinate ids is removed by the shell script, as root;
+    podman's mounts are in this mount namespace."""
+    for account in accounts:
+        for engine, extra in ((account.ctr, []), (account.podman, ["-t", "0"])):
+            ids = subprocess.run(engine("ps", "-aq"), env=account.env, preexec_fn=account.become, stdout=subprocess.PIPE)
+            if ids.stdout.split():
+                words = engine("rm", "-f", *extra, *ids.stdout.decode().split())
+                subprocess.run(words, env=account.env, preexec_fn=account.become, stdout=NULL)
+
+
+def main():
+    wanted = sys.argv[1:] or list(MEASURES)
+    unknown = [name for name in wanted if name not in MEASURES]
+    if unknown:
+        raise SystemExit(f"bench: unknown: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    accounts, tree = prepare()
     cpus, kernel = os.cpu_count(), os.uname().release
     print(f"Medians of {ROUNDS} runs in turn; {cpus} cores, Linux {kernel}. (2.00x): takes twice ctr's time.\n")
     try:
         for name in wanted:
             MEASURES[name](accounts, tree)
     finally:
-        for account in accounts:
-            for engine, extra in ((account.ctr, []), (account.podman, ["-t", "0"])):
-                ids = subprocess.run(engine("ps", "-aq"), env=account.env, preexec_fn=account.become, stdout=subprocess.PIPE)
-                if ids.stdout.split():
-                    words = engine("rm", "-f", *extra, *ids.stdout.decode().split())
-                    subprocess.run(words, env=account.env, preexec_fn=account.become, stdout=NULL)
-            # What belongs to subordinate ids is removed by start.sh, as root; podman's mounts are in
-            # this mount namespace.
+        clean(accounts)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -64,7 +64,7 @@ fn found(chains: &[Chain]) -> Foreign {
     for chain in chains.iter().filter(|c| c.drops && c.hook == Some(Hook::Forward as u32)) {
         let Some((family, name)) = families.iter().find(|(f, _)| *f as u8 == chain.family) else { continue };
         let iptables = *family != Family::Inet && chain.table == "filter" && chain.name == "FORWARD";
-        if !iptables && !(chain.table == "firewalld" || chain.table == "ctr") {
+        if !(iptables || chain.table == "firewalld" || chain.table == "ctr") {
             found.dropping.push(format!("{name} {} {}", chain.table, chain.name));
         }
     }

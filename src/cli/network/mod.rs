@@ -1,0 +1,16 @@
+//! `ctr network …`: a file for each command.
+
+mod connect;
+mod create;
+mod filter;
+mod inspect;
+mod ls;
+mod prune;
+mod rm;
+
+pub use connect::{Connect, Disconnect};
+pub use create::Create;
+pub use inspect::{Inspect, one};
+pub use ls::Ls;
+pub use prune::Prune;
+pub use rm::Rm;
