@@ -108,6 +108,7 @@ else
 fi
 
 suite "unit tests" cargo test --locked --lib
+suite "uplink" cargo test --locked --test uplink
 
 # The tests drive what people install.
 if [ -z "${CTR_BIN-}" ]; then

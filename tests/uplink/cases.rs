@@ -31,6 +31,7 @@ pub const ALL: &[Case] = &[
     ("what_was_sent_arrives_after_the_container_has_left", last_words),
     ("a_killed_uplink_is_made_anew", killed),
     ("one_uplink_for_many", shared),
+    ("one_after_the_other", in_turn),
 ];
 
 const LONG: usize = 20 << 20;
@@ -347,4 +348,19 @@ fn shared(bed: &Bed) {
     bed.in_container(|| TcpStream::connect(address).unwrap());
     drop(more);
     until("it has left", || bed.process().is_none());
+}
+
+/// Each leaves while the next one comes, or is killed then.
+fn in_turn(bed: &Bed) {
+    let listener = TcpListener::bind((HOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // The last one leaves by itself, and clears away what the killed ones left.
+    for round in 0..11 {
+        let uplink = bed.uplink(false);
+        bed.in_container(|| TcpStream::connect(address).unwrap());
+        if round % 2 == 1 {
+            kill(Pid::from_raw(bed.process().expect("an uplink")), Signal::SIGKILL).unwrap();
+        }
+        drop(uplink);
+    }
 }

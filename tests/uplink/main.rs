@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         println!("skipped: no namespaces: {e}");
         return ExitCode::SUCCESS;
     }
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for (name, case) in cases::ALL {
         // Words that filter, and none of the usual harness's options.
         let filters: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         });
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += usize::from(outcome.is_err());
+        passed += usize::from(outcome.is_ok());
     }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed");
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

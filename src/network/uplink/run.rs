@@ -30,6 +30,7 @@ use super::{log, tun, vnet};
 use crate::error;
 use crate::network::Protocol;
 use crate::network::space::Space;
+use crate::runtime::cgroup;
 use crate::store::Lock;
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::sys::{descriptors, memory, seqpacket};
@@ -80,6 +81,9 @@ fn begin() -> Result<Uplink> {
     let _ = protocol::send(&first, &reply, &[]);
     let mut uplink = prepared?;
     uplink.welcome(first, true)?;
+    if let Err(e) = cgroup::leave_for_own_scope(&format!("uplink-{}", std::process::id())) {
+        log::say(&format!("stays in the first container's cgroup: {}", error::message(&e)));
+    }
     memory::release();
     Ok(uplink)
 }
@@ -105,6 +109,8 @@ struct Uplink {
     out: Option<Out>,
     datagrams: Datagrams,
     ports: Ports,
+    /// Held at the end. Last, so that everything else is gone when the next uplink starts.
+    lock: Option<Lock>,
 }
 
 /// What comes out of the TUN.
@@ -132,7 +138,19 @@ impl Uplink {
         let tun = out.as_ref().map(|out| out.packets.try_clone()).transpose()?;
         let datagrams = Datagrams::new(tun, poll.clone(), Rc::new(inside), Limits::of(most));
         let clients = HashMap::new();
-        Ok(Self { poll, door, directory, name, policy: Policy::default(), clients, owners: 0, out, datagrams, ports })
+        Ok(Self {
+            poll,
+            door,
+            directory,
+            name,
+            policy: Policy::default(),
+            clients,
+            owners: 0,
+            out,
+            datagrams,
+            ports,
+            lock: None,
+        })
     }
 
     /// The whole life.
@@ -186,7 +204,7 @@ impl Uplink {
 
     /// Ends, if nobody is about to come. Who comes holds the lock.
     fn leave(&mut self) -> Result<bool> {
-        let Ok(Some(_lock)) = Lock::try_exclusive(&self.directory) else {
+        let Ok(Some(lock)) = Lock::try_exclusive(&self.directory) else {
             // The directory is gone with the storage root, or somebody is at it.
             return Ok(!self.directory.exists());
         };
@@ -195,6 +213,7 @@ impl Uplink {
             return Ok(false);
         }
         let _ = fs::remove_file(self.directory.join(&self.name));
+        self.lock = Some(lock);
         Ok(true)
     }
 

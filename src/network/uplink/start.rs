@@ -27,6 +27,9 @@ use crate::sys::seqpacket;
 const DIRECTORY: &str = "uplink";
 const LOG: &str = "log";
 
+/// Variables that it keeps: by them the user's systemd is found.
+const KEPT_VARIABLES: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+
 /// A log longer than this is begun anew with the next uplink.
 const LONGEST_LOG: u64 = 64 * 1024;
 
@@ -100,6 +103,9 @@ fn start(directory: &Path, name: &str, space: &Space) -> Result<Uplink> {
     let (ours, theirs) = seqpacket::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).env_clear().current_dir("/");
+    for name in KEPT_VARIABLES {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(open_log(directory)?);
     let mut child = command.spawn().context("start the uplink")?;
     // Its end of the socket: else this process would wait for an answer of its own.

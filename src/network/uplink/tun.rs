@@ -7,6 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
@@ -68,7 +70,7 @@ pub fn open(space: &Space) -> Result<Tun> {
         for (name, value) in settings {
             set(name, value)?;
         }
-        let packets = tun::open(NAME).map_err(no_tun)?;
+        let packets = open_tun().map_err(no_tun)?;
         set("ipv4/conf/tun0/rp_filter", "0")?;
         let mut route = Socket::route().context("open a netlink socket")?;
         raise(&mut route)?;
@@ -98,6 +100,19 @@ pub fn open(space: &Space) -> Result<Tun> {
     })??;
     uplink_rules(space, NAME, tun.port4, tun.port6)?;
     Ok(tun)
+}
+
+/// Waits for that of an uplink that was killed just now: the kernel takes its time to remove it.
+fn open_tun() -> io::Result<OwnedFd> {
+    let end = Instant::now() + Duration::from_secs(3);
+    loop {
+        match tun::open(NAME) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn no_tun(e: io::Error) -> anyhow::Error {

@@ -169,6 +169,20 @@ impl Pending {
     }
 }
 
+/// Has systemd put this process into a scope of its own, `ctr-<id>.scope`, out of that of the
+/// container whose monitor started it: the container's ends with the container. Elsewhere nothing
+/// has to be done, since a monitor is in nobody's cgroup.
+///
+/// # Errors
+/// systemd's refusal.
+pub fn leave_for_own_scope(id: &str) -> Result<()> {
+    let pending = Pending::begin(&Placement { id: id.to_owned(), parent: None })?;
+    if let Way::Scope(asked) = pending.way {
+        asked.wait()?;
+    }
+    Ok(())
+}
+
 /// The scope that systemd put us into: we go one level down, for only leaves have processes.
 fn enter_scope(id: &str) -> Result<PathBuf> {
     let unit = place::unit(id);
