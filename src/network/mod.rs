@@ -17,6 +17,7 @@ pub mod member;
 pub mod names;
 pub mod netlink;
 pub mod nft;
+pub mod pasta;
 pub mod pool;
 pub mod ports;
 pub mod record;
