@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use ctr::network::uplink;
 use ctr::runtime::pid1;
 use ctr::{cli, error, monitor};
 
@@ -10,6 +11,7 @@ fn main() -> ExitCode {
     // Other processes of ours, which are started by exec and not by a command.
     match args.first().and_then(|name| name.to_str()) {
         Some(monitor::run::NAME) => return monitor::run::run(args),
+        Some(uplink::NAME) => return uplink::run(args),
         Some(pid1::NAME) => return pid1::run(args),
         _ => {}
     }

@@ -24,6 +24,7 @@ use crate::{image, sys};
     after_help = "Examples:
   ctr run --rm -it busybox sh                   a shell, and nothing left behind
   ctr run -d --name web -v ./site:/srv:ro httpd in the background
+  ctr run -d -p 8080:80 --network front httpd   a published port, on a network
   ctr run --rm -m 512m --cpus 1.5 debian make   with limits
   ctr run --rm --rootfs ./tree /bin/sh          a directory instead of an image
 
@@ -98,6 +99,7 @@ pub fn make(
     replace: bool,
     starts_at_once: bool,
 ) -> Result<Created> {
+    request.find_networks(store)?;
     let (root, image) = match request.source.clone() {
         Source::Image(wanted) => {
             let image = image::obtain(store, &wanted, request.pull, platform, quiet)?;

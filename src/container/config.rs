@@ -104,8 +104,11 @@ pub struct HostConfig {
     pub port_bindings: PortBindings,
     /// Every exposed port is published on one that the host has free.
     pub publish_all_ports: bool,
-    /// `CONTAINER:ALIAS` as given to `--link`.
+    /// `CONTAINER:ALIAS` as given to `--link`, on the default network.
     pub links: Vec<String>,
+    /// `host.docker.internal` leads to the host's loopback too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_loopback: bool,
     pub auto_remove: bool,
     pub console_size: [u16; 2],
     pub annotations: BTreeMap<String, String>,
@@ -313,6 +316,15 @@ impl Endpoint {
     #[must_use]
     pub fn on(network: impl Into<String>) -> Self {
         Self { network: network.into(), ..Self::default() }
+    }
+}
+
+impl HostConfig {
+    /// Whether the container may reach what listens on the host's loopback: asked for by
+    /// `--host-loopback`, or by a name for the host itself (`--add-host NAME:host-gateway`).
+    #[must_use]
+    pub fn reaches_loopback(&self) -> bool {
+        self.host_loopback || self.extra_hosts.iter().any(|entry| entry.ends_with(":host-gateway"))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::container::config::ContainerConfig;
 use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{launch, remove};
 use crate::error::exit;
+use crate::network::teardown;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store, tree};
@@ -65,6 +66,7 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     if config.is_some_and(|c| c.host_config.auto_remove) && remove::discard(store, id, &state.name).is_ok() {
         return Ok(Healed::Removed);
     }
+    state.ports.clear();
     state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
     record::write(&path, &state, Durability::Unsynced)?;
     Ok(Healed::Exited)
@@ -96,6 +98,8 @@ pub fn remove_traces(store: &Store, id: &Id) {
     if process.is_none() && !state::monitor(store, id).is_some_and(|pid| launch::is_monitor(pid, id)) {
         remove_cgroups(&state::planned_cgroups(store, id));
     }
+    // What cannot be read now is met again by whoever wants these addresses.
+    let _ = teardown::forget_all(store, id);
     remove_run(store, id);
     for file in [PROCESS, ALIVE] {
         let _ = fs::remove_file(directory.join(file));

@@ -1,13 +1,17 @@
 //! Which networks a container is to be on and which of its ports are published: first what it was
 //! made with, then what `network connect`, `network disconnect` and `update` made of it.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
-use crate::network::Published;
+use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::monitor;
+use crate::monitor::protocol::{self, Message, PACKET, VERSION};
+use crate::network::Protocol;
+use crate::network::listen::Wanted;
 use crate::store::record::{self, Durability, Record};
 use crate::store::{Id, Store};
 
@@ -105,6 +109,39 @@ impl Wish {
     }
 }
 
+/// The ports that are to be bound on the host, in the order of the container's: those of `bindings`,
+/// and with `publish_all` each of `exposed` (`80/tcp` and so on) that has none.
+///
+/// # Errors
+/// A record that names a port or an address which is none.
+pub fn listeners<'a>(
+    bindings: &PortBindings,
+    publish_all: bool,
+    exposed: impl IntoIterator<Item = &'a String>,
+) -> Result<Vec<Wanted>> {
+    let any = [PortBinding::default()];
+    let all = exposed.into_iter().filter(|port| publish_all && !bindings.contains_key(*port));
+    let all = all.map(|port| (port, &any[..])).chain(bindings.iter().map(|(port, bindings)| (port, &bindings[..])));
+    let mut wanted = Vec::new();
+    for (port, bindings) in all {
+        let wrong = || format!("{port:?} is not a port and its protocol");
+        let (container_port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let container_port = container_port.parse().with_context(wrong)?;
+        let protocol = Protocol::of(protocol).with_context(wrong)?;
+        for PortBinding { host_ip, host_port } in bindings {
+            let wrong = || format!("{host_ip:?} and {host_port:?} are not an address and a port");
+            let host =
+                Some(host_ip).filter(|ip| !ip.is_empty()).map(|ip| ip.parse()).transpose().with_context(wrong)?;
+            let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
+            let port = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u16>() };
+            let ports = port(first).with_context(wrong)?..=port(last).with_context(wrong)?;
+            wanted.push(Wanted { host, ports, container_port, protocol });
+        }
+    }
+    wanted.sort_by_key(|wanted| (wanted.container_port, wanted.protocol));
+    Ok(wanted)
+}
+
 /// What is wanted now.
 ///
 /// # Errors
@@ -138,8 +175,9 @@ pub enum Request {
         force: bool,
     },
     Publish {
-        add: Vec<Published>,
-        remove: Vec<Published>,
+        add: PortBindings,
+        /// A binding with neither address nor port stands for all of the container's port.
+        remove: PortBindings,
     },
 }
 
@@ -148,13 +186,43 @@ pub enum Request {
 ///
 /// # Errors
 /// The container does not run (any more), or the monitor's refusal.
-pub fn live(_store: &Store, id: &Id, request: &Request) -> Result<()> {
-    anyhow::bail!("container {} runs: {request:?} needs its monitor", id.short())
+pub fn live(store: &Store, id: &Id, request: &Request) -> Result<()> {
+    let socket = monitor::dial(store, id)?;
+    let request = serde_json::to_vec(request)?;
+    let gone = |_| monitor::not_running(id);
+    Message::Change { version: VERSION, request: &request }.send(socket.as_fd()).map_err(gone)?;
+    let mut buffer = vec![0; PACKET];
+    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, _| match message {
+        Message::Done => Ok(()),
+        Message::Failed(failed) => Err(monitor::to_error(failed)),
+        other => Err(anyhow::anyhow!("the monitor answered {other:?}")),
+    })?;
+    word.unwrap_or_else(|| Err(monitor::not_running(id)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_to_bind() {
+        let binding = |ip: &str, port: &str| PortBinding { host_ip: ip.into(), host_port: port.into() };
+        let bindings: PortBindings = [
+            ("80/tcp".to_owned(), vec![binding("", "8080"), binding("::1", "")]),
+            ("53/udp".to_owned(), vec![binding("", "8000-8010")]),
+        ]
+        .into();
+        let exposed = ["80/tcp".to_owned(), "443/tcp".to_owned()];
+        let shown = |all: bool| {
+            let wanted = listeners(&bindings, all, &exposed).unwrap();
+            wanted.iter().map(|w| format!("{:?} {:?} {}", w.host, w.ports, w.container_port)).collect::<Vec<_>>()
+        };
+        let mut expected = vec!["None 8000..=8010 53", "None 8080..=8080 80", "Some(::1) 0..=0 80"];
+        assert_eq!(shown(false), expected);
+        expected.push("None 0..=0 443");
+        assert_eq!(shown(true), expected);
+        assert!(listeners(&[("x/tcp".to_owned(), vec![])].into(), false, []).is_err());
+    }
 
     #[test]
     fn modes() {

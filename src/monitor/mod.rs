@@ -16,6 +16,7 @@ mod exec;
 mod input;
 mod join;
 pub mod log;
+pub mod network;
 pub mod protocol;
 mod relay;
 pub mod run;

@@ -16,8 +16,8 @@ use crate::monitor::client::{Client, Role};
 use crate::monitor::exec::{Further, Session};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
+use crate::monitor::network::{Sandbox, Token};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
-use crate::network::dns::{Resolver, Token};
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
@@ -77,8 +77,8 @@ pub struct Relay {
     clients: Vec<Client>,
     sessions: Vec<Session>,
     further: Box<Further>,
-    /// Answers the container's questions for names; `None`: it has no network of its own.
-    names: Option<Box<Resolver>>,
+    /// The container's networks, where it has some.
+    network: Option<Sandbox>,
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
@@ -99,12 +99,12 @@ enum Source {
     Output(Stream),
     Input,
     Client(u64),
+    /// A question for a name, a client of a published port, or the uplink's end.
+    Network(Token),
     /// A further process's report or its end.
     Session(u64),
     /// The terminal of a further process that nobody looks at any more.
     Forsaken(u64),
-    /// A question for a name, or a server's answer.
-    Names(Token),
 }
 
 impl Relay {
@@ -143,7 +143,7 @@ impl Relay {
             clients: Vec::new(),
             sessions: Vec::new(),
             further,
-            names: None,
+            network: None,
             clients_so_far: 0,
             stop,
             kill_at: None,
@@ -159,22 +159,20 @@ impl Relay {
         let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
     }
 
+    /// Serves the container's networks from now on.
+    pub fn serve_network(&mut self, network: Option<Sandbox>) {
+        self.network = network;
+    }
+
+    /// Gives back all that the container's networks took: addresses, ports, the namespace itself.
+    pub fn leave_network(&mut self) {
+        self.network = None;
+    }
+
     /// Joins a client.
     pub fn join(&mut self, socket: OwnedFd, role: Role) {
         self.clients_so_far += 1;
         self.clients.push(Client::new(self.clients_so_far, socket, role));
-    }
-
-    /// Lets the loop answer the container's questions for names. It ends with the container.
-    #[allow(dead_code, reason = "for the monitor, as soon as it connects its container")]
-    pub fn serve_names(&mut self, resolver: Resolver) {
-        self.names = Some(Box::new(resolver));
-    }
-
-    /// The resolver, to be told of networks that the container joined or left.
-    #[allow(dead_code, reason = "likewise")]
-    pub fn names(&mut self) -> Option<&mut Resolver> {
-        self.names.as_deref_mut()
     }
 
     /// Carries bytes until the container's process ends. Returns its exit code, 128 and the signal's
@@ -194,9 +192,13 @@ impl Relay {
                     Source::Output(stream) => drop(self.forward(stream)),
                     Source::Input => self.feed(),
                     Source::Client(number) => self.serve(number, events),
+                    Source::Network(token) => {
+                        if let Some(network) = &mut self.network {
+                            network.ready(token);
+                        }
+                    }
                     Source::Session(number) => self.attend(number),
                     Source::Forsaken(number) => self.discard(number),
-                    Source::Names(token) => self.answer(token),
                 }
             }
             self.part();
@@ -206,8 +208,6 @@ impl Relay {
     /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
     /// clients.
     pub fn drain(&mut self) {
-        // Its sockets hold the container's network namespace, and so all that is in it.
-        self.names = None;
         for stream in [Stream::Output, Stream::Error] {
             let mut rest = 0;
             while rest < REST {
@@ -264,8 +264,8 @@ impl Relay {
             self.kill();
         }
         self.full_until = self.full_until.filter(|until| *until > now);
-        if let Some(names) = &mut self.names {
-            names.expire(now);
+        if let Some(network) = &mut self.network {
+            network.expire(now);
         }
         let mut held = [false; 2];
         for client in &mut self.clients {
@@ -302,14 +302,14 @@ impl Relay {
                 add(Source::Forsaken(session.client), terminal, PollFlags::POLLIN);
             }
         }
-        for (token, fd, events) in self.names.iter().flat_map(|names| names.descriptors()) {
-            add(Source::Names(token), fd, events);
+        for (token, fd, events) in self.network.iter().flat_map(Sandbox::descriptors) {
+            add(Source::Network(token), fd, events);
         }
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
-        let names = self.names.as_ref().and_then(|names| names.deadline());
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(names).chain(idle).min();
+        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
+        let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
         let ready: Vec<_> = sources
             .into_iter()
@@ -320,8 +320,8 @@ impl Relay {
             })
             .collect();
         if idle.is_some_and(|idle| is_quiet && idle <= Instant::now()) {
-            if let Some(names) = &mut self.names {
-                names.rest();
+            if let Some(network) = &mut self.network {
+                network.rest();
             }
             memory::release();
             self.idle = None;
@@ -374,12 +374,6 @@ impl Relay {
         }
     }
 
-    fn answer(&mut self, token: Token) {
-        if let Some(names) = &mut self.names {
-            names.ready(token);
-        }
-    }
-
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
         match seqpacket::accept(listener.as_fd()) {
@@ -429,7 +423,15 @@ impl Relay {
                     }
                 }
             }
-            Some(Message::Attach { .. } | Message::Exec { .. }) => {
+            Some(Message::Change { version: protocol::VERSION, request }) if client.role == Role::New => {
+                let network = self.network.as_mut().context("it has no network of its own");
+                match network.and_then(|network| network.change(request)) {
+                    Ok(()) => client.send(&Message::Done),
+                    Err(e) => client.send(&Message::Failed(&super::failed(&e))),
+                }
+                client.gone = true;
+            }
+            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. }) => {
                 let e =
                     anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));

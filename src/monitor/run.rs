@@ -14,13 +14,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
-use crate::container::spec::files::Names;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, remove, signal, spec};
+use crate::container::{heal, network, remove, signal, spec};
 use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
 use crate::monitor::log::{Driver, Log};
+use crate::monitor::network::Sandbox;
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
@@ -150,14 +150,17 @@ impl Monitor {
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
-        let blueprint = spec::build(&self.store, &config, &Names::default())?;
+        let wish = network::wish(&self.store, &config)?;
+        let mut sandbox = Sandbox::prepare(&self.store, &config, &wish, &self.state()?.name)?;
+        let names = sandbox.as_ref().map(Sandbox::names).unwrap_or_default();
+        let blueprint = spec::build(&self.store, &config, &names)?;
         let process = blueprint.spec.process().as_ref().context("no process")?;
         let filter = filter(&self.store, &config, process)?;
         let linux = blueprint.spec.linux().as_ref();
         let cgroup = pending.finish(linux.and_then(|linux| linux.resources().as_ref()))?;
         let cgroups = Cgroups(cgroup.as_ref().map(Cgroup::paths).unwrap_or_default());
         let (stdio, ends) = streams(&config, (rows, columns))?;
-        let process = runtime::launch(Launch {
+        let prepared = runtime::prepare(Launch {
             spec: blueprint.spec,
             root: blueprint.root,
             user: blueprint.user,
@@ -168,6 +171,11 @@ impl Monitor {
             cgroup,
             seccomp: filter,
         })?;
+        // It builds its root meanwhile.
+        if let Some(sandbox) = &mut sandbox {
+            sandbox.wire(prepared.pid())?;
+        }
+        let process = prepared.start()?;
         let pid = process.pid;
         let ends = match (ends, process.terminal) {
             (Some(ends), _) => ends,
@@ -177,9 +185,13 @@ impl Monitor {
         let stop = stop(&config);
         let further = self.further(pid);
         let stdin_once = config.config.stdin_once;
-        let relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
+        let mut relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
         let started = Timestamp::now();
-        let before = self.record_start(pid, &cgroups, started)?;
+        let before = self.record_start(pid, &cgroups, started, |state| match &sandbox {
+            Some(sandbox) => sandbox.describe(&config, state),
+            None => state.networks = wish.names(),
+        })?;
+        relay.serve_network(sandbox);
         Ok(Running { relay, cgroups, before, started, pid })
     }
 
@@ -190,7 +202,13 @@ impl Monitor {
     }
 
     /// Under the lock of the one who starts it. Returns the phase that the container was in.
-    fn record_start(&self, pid: Pid, cgroups: &Cgroups, started: Timestamp) -> Result<Phase> {
+    fn record_start(
+        &self,
+        pid: Pid,
+        cgroups: &Cgroups,
+        started: Timestamp,
+        describe: impl FnOnce(&mut State),
+    ) -> Result<Phase> {
         let process = Process {
             pid: pid.as_raw(),
             start_time: pidfd::start_time(pid).unwrap_or_default(),
@@ -201,6 +219,7 @@ impl Monitor {
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
         let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        describe(&mut state);
         self.write_state(&state)?;
         Ok(before)
     }
@@ -221,6 +240,7 @@ impl Monitor {
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
+        relay.leave_network();
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
@@ -254,6 +274,7 @@ impl Monitor {
             }
         }
         state.phase = phase;
+        state.ports.clear();
         self.write_state(&state)?;
         // Last: until here the container counts as alive, and who looks waits for what is recorded.
         fs::remove_file(directory.join(ALIVE))?;

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt,
@@ -18,7 +18,9 @@ use nix::sys::socket::{
 };
 
 use crate::error::{Failure, exit};
-use crate::network::{Protocol, Published};
+use crate::network::member::{self, Member};
+use crate::network::{Protocol, Published, names};
+use crate::store::Store;
 
 /// Connections that may wait to be accepted; the kernel takes at most `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,24 +39,30 @@ pub struct Wanted {
 /// A bound socket, and what it publishes: two entries where it serves both families.
 #[derive(Debug)]
 pub struct Listener {
-    pub socket: OwnedFd,
+    /// `None`: SCTP on a kernel that has no such sockets, which its nf_tables need not.
+    pub socket: Option<OwnedFd>,
     pub published: Vec<Published>,
 }
 
-/// Binds all, in their order.
+/// Binds all, in their order. `split`: where all addresses are wanted, a socket for each family, not
+/// one for both; then each family's clients can be led to the container's address of that family.
 ///
 /// # Errors
 /// In Docker's words, `Bind for ADDRESS failed: port is already allocated`, with who has it where
 /// that can be known; a port that an ordinary user may not bind, with what allows it.
-pub fn bind_all(wanted: &[Wanted]) -> Result<Vec<Listener>> {
-    wanted.iter().map(bind_one).collect()
+pub fn bind_all(store: &Store, wanted: &[Wanted], split: bool) -> Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        listeners.extend(bind_one(wanted, split).map_err(|(port, errno)| refused(store, wanted, port, errno))?);
+    }
+    Ok(listeners)
 }
 
-fn bind_one(wanted: &Wanted) -> Result<Listener> {
+fn bind_one(wanted: &Wanted, split: bool) -> Result<Vec<Listener>, (u16, Errno)> {
     let mut first = None;
     for port in wanted.ports.clone() {
-        match try_bind(wanted, port) {
-            Ok(listener) => return Ok(listener),
+        match try_bind(wanted, port, split) {
+            Ok(listeners) => return Ok(listeners),
             Err(Errno::EADDRINUSE) if wanted.ports.start() != wanted.ports.end() => {
                 first.get_or_insert((port, Errno::EADDRINUSE));
             }
@@ -64,33 +72,47 @@ fn bind_one(wanted: &Wanted) -> Result<Listener> {
             }
         }
     }
-    let (port, errno) = first.unwrap_or((*wanted.ports.start(), Errno::EADDRINUSE));
-    Err(refused(wanted, port, errno))
+    Err(first.unwrap_or((*wanted.ports.start(), Errno::EADDRINUSE)))
 }
 
-fn try_bind(wanted: &Wanted, port: u16) -> nix::Result<Listener> {
-    let (address, is_dual) = match wanted.host {
-        Some(address) => (address, false),
-        None => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), true),
+fn try_bind(wanted: &Wanted, port: u16, split: bool) -> nix::Result<Vec<Listener>> {
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let listener = |socket: Option<OwnedFd>, port, hosts: &[IpAddr]| {
+        let published = |&host| Published {
+            host,
+            host_port: port,
+            container_port: wanted.container_port,
+            protocol: wanted.protocol,
+        };
+        Listener { socket, published: hosts.iter().map(published).collect() }
     };
-    let bound = match open(SocketAddr::new(address, port), wanted.protocol, is_dual) {
-        // A kernel without IPv6, or one where it is switched off.
-        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if is_dual => {
-            let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            (open(SocketAddr::new(address, port), wanted.protocol, false)?, vec![address])
+    let open = |host, port, is_dual| -> nix::Result<(Option<OwnedFd>, u16)> {
+        match open(SocketAddr::new(host, port), wanted.protocol, is_dual) {
+            Ok(socket) => port_of(&socket).map(|port| (Some(socket), port)),
+            Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if wanted.protocol == Protocol::Sctp && port != 0 => {
+                Ok((None, port))
+            }
+            Err(e) => Err(e),
         }
-        made if is_dual => (made?, vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
-        made => (made?, vec![address]),
     };
-    let (socket, addresses) = bound;
-    let host_port = port_of(&socket)?;
-    let published = addresses.into_iter().map(|host| Published {
-        host,
-        host_port,
-        container_port: wanted.container_port,
-        protocol: wanted.protocol,
-    });
-    Ok(Listener { published: published.collect(), socket })
+    if let Some(host) = wanted.host {
+        let (socket, port) = open(host, port, false)?;
+        return Ok(vec![listener(socket, port, &[host])]);
+    }
+    if !split {
+        match open(V6, port, true) {
+            // A kernel without IPv6, or one where it is switched off.
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {}
+            made => return made.map(|(socket, port)| vec![listener(socket, port, &[V4, V6])]),
+        }
+    }
+    let (v4, port) = open(V4, port, false)?;
+    let v4 = listener(v4, port, &[V4]);
+    match open(V6, port, false) {
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => Ok(vec![v4]),
+        made => made.map(|(socket, port)| vec![v4, listener(socket, port, &[V6])]),
+    }
 }
 
 fn open(address: SocketAddr, protocol: Protocol, is_dual: bool) -> nix::Result<OwnedFd> {
@@ -121,7 +143,7 @@ fn port_of(socket: &OwnedFd) -> nix::Result<u16> {
     v4.or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port)).ok_or(Errno::EAFNOSUPPORT)
 }
 
-fn refused(wanted: &Wanted, port: u16, errno: Errno) -> anyhow::Error {
+fn refused(store: &Store, wanted: &Wanted, port: u16, errno: Errno) -> anyhow::Error {
     let address = SocketAddr::new(wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
     let failure = match errno {
         Errno::EADDRINUSE if wanted.ports.start() != wanted.ports.end() => Failure::new(format!(
@@ -132,7 +154,7 @@ fn refused(wanted: &Wanted, port: u16, errno: Errno) -> anyhow::Error {
         )),
         Errno::EADDRINUSE => {
             let failure = Failure::new(format!("Bind for {address} failed: port is already allocated"));
-            match owner(port, wanted.protocol) {
+            match container(store, port, wanted.protocol).or_else(|| owner(port, wanted.protocol)) {
                 Some(owner) => {
                     failure.hint(format!("{owner} has it; publish another, as in -p {}", other(wanted, port)))
                 }
@@ -182,6 +204,15 @@ fn lowest() -> u16 {
     text.trim().parse().unwrap_or(1024)
 }
 
+/// The container that publishes the port: the process that has it is its monitor, of which nobody
+/// may know.
+fn container(store: &Store, port: u16, protocol: Protocol) -> Option<String> {
+    let networks = names::ids(store).ok()?;
+    let members = networks.iter().flat_map(|network| member::living(store, network).unwrap_or_default());
+    let has = |m: &Member| m.published.iter().any(|p| p.host_port == port && p.protocol == protocol);
+    members.into_iter().find(has).map(|m| format!("container {}", m.name))
+}
+
 /// The process that listens on the port, as far as this user may know: `nginx (process 123)`.
 fn owner(port: u16, protocol: Protocol) -> Option<String> {
     let tables = match protocol {
@@ -225,31 +256,6 @@ fn listeners(table: &str, port: u16, protocol: Protocol) -> Vec<u64> {
         .collect()
 }
 
-/// As `bind_all`, for what follows from a container's `PortBindings`: `80/tcp` to its bindings.
-///
-/// # Errors
-/// A record that is not Docker's shape.
-pub fn wanted(container_port: &str, host_ip: &str, host_port: &str) -> Result<Wanted> {
-    let wrong = || format!("the port binding {host_ip}:{host_port} of {container_port:?} is damaged");
-    let (number, protocol) = container_port.split_once('/').unwrap_or((container_port, "tcp"));
-    let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
-    let port = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u16>() };
-    let host = match host_ip {
-        "" => None,
-        text => Some(text.trim_matches(['[', ']']).parse().with_context(wrong)?),
-    };
-    Ok(Wanted {
-        host,
-        ports: port(first).with_context(wrong)?..=port(last).with_context(wrong)?,
-        container_port: number.parse().with_context(wrong)?,
-        protocol: match protocol {
-            "udp" => Protocol::Udp,
-            "sctp" => Protocol::Sctp,
-            _ => Protocol::Tcp,
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,39 +266,39 @@ mod tests {
 
     #[test]
     fn a_taken_port_says_who_has_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::at(home.path().join("root"), home.path().join("run"));
         let local = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let first = bind_one(&any(local, 0..=0, protocol)).unwrap();
-            let port = first.published[0].host_port;
+            let first = bind_all(&store, &[any(local, 0..=0, protocol)], false).unwrap();
+            let port = first[0].published[0].host_port;
             assert_ne!(port, 0);
-            let error = bind_one(&any(local, port..=port, protocol)).unwrap_err();
+            let error = bind_all(&store, &[any(local, port..=port, protocol)], false).unwrap_err();
             assert_eq!(error.to_string(), format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
             let hint = crate::error::hint(&error).unwrap();
             assert!(hint.contains(&format!("(process {}) has it", std::process::id())), "{hint}");
             // Of a range, the next.
-            let next = bind_one(&any(local, port..=port.saturating_add(20), protocol)).unwrap();
-            assert!(next.published[0].host_port > port);
+            let next = bind_all(&store, &[any(local, port..=port.saturating_add(20), protocol)], false).unwrap();
+            assert!(next[0].published[0].host_port > port);
         }
-    }
-
-    #[test]
-    fn all_addresses_are_one_socket() {
-        let listener = bind_one(&any(None, 0..=0, Protocol::Tcp)).unwrap();
-        let hosts: Vec<_> = listener.published.iter().map(|p| p.host.to_string()).collect();
-        assert_eq!(hosts, ["0.0.0.0", "::"]);
-        let address = ("127.0.0.1", listener.published[0].host_port);
-        std::net::TcpStream::connect(address).unwrap();
         let foreign = any(Some(Ipv4Addr::new(192, 0, 2, 99).into()), 0..=0, Protocol::Tcp);
-        assert!(bind_one(&foreign).unwrap_err().to_string().ends_with("no interface of this machine has the address"));
+        let error = bind_all(&store, &[foreign], false).unwrap_err().to_string();
+        assert!(error.ends_with("no interface of this machine has the address"), "{error}");
     }
 
     #[test]
-    fn bindings_of_dockers_shape() {
-        let parsed = wanted("53/udp", "::1", "8000-8010").unwrap();
-        assert_eq!(parsed.host, Some(Ipv6Addr::LOCALHOST.into()));
-        assert_eq!((parsed.ports, parsed.container_port, parsed.protocol), (8000..=8010, 53, Protocol::Udp));
-        assert_eq!(wanted("80/tcp", "", "").unwrap(), any(None, 0..=0, Protocol::Tcp));
-        assert!(wanted("80/tcp", "x", "1").is_err());
+    fn all_addresses_are_one_socket_or_one_of_each_family() {
+        for split in [false, true] {
+            let listeners = bind_one(&any(None, 0..=0, Protocol::Tcp), split).unwrap();
+            assert_eq!(listeners.len(), 1 + usize::from(split));
+            let published: Vec<_> = listeners.iter().flat_map(|l| l.published.clone()).collect();
+            let hosts: Vec<_> = published.iter().map(|p| p.host.to_string()).collect();
+            assert_eq!(hosts, ["0.0.0.0", "::"]);
+            assert_eq!(published[0].host_port, published[1].host_port);
+            for address in ["127.0.0.1", "::1"] {
+                std::net::TcpStream::connect((address, published[0].host_port)).unwrap();
+            }
+        }
     }
 
     #[test]

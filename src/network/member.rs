@@ -55,6 +55,13 @@ pub struct Member {
     pub gw_priority: i64,
 }
 
+impl Member {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].into_iter().flatten()
+    }
+}
+
 impl Record for Member {
     const VERSION: u32 = 1;
 }

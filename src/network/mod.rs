@@ -8,6 +8,7 @@
 //! Called by the monitor, which connects its container before the process starts and serves the
 //! names it asks for, and by the commands that manage networks.
 
+pub mod bridge;
 pub mod dns;
 pub mod firewall;
 pub mod link;
@@ -21,8 +22,12 @@ pub mod pasta;
 pub mod pool;
 pub mod ports;
 pub mod record;
+pub mod rules;
 pub mod settings;
 pub mod space;
+pub mod sysctl;
+pub mod teardown;
+pub mod uplink;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,13 @@
 //! Address ranges for networks: Docker's pools, without what is in use already.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Failure;
-use crate::network::netlink::{self, Message, Socket, flags};
+use crate::network::link::route;
+use crate::network::netlink::Socket;
 
 /// A range, and the length of the prefixes that it is cut into.
 type Pool = ([u8; 4], u8, u8);
@@ -30,13 +31,11 @@ const SPARE: Pool = ([10, 88, 0, 0], 13, 20);
 /// Docker's sentence, when there is none left.
 pub fn choose(networks: &[IpNet], routes: &[IpNet]) -> Result<Ipv4Net> {
     let is_free = |subnet: &Ipv4Net, taken: &[IpNet]| !taken.iter().any(|other| overlap(other, &(*subnet).into()));
-    // Half of the Internet, as a VPN routes it (`redirect-gateway def1`), is no subnet of anybody's.
-    let routes: Vec<IpNet> = routes.iter().filter(|route| route.prefix_len() >= 8).copied().collect();
     let own: Vec<Ipv4Net> = POOLS.iter().flat_map(pieces).filter(|subnet| is_free(subnet, networks)).collect();
-    if let Some(subnet) = own.iter().find(|subnet| is_free(subnet, &routes)) {
+    if let Some(subnet) = own.iter().find(|subnet| is_free(subnet, routes)) {
         return Ok(*subnet);
     }
-    let spare = || pieces(&SPARE).find(|subnet| is_free(subnet, networks) && is_free(subnet, &routes));
+    let spare = || pieces(&SPARE).find(|subnet| is_free(subnet, networks) && is_free(subnet, routes));
     // What networks have used up, they have: only what the host's routes take is made good.
     match if own.is_empty() { None } else { spare() } {
         Some(subnet) => Ok(subnet),
@@ -85,36 +84,13 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// Where the host's routes lead, without its default ones.
+/// What the host's routes and interfaces have in use.
 ///
 /// # Errors
 /// The kernel does not say.
 pub fn routes() -> Result<Vec<IpNet>> {
-    // rtnetlink(7): `RTM_GETROUTE`, `struct rtmsg` (whose second byte is the length of the
-    // destination's prefix), `RTA_DST`.
-    const RTM_GETROUTE: u16 = 26;
-    const RTMSG: usize = 12;
-    const RTA_DST: u16 = 1;
-    let mut found = Vec::new();
     let mut socket = Socket::route().context("open a netlink socket")?;
-    let each = |_: u16, body: &[u8]| {
-        let (Some(&length), Some(attributes)) = (body.get(1), body.get(RTMSG..)) else { return };
-        let address = match netlink::attribute(attributes, RTA_DST) {
-            Some(&[a, b, c, d]) => Ipv4Addr::new(a, b, c, d).into(),
-            Some(bytes) => match <[u8; 16]>::try_from(bytes) {
-                Ok(bytes) => Ipv6Addr::from(bytes).into(),
-                Err(_) => return,
-            },
-            None => return,
-        };
-        found.extend(IpNet::new(address, length).ok().map(|net| net.trunc()));
-    };
-    socket
-        .dump(Message::new(RTM_GETROUTE, flags::DUMP, &[0; RTMSG]), each)
-        .context("ask the kernel for the host's routes")?;
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+    Ok(route::used(&mut socket)?.into_iter().map(|(net, _)| net).collect())
 }
 
 #[cfg(test)]
@@ -132,9 +108,7 @@ mod tests {
     #[test]
     fn the_first_that_is_free() {
         assert_eq!(chosen(&[], &[]), "172.17.0.0/16");
-        assert_eq!(chosen(&["172.17.0.0/16"], &["172.18.5.0/24", "0.0.0.0/0"]), "172.19.0.0/16");
-        // A VPN that takes all.
-        assert_eq!(chosen(&[], &["0.0.0.0/1", "128.0.0.0/1"]), "172.17.0.0/16");
+        assert_eq!(chosen(&["172.17.0.0/16"], &["172.18.5.0/24"]), "172.19.0.0/16");
         assert_eq!(chosen(&[], &["172.16.0.0/12"]), "192.168.0.0/20");
         assert_eq!(chosen(&[], &["172.16.0.0/12", "192.168.0.0/16", "10.88.0.0/24"]), "10.88.16.0/20");
     }
@@ -161,13 +135,5 @@ mod tests {
         check(&"10.2.0.0/16".parse().unwrap(), &networks).unwrap();
         let own = unique_local(&networks).unwrap();
         assert!(own.addr().octets()[0] == 0xfd && own.prefix_len() == 64);
-    }
-
-    #[test]
-    fn the_kernel_says_where_its_routes_lead() {
-        // Loopback's, in the local table.
-        assert!(
-            routes().unwrap().iter().any(|route| route.contains(&"127.0.0.1".parse::<std::net::IpAddr>().unwrap()))
-        );
     }
 }

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod credentials;
+pub mod datagrams;
 pub mod descriptors;
 pub mod interface;
 pub mod keyring;
@@ -19,6 +20,7 @@ pub mod seqpacket;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
+pub mod tun;
 pub mod xattr;
 
 use std::io;

@@ -80,8 +80,8 @@ pub fn send(socket: BorrowedFd<'_>, parts: &[&[u8]; 2], fds: &[BorrowedFd<'_>], 
 /// # Errors
 /// `EAGAIN` with `wait` false when nothing has come; `EMSGSIZE`: more than fits was sent.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> nix::Result<(usize, Vec<OwnedFd>)> {
-    /// Descriptors that one packet may carry.
-    const MOST: usize = 4;
+    /// Descriptors that one packet may carry; the kernel allows 253.
+    const MOST: usize = 128;
     let mut control = nix::cmsg_space!([RawFd; MOST]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
     let (length, fds, flags) = loop {

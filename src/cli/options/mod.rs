@@ -4,12 +4,16 @@
 //! Each file holds one subject's flags as clap has them and their `check`, with Docker's rules and
 //! words; `pending` refuses by name what is not there yet.
 
+mod csv;
+mod endpoints;
 pub mod lines;
 mod merge;
 mod mounts;
 mod network;
 pub mod pending;
 pub mod process;
+pub mod publish;
+pub mod rate;
 mod resources;
 mod security;
 pub mod size;
@@ -164,11 +168,13 @@ impl Options {
         if let Source::Image(image) = &source {
             config.image.clone_from(image);
         }
+        let mut network = self.network.check()?;
+        let endpoints = std::mem::take(&mut network.endpoints);
         let host_config = host_config(
             &identity,
             &mut config,
             self.mounts.check()?,
-            self.network.check()?,
+            network,
             self.resources.check()?,
             self.security.check()?,
         )?;
@@ -184,7 +190,7 @@ impl Options {
             ));
         }
         let name = name.filter(|name| !name.is_empty());
-        Ok((Request { name, source, pull, config, host_config, endpoints: Vec::new() }, identity, self.process))
+        Ok((Request { name, source, pull, config, host_config, endpoints }, identity, self.process))
     }
 }
 
@@ -216,6 +222,10 @@ fn host_config(
         container_id_file: identity.cidfile.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned(),
         log_config: log_config(&identity.log_driver, &identity.log_opt)?,
         network_mode: network.mode,
+        port_bindings: network.port_bindings,
+        publish_all_ports: network.publish_all_ports,
+        links: network.links,
+        host_loopback: network.host_loopback,
         extra_hosts: network.extra_hosts,
         dns: network.dns,
         dns_options: network.dns_options,

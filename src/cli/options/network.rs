@@ -1,26 +1,66 @@
-//! Names and network: host name, hosts, resolvers, and which network there is.
+//! Names and network: host name, hosts, resolvers, which networks, and what is published.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::{bad, pending};
-use crate::container::config::Empty;
+use super::{Request, bad, endpoints, pending, publish, rate};
+use crate::cli::output;
+use crate::container::config::{Empty, Endpoint, PortBindings};
+use crate::container::network::Mode;
+use crate::error::Failure;
+use crate::network::mac::Mac;
+use crate::network::{Protocol, Rate, names as networks};
+use crate::store::{Store, names};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkOptions {
-    /// none or host; by default a network of its own with loopback alone
-    #[arg(long, visible_alias = "net", value_name = "network")]
-    network: Vec<String>,
+    /// A network to be on, again for several: its name, with options behind commas (ip, ip6, mac,
+    /// alias, interface_name, gw-priority, rate); or host, none, container:NAME, ns:PATH, pasta
+    #[arg(long, visible_alias = "net", value_name = "network", value_parser = endpoints::network)]
+    network: Vec<Endpoint>,
+    /// Publish a port on the host: 8080:80, 127.0.0.1:8080:80/udp, 8000-8010:80-90
+    #[arg(short, long, value_name = "[[address:]port:]port")]
+    publish: Vec<String>,
+    /// Publish every exposed port on one that the host has free
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Ports that the container listens on, for others to know (80, 8000-8010/udp)
+    #[arg(long, value_name = "port")]
+    expose: Vec<String>,
+    /// IPv4 address on the first network
+    #[arg(long, value_name = "address", value_parser = endpoints::ipv4)]
+    ip: Option<Ipv4Addr>,
+    /// IPv6 address on the first network
+    #[arg(long, value_name = "address", value_parser = endpoints::ipv6)]
+    ip6: Option<Ipv6Addr>,
+    /// Hardware address on the first network
+    #[arg(long, value_name = "address", value_parser = endpoints::mac)]
+    mac_address: Option<Mac>,
+    /// Further names for others to find it by on the first network
+    #[arg(long, visible_alias = "net-alias", value_name = "name", value_parser = endpoints::alias)]
+    network_alias: Vec<String>,
+    /// Find another container by its name, or by an alias
+    #[arg(long, value_name = "container[:alias]", value_parser = endpoints::link)]
+    link: Vec<String>,
+    /// Further addresses on the first network
+    #[arg(long, value_name = "address", value_parser = endpoints::link_local)]
+    link_local_ip: Vec<IpAddr>,
+    /// What may pass in a second, on each network: 10mbit, in=10mbit,out=2mbit
+    #[arg(long, value_name = "rate", value_parser = rate::rate)]
+    rate: Option<Rate>,
+    /// Let host.docker.internal lead to what listens on the host's loopback alone
+    #[arg(long)]
+    host_loopback: bool,
     /// Host name (the short id)
     #[arg(short = 'h', long, value_name = "name")]
     hostname: Option<String>,
     /// NIS domain name
     #[arg(long, value_name = "name")]
     domainname: Option<String>,
-    /// A line for /etc/hosts
+    /// A line for /etc/hosts; host-gateway as the address is the host's
     #[arg(long, value_name = "name:address", value_parser = host)]
     add_host: Vec<String>,
     /// Name servers
@@ -32,15 +72,17 @@ pub struct NetworkOptions {
     /// Domains in which names are looked up
     #[arg(long, value_name = "domain", value_parser = domain)]
     dns_search: Vec<String>,
-    /// Ports that the container listens on, for others to know (80, 8000-8010/udp)
-    #[arg(long, value_name = "port")]
-    expose: Vec<String>,
 }
 
 /// What came of [`NetworkOptions`].
 pub struct Checked {
-    /// `none`, `host` or `default`.
+    /// `HostConfig.NetworkMode`, another container by the name that was given.
     pub mode: String,
+    pub endpoints: Vec<Endpoint>,
+    pub links: Vec<String>,
+    pub port_bindings: PortBindings,
+    pub publish_all_ports: bool,
+    pub host_loopback: bool,
     pub hostname: String,
     pub domainname: String,
     pub extra_hosts: Vec<String>,
@@ -52,25 +94,14 @@ pub struct Checked {
 
 impl NetworkOptions {
     /// # Errors
-    /// Networks that there are not, wrong ports, a host name that cannot be one.
+    /// What cannot be had together, wrong ports, a host name that cannot be one.
     pub fn check(self) -> Result<Checked> {
-        let mut mode = "default".to_owned();
-        for network in &self.network {
-            match network.as_str() {
-                "" => return bad("no name set for network"),
-                "none" | "host" if self.network.len() > 1 => {
-                    return bad(
-                        "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
-                    );
-                }
-                "none" | "host" | "default" => mode.clone_from(network),
-                other => return pending::refused(&format!("--network {other}")),
-            }
+        if let Some(program) = self.network.iter().find(|given| is_absent(&given.network)) {
+            return pending::refused(&format!("--network {}", program.network));
         }
-        if let Some(entry) = self.add_host.iter().find(|entry| entry.ends_with(":host-gateway")) {
-            return pending::refused(&format!("--add-host {entry}"));
-        }
-        let mut exposed_ports = BTreeMap::new();
+        let port_bindings = publish::bindings(&self.publish)?;
+        let mut exposed_ports: BTreeMap<String, Empty> =
+            port_bindings.keys().map(|port| (port.clone(), Empty {})).collect();
         for text in &self.expose {
             exposed_ports.extend(ports(text)?.into_iter().map(|port| (port, Empty {})));
         }
@@ -80,8 +111,42 @@ impl NetworkOptions {
         if hostname.len() > 64 || has_edge || hostname.contains(|c: char| c.is_whitespace() || c == '/' || c == '\0') {
             return bad(format!("invalid hostname: {hostname:?}"));
         }
+        let first = endpoints::First {
+            ip: self.ip,
+            ip6: self.ip6,
+            mac: self.mac_address,
+            aliases: self.network_alias,
+            link_local_ips: self.link_local_ip,
+            links: self.link,
+            rate: self.rate.unwrap_or_default(),
+        };
+        let endpoints::Networks { mode, endpoints, links } = endpoints::networks(self.network, first)?;
+        let mode_is = Mode::of(&mode);
+        let is_container = matches!(mode_is, Mode::Container(_));
+        let is_anothers = is_container || matches!(mode_is, Mode::Namespace(_));
+        let publishes = self.publish_all || !self.publish.is_empty();
+        // What is another's is not this container's to set.
+        for (is_wrong, what) in [
+            (is_container && !hostname.is_empty(), "hostname and the network mode"),
+            (is_container && !self.dns.is_empty(), "dns and the network mode"),
+            (is_container && !self.add_host.is_empty(), "custom host-to-IP mapping and the network mode"),
+            (is_anothers && publishes, "port publishing and the container type network mode"),
+            (is_anothers && !self.expose.is_empty(), "port exposing and the container type network mode"),
+        ] {
+            if is_wrong {
+                return bad(format!("conflicting options: {what}"));
+            }
+        }
+        if mode_is == Mode::Host && publishes {
+            output::say("WARNING: Published ports are discarded when using host network mode");
+        }
         Ok(Checked {
             mode,
+            endpoints,
+            links,
+            port_bindings,
+            publish_all_ports: self.publish_all,
+            host_loopback: self.host_loopback,
             hostname,
             domainname: self.domainname.unwrap_or_default(),
             extra_hosts: self.add_host,
@@ -90,6 +155,35 @@ impl NetworkOptions {
             dns_search: self.dns_search,
             exposed_ports,
         })
+    }
+}
+
+/// Podman's further modes.
+fn is_absent(network: &str) -> bool {
+    let program = network.split(':').next();
+    matches!(program, Some("slirp4netns")) || network.starts_with("pasta:")
+}
+
+impl Request {
+    /// Finds the containers and networks that are named: another container's network is kept by its
+    /// id, and what is not there is said before anything is made.
+    ///
+    /// # Errors
+    /// There is no such container or network.
+    pub fn find_networks(&mut self, store: &Store) -> Result<()> {
+        if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
+            self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
+        }
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.network != "bridge") {
+            networks::resolve(store, &endpoint.network)?;
+        }
+        for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
+            let (name, _) = link.split_once(':').unwrap_or((link, ""));
+            names::resolve(store, name)
+                .map_err(|e| Failure::new(format!("could not get container for {name}")).source(e))
+                .context("--link")?;
+        }
+        Ok(())
     }
 }
 
@@ -137,10 +231,10 @@ fn ports(text: &str) -> Result<Vec<String>> {
     if last < first {
         return wrong(&format!("invalid port range: {range}"));
     }
-    if !matches!(protocol, "tcp" | "udp" | "sctp") {
+    let Some(protocol) = Protocol::of(protocol) else {
         return wrong(&format!("invalid proto: {protocol}"));
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    };
+    Ok((first..=last).map(|port| format!("{port}/{}", protocol.as_str())).collect())
 }
 
 #[cfg(test)]

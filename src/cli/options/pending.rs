@@ -6,21 +6,18 @@ use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
 use crate::error::{Failure, exit};
 
-/// One of them: its names, whether a value follows, and the values that ask for nothing.
+/// One of them: its name, whether a value follows, and the values that ask for nothing.
 struct Option {
     long: &'static str,
-    short: std::option::Option<char>,
     takes_value: bool,
     nothing: &'static [&'static str],
 }
 
 const fn with_value(long: &'static str, nothing: &'static [&'static str]) -> Option {
-    Option { long, short: None, takes_value: true, nothing }
+    Option { long, takes_value: true, nothing }
 }
 
 const OPTIONS: &[Option] = &[
-    Option { long: "publish", short: Some('p'), takes_value: true, nothing: &[] },
-    Option { long: "publish-all", short: Some('P'), takes_value: false, nothing: &[] },
     with_value("gpus", &[]),
     with_value("health-cmd", &[]),
     with_value("health-interval", &["0", "0s"]),
@@ -28,19 +25,12 @@ const OPTIONS: &[Option] = &[
     with_value("health-start-interval", &["0", "0s"]),
     with_value("health-start-period", &["0", "0s"]),
     with_value("health-timeout", &["0", "0s"]),
-    with_value("ip", &[]),
-    with_value("ip6", &[]),
     with_value("isolation", &["", "default"]),
     with_value("kernel-memory", &["0"]),
-    with_value("link", &[]),
-    with_value("link-local-ip", &[]),
-    with_value("mac-address", &[]),
-    with_value("network-alias", &[]),
-    with_value("net-alias", &[]),
     with_value("restart", &["", "no"]),
     with_value("runtime", &[""]),
     with_value("storage-opt", &[]),
-    Option { long: "use-api-socket", short: None, takes_value: false, nothing: &[] },
+    Option { long: "use-api-socket", takes_value: false, nothing: &[] },
     with_value("volume-driver", &["", "local"]),
     with_value("volumes-from", &[]),
 ];
@@ -74,10 +64,7 @@ impl clap::Args for Pending {
         OPTIONS.iter().fold(command, |command, option| {
             let arg = Arg::new(option.long).long(option.long).hide(true);
             let arg = if option.takes_value { arg.action(ArgAction::Append) } else { arg.action(ArgAction::SetTrue) };
-            command.arg(match option.short {
-                Some(short) => arg.short(short),
-                None => arg,
-            })
+            command.arg(arg)
         })
     }
 
@@ -126,12 +113,11 @@ mod tests {
             let expected = format!("the option \"--{}\" is not supported yet", option.long);
             assert_eq!(check(&given).unwrap_err().to_string(), expected);
         }
-        assert_eq!(check(&["-p80:80"]).unwrap_err().to_string(), "the option \"--publish\" is not supported yet");
     }
 
     #[test]
     fn what_asks_for_nothing_passes() {
-        check(&["--restart", "no", "-P=false", "--publish-all=false", "--runtime="]).unwrap();
+        check(&["--restart", "no", "--runtime="]).unwrap();
         check(&[]).unwrap();
     }
 }

@@ -38,22 +38,22 @@ const DOMAIN: u16 = 53;
 /// # Errors
 /// The kernel's refusal: `EOPNOTSUPP`, `ENOENT`: no nf_tables, or not for IPv4.
 pub fn dns_redirect(socket: &mut Socket, port: u16) -> Result<(), Refused> {
-    let mut batch = Batch::new();
-    batch.fresh_table(TABLE, "names are asked of ctr");
     let ends = [
         ("ask", -300, Field::IPV4_DESTINATION, Field::DESTINATION_PORT, DOMAIN, port),
         ("answer", 300, Field::IPV4_SOURCE, Field::SOURCE_PORT, port, DOMAIN),
     ];
-    for (chain, priority, address, field, from, to) in ends {
-        batch.chain(TABLE, chain, Some(Base::filter(Hook::Output, priority)));
-        batch.rule(TABLE, chain, &Rule::new().is_not(address, &RESOLVER.octets()).accept());
-        for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
-            let rule = Rule::new()
-                .is(Field::PROTOCOL, &[u8::try_from(protocol).unwrap_or_default()])
-                .is(field, &from.to_be_bytes())
-                .set_port(field, protocol == libc::IPPROTO_TCP, to);
-            batch.rule(TABLE, chain, &rule);
+    Batch::load(socket, |batch| {
+        batch.fresh_table(TABLE, "names are asked of ctr");
+        for (chain, priority, address, field, from, to) in ends {
+            batch.chain(TABLE, chain, Some(Base::filter(Hook::Output, priority)));
+            batch.rule(TABLE, chain, &Rule::new().is_not(address, &RESOLVER.octets()).accept());
+            for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+                let rule = Rule::new()
+                    .is(Field::PROTOCOL, &[u8::try_from(protocol).unwrap_or_default()])
+                    .is(field, &from.to_be_bytes())
+                    .set_port(field, protocol == libc::IPPROTO_TCP, to);
+                batch.rule(TABLE, chain, &rule);
+            }
         }
-    }
-    batch.send(socket)
+    })
 }

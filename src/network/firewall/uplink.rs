@@ -21,7 +21,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
+use nix::errno::Errno;
 
+use super::explained;
 use crate::error::Failure;
 use crate::network::nft::batch::ifname;
 use crate::network::nft::{Base, Batch, Family, Field, Hook, Rule, Table};
@@ -42,11 +44,27 @@ const SYN_OR_ACK: u8 = 0x12;
 /// # Errors
 /// The kernel's refusal, with what it lacks.
 pub fn uplink_rules(space: &Space, tun: &str, port4: u16, port6: Option<u16>) -> Result<()> {
+    let listeners = [
+        (libc::NFPROTO_IPV4, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port4)))),
+        (libc::NFPROTO_IPV6, port6.map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)))),
+    ];
+    Batch::load(&mut space.netfilter()?, |batch| write(batch, tun, &listeners)).map_err(|refused| {
+        let lacking = matches!(refused.errno, Errno::ENOENT | Errno::EOPNOTSUPP) && refused.index > 0;
+        if !lacking {
+            return explained("load the rules for connections to the outside", refused);
+        }
+        Failure::new("load the rules for connections to the outside")
+            .source(refused)
+            .hint("the kernel needs nft_tproxy and nft_socket: run \"modprobe -a nft_tproxy nft_socket\" as root")
+            .into()
+    })
+}
+
+fn write(batch: &mut Batch, tun: &str, listeners: &[(i32, Option<SocketAddr>)]) {
     const CHAIN: &str = "prerouting";
-    let mut batch = Batch::new();
+    let tcp = [u8::try_from(libc::IPPROTO_TCP).unwrap_or_default()];
     batch.fresh_table(TABLE, "connections of containers to the outside");
     batch.chain(TABLE, CHAIN, Some(Base::filter(Hook::Prerouting, -150)));
-    let tcp = [u8::try_from(libc::IPPROTO_TCP).unwrap_or_default()];
     let known = Rule::new()
         .is(Field::PROTOCOL, &tcp)
         .bits_are_not(Field::TCP_FLAGS, &[SYN_OR_ACK], &[SYN])
@@ -55,25 +73,15 @@ pub fn uplink_rules(space: &Space, tun: &str, port4: u16, port6: Option<u16>) ->
         .accept();
     batch.rule(TABLE, CHAIN, &known);
     batch.rule(TABLE, CHAIN, &Rule::new().is_not(Field::IN, &ifname(tun)).accept());
-    let listeners = [
-        (libc::NFPROTO_IPV4, Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port4)))),
-        (libc::NFPROTO_IPV6, port6.map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)))),
-    ];
     for (family, listener) in listeners {
         let Some(listener) = listener else { continue };
         let new = Rule::new()
-            .is(Field::FAMILY, &[u8::try_from(family).unwrap_or_default()])
+            .is(Field::FAMILY, &[u8::try_from(*family).unwrap_or_default()])
             .is(Field::PROTOCOL, &tcp)
             .bits_are(Field::TCP_FLAGS, &[SYN_OR_ACK], &[SYN])
             .mark(MARK)
-            .proxy(listener)
+            .proxy(*listener)
             .accept();
         batch.rule(TABLE, CHAIN, &new);
     }
-    batch.send(&mut space.netfilter()?).map_err(|refused| {
-        Failure::new("load the rules for connections to the outside")
-            .source(refused)
-            .hint("the kernel needs nft_tproxy and nft_socket (modprobe them as root)")
-            .into()
-    })
 }

@@ -92,8 +92,8 @@ pub fn configure(container: &mut Socket, wanted: &Interface) -> Result<()> {
     Ok(())
 }
 
-/// Adds the default routes of `wanted`, for an interface that is configured otherwise: another network
-/// of the container's, which had the way outside, was disconnected.
+/// Makes the default routes those of `wanted`, for an interface that is configured otherwise: the
+/// container's way outside is another network of its now.
 ///
 /// # Errors
 /// As [`configure`].
@@ -130,7 +130,9 @@ pub(super) fn add_route(socket: &mut Socket, index: u32, route: &Static, near: b
     let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
     let how = if near { 0 } else { RTNH_F_ONLINK };
     let head = rtmsg(&route.destination, libc::RT_TABLE_MAIN, scope, libc::RTN_UNICAST, how);
-    let mut message = Message::new(libc::RTM_NEWROUTE, flags::CREATE | flags::EXCL, &head);
+    // Of default routes there is to be one.
+    let unless = if route.destination.prefix_len() == 0 { flags::REPLACE } else { flags::EXCL };
+    let mut message = Message::new(libc::RTM_NEWROUTE, flags::CREATE | unless, &head);
     if route.destination.prefix_len() > 0 {
         message.put(libc::RTA_DST, &bytes(route.destination.network()));
     }

@@ -100,6 +100,8 @@ pub fn usual_parent(host: &mut Socket) -> Result<String> {
 
 /// Makes the interface, down, straight in the container. The host's namespace sees nothing of it, and it
 /// goes with the container's.
+/// Once it is configured, [`super::neighbour::announce`] tells the network's switches and routers where
+/// its address is now.
 ///
 /// # Errors
 /// There is no such parent, or it cannot be one; the name is taken in the container; the kernel has no macvlan.

@@ -1,5 +1,7 @@
 //! What is loaded and deleted, together or not at all.
 
+use nix::errno::Errno;
+
 use super::field::Kind;
 use super::rule::{self, Rule};
 use super::{Family, SUBSYSTEM, Table, head};
@@ -112,6 +114,8 @@ pub fn ifname(name: &str) -> [u8; 16] {
 pub struct Batch {
     messages: Vec<Message>,
     sets: u32,
+    /// Whether the tables that it makes take the place of others.
+    replacing: bool,
 }
 
 impl Default for Batch {
@@ -124,7 +128,11 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         // Family: none. The subsystem is the resource's number.
-        Self { messages: vec![Message::new(NFNL_MSG_BATCH_BEGIN, 0, &head(0, SUBSYSTEM >> 8))], sets: 0 }
+        Self {
+            messages: vec![Message::new(NFNL_MSG_BATCH_BEGIN, 0, &head(0, SUBSYSTEM >> 8))],
+            sets: 0,
+            replacing: false,
+        }
     }
 
     fn push(&mut self, kind: u16, flags: u16, family: Family, fill: impl FnOnce(&mut Message)) {
@@ -134,8 +142,12 @@ impl Batch {
     }
 
     /// Makes the table; one that is there stays as it is.
-    pub fn table(&mut self, table: Table<'_>, comment: &str) -> &mut Self {
-        self.push(0, flags::CREATE, table.family, |m| {
+    pub fn table(&mut self, table: Table<'_>) -> &mut Self {
+        self.any_table(flags::CREATE, table, "")
+    }
+
+    fn any_table(&mut self, flags: u16, table: Table<'_>, comment: &str) -> &mut Self {
+        self.push(0, flags, table.family, |m| {
             m.put_text(1, table.name);
             if !comment.is_empty() {
                 m.put(6, &rule::comment(0, comment));
@@ -152,9 +164,15 @@ impl Batch {
         self
     }
 
-    /// An empty table, whether it was there or not. NFT_MSG_DESTROYTABLE came with Linux 6.3.
+    /// An empty table of this name: see [`Batch::load`].
     pub fn fresh_table(&mut self, table: Table<'_>, comment: &str) -> &mut Self {
-        self.table(table, "").delete_table(table).table(table, comment)
+        let mut flags = flags::CREATE | flags::EXCL;
+        if self.replacing {
+            // NFT_MSG_DESTROYTABLE came with Linux 6.3.
+            self.any_table(flags::CREATE, table, "").delete_table(table);
+            flags = flags::CREATE;
+        }
+        self.any_table(flags, table, comment)
     }
 
     /// `base`: none: a chain that is jumped to, which must be there before the jump.
@@ -208,8 +226,17 @@ impl Batch {
                 let (kind, width) = Kind::joined(set.value);
                 m.put_be32(3, 8).put_be32(6, kind).put_be32(7, width);
             }
+            // For nft(8) only, as libnftnl writes it: names are strings, not numbers.
+            let mut userdata = Vec::new();
+            if set.key == [Kind::Ifname] {
+                userdata.extend_from_slice(&[0, 4]);
+                userdata.extend_from_slice(&1_u32.to_ne_bytes());
+            }
             if !set.comment.is_empty() {
-                m.put(13, &rule::comment(7, set.comment));
+                userdata.extend(rule::comment(7, set.comment));
+            }
+            if !userdata.is_empty() {
+                m.put(13, &userdata);
             }
         });
         self
@@ -244,9 +271,34 @@ impl Batch {
         self
     }
 
+    /// How many messages there are, the first of which only begins the batch.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.len() == 1
+    }
+
+    /// Loads what `fill` writes; its [`Batch::fresh_table`]s are made, or take the place of those that
+    /// are there. The first is tried first: when something was deleted, the closing of a socket for
+    /// netfilter waits until the kernel has let go of it, 8 to 16 ms.
+    ///
+    /// # Errors
+    /// As [`Batch::send`].
+    pub fn load(socket: &mut Socket, fill: impl Fn(&mut Self)) -> Result<(), Refused> {
+        let mut batch = Self::new();
+        fill(&mut batch);
+        match batch.send(socket) {
+            Err(refused) if refused.errno == Errno::EEXIST => {
+                let mut batch = Self { replacing: true, ..Self::new() };
+                fill(&mut batch);
+                batch.send(socket)
+            }
+            done => done,
+        }
     }
 
     /// Loads it all, atomically. An empty batch is none.

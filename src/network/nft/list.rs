@@ -1,68 +1,52 @@
 //! What is loaded.
 
-use super::{Family, SUBSYSTEM, Table, head};
+use super::{SUBSYSTEM, Table, head};
 use crate::network::netlink::{Message, Refused, Socket, attribute, flags, text};
 
-/// A base chain as it is listed, or one that is jumped to.
+/// A chain as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
+    /// `NFPROTO_…` of its table.
+    pub family: u8,
     pub table: String,
     pub name: String,
-    /// None: it is jumped to.
+    /// `enum nf_inet_hooks`; none: it is jumped to.
     pub hook: Option<u32>,
     /// Whether what no rule decided is dropped.
     pub drops: bool,
 }
 
-/// A rule of a chain.
+/// A rule as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
+    pub chain: String,
     pub handle: u64,
     /// Empty: none.
     pub comment: String,
 }
 
-fn request(kind: u16, family: u8) -> Message {
-    Message::new(SUBSYSTEM | kind, flags::DUMP, &head(family, 0))
-}
-
-/// The tables of every family, as number of `NFPROTO_…` and name.
+/// The chains of all tables of all families.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn tables(socket: &mut Socket) -> Result<Vec<(u8, String)>, Refused> {
+pub fn chains(socket: &mut Socket) -> Result<Vec<Chain>, Refused> {
     let mut found = Vec::new();
-    socket.dump(request(1, 0), |_, body| {
-        if let (Some(family), Some(name)) = (body.first(), body.get(4..).and_then(|b| attribute(b, 1))) {
-            found.push((*family, text(name).to_owned()));
-        }
-    })?;
-    Ok(found)
-}
-
-/// The chains of a family's tables.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn chains(socket: &mut Socket, family: Family) -> Result<Vec<Chain>, Refused> {
-    let mut found = Vec::new();
-    socket.dump(request(4, family as u8), |_, body| {
-        let Some(body) = body.get(4..) else { return };
-        let word = |kind| attribute(body, kind).map(text).unwrap_or_default().to_owned();
+    socket.dump(Message::new(SUBSYSTEM | 4, flags::DUMP, &head(0, 0)), |_, message| {
+        let (Some(family), Some(body)) = (message.first(), message.get(4..)) else { return };
         let hook = attribute(body, 4).and_then(|hook| attribute(hook, 1)).and_then(big);
         let drops = hook.is_some() && attribute(body, 5).and_then(big) == Some(0);
-        found.push(Chain { table: word(1), name: word(3), hook, drops });
+        found.push(Chain { family: *family, table: word(body, 1), name: word(body, 3), hook, drops });
     })?;
     Ok(found)
 }
 
-/// The rules of a chain, first to last.
+/// The rules of a table, each chain's first to last; none where there is no such table.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn rules(socket: &mut Socket, table: Table<'_>, chain: &str) -> Result<Vec<Listed>, Refused> {
-    let mut message = request(7, table.family as u8);
-    message.put_text(1, table.name).put_text(2, chain);
+pub fn rules(socket: &mut Socket, table: Table<'_>) -> Result<Vec<Listed>, Refused> {
+    let mut message = Message::new(SUBSYSTEM | 7, flags::DUMP, &head(table.family as u8, 0));
+    message.put_text(1, table.name);
     let mut found = Vec::new();
     socket.dump(message, |_, body| {
         let Some(body) = body.get(4..) else { return };
@@ -71,9 +55,13 @@ pub fn rules(socket: &mut Socket, table: Table<'_>, chain: &str) -> Result<Vec<L
             Some([0, _, rest @ ..]) => text(rest).to_owned(),
             _ => String::new(),
         };
-        found.extend(handle.map(|handle| Listed { handle, comment }));
+        found.extend(handle.map(|handle| Listed { chain: word(body, 2), handle, comment }));
     })?;
     Ok(found)
+}
+
+fn word(body: &[u8], kind: u16) -> String {
+    attribute(body, kind).map(text).unwrap_or_default().to_owned()
 }
 
 fn big(bytes: &[u8]) -> Option<u32> {

@@ -20,7 +20,7 @@ pub mod rule;
 
 pub use batch::{Base, Batch, Element, Hook, Policy, Set};
 pub use field::{Field, Kind};
-pub use rule::{Rule, Verdict};
+pub use rule::Rule;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
 const SUBSYSTEM: u16 = 10 << 8;

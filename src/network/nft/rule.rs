@@ -14,9 +14,8 @@ const FIRST: u32 = 8;
 const TCP_CHECKSUM: u32 = 16;
 const UDP_CHECKSUM: u32 = 6;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// No further rule of this base chain is asked; other tables' are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
     Accept,
     Drop,
     Jump(&'static str),
@@ -39,9 +38,11 @@ enum Expression {
         checksum: u32,
         from: u32,
     },
+    /// Keeps the bits of `mask`, then turns over those of `flip`.
     Mask {
         register: u32,
         mask: Vec<u8>,
+        flip: Vec<u8>,
     },
     Compare {
         register: u32,
@@ -66,6 +67,7 @@ enum Expression {
         port: u32,
     },
     Masquerade,
+    Count,
     TransparentProxy {
         family: u32,
         address: u32,
@@ -119,7 +121,7 @@ impl Rule {
 
     fn masked(self, field: Field, mask: &[u8], equal: bool, value: &[u8]) -> Self {
         self.then(Expression::Load { field, to: FIRST })
-            .then(Expression::Mask { register: FIRST, mask: mask.to_vec() })
+            .then(Expression::Mask { register: FIRST, mask: mask.to_vec(), flip: vec![0; mask.len()] })
             .then(Expression::Compare { register: FIRST, equal, value: value.to_vec() })
     }
 
@@ -165,6 +167,7 @@ impl Rule {
         self.lookup(fields, set, None, true)
     }
 
+    /// No further rule of this base chain is asked; other tables' chains are.
     #[must_use]
     pub fn accept(self) -> Self {
         self.then(Expression::Decide(Verdict::Accept))
@@ -180,14 +183,34 @@ impl Rule {
         self.then(Expression::Decide(Verdict::Jump(chain)))
     }
 
+    /// Back to the chain that jumped here.
     #[must_use]
     pub fn leave(self) -> Self {
         self.then(Expression::Decide(Verdict::Return))
     }
 
+    /// Counts packets and bytes, for `iptables -v`.
+    #[must_use]
+    pub fn count(self) -> Self {
+        self.then(Expression::Count)
+    }
+
     #[must_use]
     pub fn mark(self, mark: u32) -> Self {
         self.then(Expression::Immediate { to: FIRST, value: mark.to_ne_bytes().to_vec() })
+            .then(Expression::SetMark { from: FIRST })
+    }
+
+    /// Sets the bits of the packet's mark, or clears them.
+    #[must_use]
+    pub fn mark_bits(self, bits: u32, set: bool) -> Self {
+        let flip = if set { bits } else { 0 };
+        self.then(Expression::Load { field: Field::MARK, to: FIRST })
+            .then(Expression::Mask {
+                register: FIRST,
+                mask: (!bits).to_ne_bytes().to_vec(),
+                flip: flip.to_ne_bytes().to_vec(),
+            })
             .then(Expression::SetMark { from: FIRST })
     }
 
@@ -252,7 +275,7 @@ pub(super) fn comment(kind: u8, text: &str) -> Vec<u8> {
 }
 
 /// `NFTA_DATA_VERDICT`.
-pub(super) fn decide(message: &mut Message, verdict: &Verdict) {
+fn decide(message: &mut Message, verdict: Verdict) {
     message.nest(2, |m| {
         let code = match verdict {
             Verdict::Drop => 0,
@@ -285,6 +308,7 @@ impl Expression {
             Self::Immediate { .. } | Self::Decide(_) => "immediate",
             Self::DestinationNat { .. } => "nat",
             Self::Masquerade => "masq",
+            Self::Count => "counter",
             Self::TransparentProxy { .. } => "tproxy",
         }
     }
@@ -302,10 +326,10 @@ impl Expression {
                 m.put_be32(5, *from).put_be32(2, header as u32).put_be32(3, offset).put_be32(4, field.kind.width());
                 m.put_be32(6, 1).put_be32(7, *checksum);
             }
-            Self::Mask { register, mask } => {
+            Self::Mask { register, mask, flip } => {
                 let length = u32::try_from(mask.len()).unwrap_or_default();
                 m.put_be32(1, *register).put_be32(2, *register).put_be32(3, length);
-                m.nest(4, |m| value(m, mask)).nest(5, |m| value(m, &vec![0; mask.len()]));
+                m.nest(4, |m| value(m, mask)).nest(5, |m| value(m, flip));
             }
             Self::Compare { register, equal, value: wanted } => {
                 m.put_be32(1, *register).put_be32(2, u32::from(!equal)).nest(3, |m| value(m, wanted));
@@ -323,13 +347,13 @@ impl Expression {
                 m.put_be32(1, *to).nest(2, |m| value(m, bytes));
             }
             Self::Decide(verdict) => {
-                m.put_be32(1, VERDICT).nest(2, |m| decide(m, verdict));
+                m.put_be32(1, VERDICT).nest(2, |m| decide(m, *verdict));
             }
             Self::DestinationNat { family, address, port } => {
                 // NFT_NAT_DNAT; without a flag the port may be changed to no other than this.
                 m.put_be32(1, 1).put_be32(2, *family).put_be32(3, *address).put_be32(5, *port);
             }
-            Self::Masquerade => {}
+            Self::Masquerade | Self::Count => {}
             Self::TransparentProxy { family, address, port } => {
                 m.put_be32(1, *family).put_be32(2, *address).put_be32(3, *port);
             }

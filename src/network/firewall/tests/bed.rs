@@ -14,9 +14,7 @@ use crate::network::space::Space;
 use crate::sys::netns;
 
 /// Longer than any packet takes, shorter than what a person waits.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How long nothing must come, where nothing may.
-pub const SILENCE: Duration = Duration::from_millis(150);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A network namespace, with its loopback interface up.
 #[derive(Debug)]
@@ -91,6 +89,15 @@ impl Net {
     pub fn rules(&self) -> Vec<String> {
         let text = self.run("nft", &["list", "ruleset"]);
         text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|l| !l.is_empty()).collect()
+    }
+
+    /// A veth pair: `port` here, `name` in `peer`; both up.
+    pub fn join(&self, port: &str, peer: &Self, name: &str) {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), peer.0.as_raw_fd());
+        self.ip(&format!("link add {port} type veth peer name {name} netns {path}"));
+        self.ip(&format!("link set {port} up"));
+        peer.ip(&format!("link set {name} up"));
     }
 
     pub fn sysctl(&self, name: &str, value: &str) {

@@ -2,4 +2,10 @@
 
 mod bed;
 mod dns;
+mod foreign;
+mod isolation;
+mod lab;
+mod listing;
+mod published;
+mod spoofing;
 mod uplink;

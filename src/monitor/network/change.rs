@@ -1,0 +1,175 @@
+//! Changes of a running container's networks: `network connect`, `network disconnect`,
+//! `update --publish-add` and `--publish-rm`, as its monitor carries them out.
+
+use anyhow::{Context, Result};
+
+use super::Sandbox;
+use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::container::network::{self, Request, Wish};
+use crate::container::spec::files;
+use crate::container::state::State;
+use crate::error::Failure;
+use crate::network::listen::{self, Wanted};
+use crate::network::netlink::Socket;
+use crate::network::{Published, link, record as networks, teardown};
+use crate::store::Lock;
+use crate::store::record::{self, Durability};
+use crate::sys::netns;
+
+impl Sandbox {
+    /// Carries out a [`Request`], given as JSON. On failure it is as it was.
+    ///
+    /// # Errors
+    /// What kept it from being done.
+    pub fn change(&mut self, request: &[u8]) -> Result<()> {
+        match serde_json::from_slice(request).context("read the request")? {
+            Request::Connect(endpoint) => self.connect(&endpoint),
+            Request::Disconnect { network, force } => self.disconnect(&network, force),
+            Request::Publish { add, remove } => self.publish(&add, &remove),
+        }
+    }
+
+    fn connect(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let network = networks::get(&self.store, &endpoint.network)?;
+        if self.attached.iter().any(|attached| attached.network.id == network.id) {
+            let (name, network) = (&self.name, &network.name);
+            return Err(Failure::new(format!("endpoint with name {name} already exists in network {network}")).into());
+        }
+        // The ports may come in by another network than before.
+        self.shut()?;
+        let done = self.join(endpoint).and_then(|at| {
+            let done = self.plug(at).and_then(|()| self.settle());
+            if done.is_err() {
+                self.unplug(at);
+            }
+            done
+        });
+        if let Err(e) = done {
+            let _ = self.settle();
+            return Err(e);
+        }
+        self.write_down(|wish| {
+            wish.endpoints.retain(|other| other.network != endpoint.network);
+            wish.endpoints.push(endpoint.clone());
+        })
+    }
+
+    fn disconnect(&mut self, network: &str, force: bool) -> Result<()> {
+        let network = networks::get(&self.store, network)?;
+        let at = self.attached.iter().position(|attached| attached.network.id == network.id);
+        let Some(at) = at else {
+            let id = &self.container;
+            return Err(Failure::new(format!("container {id} is not connected to network {}", network.name)).into());
+        };
+        let shut = self.shut();
+        self.unplug(at);
+        let settled = shut.and_then(|()| self.settle());
+        self.write_down(|wish| {
+            let is_it = |given: &str| given == network.name || network.id.as_str().starts_with(given);
+            wish.endpoints.retain(|endpoint| !is_it(&endpoint.network));
+        })?;
+        if force { Ok(()) } else { settled }
+    }
+
+    /// Removes one of the container's interfaces and all that belongs to it.
+    fn unplug(&mut self, at: usize) {
+        let attached = self.attached.remove(at);
+        // It may not have got so far.
+        let _ = self.namespace().and_then(|namespace| {
+            let mut socket = netns::inside(namespace, Socket::route)??;
+            link::remove(&mut socket, &attached.member.interface)
+        });
+        let _ = teardown::forget(&self.store, &self.space, &attached.network, &attached.member);
+    }
+
+    /// Brings all that depends on which networks and ports there are into line with them.
+    fn settle(&mut self) -> Result<()> {
+        self.lead_out()?;
+        self.record_published()?;
+        self.reach_outside()?;
+        self.let_in()?;
+        let view = self.view();
+        if let Some(resolver) = &mut self.resolver {
+            resolver.set_view(view);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, add: &PortBindings, remove: &PortBindings) -> Result<()> {
+        let mut gone = Vec::new();
+        for wanted in network::listeners(remove, false, [])? {
+            let its: Vec<Published> = self.published().into_iter().filter(|p| is_meant(p, &wanted)).collect();
+            if its.is_empty() {
+                let port = format!("{}/{}", wanted.container_port, wanted.protocol.as_str());
+                return Err(Failure::new(format!("port {port} of container {} is not so published", self.name))
+                    .hint(format!("ctr port {} shows what is", self.name))
+                    .into());
+            }
+            gone.extend(its);
+        }
+        // What is wanted anew is had before anything is given up, but for the ports that are given up.
+        self.shut()?;
+        let (out, kept) = std::mem::take(&mut self.listeners)
+            .into_iter()
+            .partition::<Vec<_>, _>(|listener| listener.published.iter().any(|p| gone.contains(p)));
+        self.listeners = kept;
+        let split = self.has_both();
+        match network::listeners(add, false, []).and_then(|add| listen::bind_all(&self.store, &add, split)) {
+            Ok(added) => self.listeners.extend(added),
+            Err(e) => {
+                self.listeners.extend(out);
+                self.settle()?;
+                return Err(e);
+            }
+        }
+        drop(out);
+        self.settle()?;
+        self.write_down(|wish| {
+            for (port, bindings) in remove {
+                let left = wish.port_bindings.remove(port).unwrap_or_default();
+                let left: Vec<_> = left.into_iter().filter(|one| !names(bindings, one)).collect();
+                if !left.is_empty() {
+                    wish.port_bindings.insert(port.clone(), left);
+                }
+            }
+            for (port, bindings) in add {
+                wish.port_bindings.entry(port.clone()).or_default().extend(bindings.iter().cloned());
+            }
+        })
+    }
+
+    /// Writes down what is so now: what the next start is to do, what `ps` shows, the names in
+    /// `/etc/hosts`.
+    fn write_down(&mut self, change: impl FnOnce(&mut Wish)) -> Result<()> {
+        let place = self.store.container(&self.container);
+        let _lock = Lock::exclusive(&place).with_context(|| format!("lock {place:?}"))?;
+        let config: ContainerConfig = record::read(&place.join("config.json"))?.context("no config.json")?;
+        let mut wish = network::wish(&self.store, &config)?;
+        change(&mut wish);
+        network::set_wish(&self.store, &config, &wish)?;
+        let path = place.join("state.json");
+        let mut state: State = record::read(&path)?.context("no state.json")?;
+        self.describe(&config, &mut state);
+        record::write(&path, &state, Durability::Unsynced)?;
+        let after = self.names();
+        let done = files::rewrite_hosts(&self.store, &config, &self.shown, &after);
+        self.shown = after;
+        done
+    }
+}
+
+/// Whether a published port is one that `wanted`, as given to `--publish-rm`, means: without a port
+/// of the host's all of the container's, without an address that on all addresses.
+fn is_meant(published: &Published, wanted: &Wanted) -> bool {
+    let port = *wanted.ports.start() == 0 || wanted.ports.contains(&published.host_port);
+    published.container_port == wanted.container_port
+        && published.protocol == wanted.protocol
+        && port
+        && wanted.host.is_none_or(|host| host == published.host)
+}
+
+/// The same for what is wanted at the next start.
+fn names(bindings: &[PortBinding], one: &PortBinding) -> bool {
+    let is = |given: &str, its: &str| given.is_empty() || given == its;
+    bindings.iter().any(|b| is(&b.host_ip, &one.host_ip) && is(&b.host_port, &one.host_port))
+}

@@ -1,0 +1,191 @@
+//! A container's networks as its monitor has them: made ready before there is a process
+//! ([`Sandbox::prepare`]: addresses, host ports, bridges), joined to the process's network namespace
+//! ([`Sandbox::wire`]), changed while it runs (`change`), served (`serve`: names, ports, the uplink),
+//! and given back when it is dropped.
+
+mod change;
+mod serve;
+mod wire;
+
+pub use serve::Token;
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::container::config::{ContainerConfig, Endpoint};
+use crate::container::network::{self, Mode, Wish};
+use crate::container::spec::files::Names;
+use crate::network::dns::Resolver;
+use crate::network::listen::{self, Listener};
+use crate::network::member::{self, Member, NewMember};
+use crate::network::record::{self, Driver, Network};
+use crate::network::space::Space;
+use crate::network::uplink::Uplink;
+use crate::network::{Published, bridge, teardown};
+use crate::store::{Id, Store};
+
+/// One of the container's networks.
+#[derive(Debug)]
+struct Attached {
+    network: Network,
+    member: Member,
+}
+
+impl Attached {
+    /// Its own addresses with their networks' prefix lengths.
+    fn addresses(&self) -> Vec<IpNet> {
+        let with_prefix = |address: IpAddr| {
+            let subnet = self.network.subnet(address.is_ipv6())?;
+            IpNet::new(address, subnet.subnet.prefix_len()).ok()
+        };
+        self.member.addresses().filter_map(with_prefix).collect()
+    }
+}
+
+/// All of a container's networks.
+#[derive(Debug)]
+pub struct Sandbox {
+    store: Store,
+    container: Id,
+    /// What others find it by.
+    name: String,
+    space: Space,
+    attached: Vec<Attached>,
+    listeners: Vec<Listener>,
+    /// The container's network namespace, once there is one.
+    namespace: Option<OwnedFd>,
+    uplink: Option<Uplink>,
+    /// When an uplink that could not be had is tried for again.
+    retry_at: Option<Instant>,
+    resolver: Option<Resolver>,
+    /// What is in the hosts file.
+    shown: Names,
+    /// What of the configuration is needed later.
+    settings: Settings,
+}
+
+/// What the container's configuration says to its names and the way outside.
+#[derive(Debug)]
+struct Settings {
+    /// `--dns`
+    dns: Vec<IpAddr>,
+    /// `--dns-option`
+    dns_options: Vec<String>,
+    /// `--link`, on the default network.
+    links: Vec<String>,
+    /// The host's loopback is reached from the container.
+    host_loopback: bool,
+}
+
+impl Sandbox {
+    /// Takes addresses and host ports, and makes the bridges. `None` where the container has no
+    /// network of ctr's: `none`, `host`, another container's, one at a path. `name`: the container's.
+    ///
+    /// # Errors
+    /// A network that there is not, an address or a port that is taken, a kernel without what
+    /// networks need. Nothing is left then.
+    pub fn prepare(store: &Store, config: &ContainerConfig, wish: &Wish, name: &str) -> Result<Option<Self>> {
+        if wish.mode != Mode::Networks {
+            return Ok(None);
+        }
+        let host = &config.host_config;
+        let mut sandbox = Self {
+            store: store.clone(),
+            container: config.id.clone(),
+            name: name.to_owned(),
+            space: Space::hold(store, &config.id)?,
+            attached: Vec::new(),
+            listeners: Vec::new(),
+            namespace: None,
+            uplink: None,
+            retry_at: None,
+            resolver: None,
+            shown: Names::default(),
+            settings: Settings {
+                dns: host.dns.iter().filter_map(|server| server.parse().ok()).collect(),
+                dns_options: host.dns_options.clone(),
+                links: wish.links.clone(),
+                host_loopback: host.reaches_loopback(),
+            },
+        };
+        sandbox.make_ready(config, wish)?;
+        Ok(Some(sandbox))
+    }
+
+    fn make_ready(&mut self, config: &ContainerConfig, wish: &Wish) -> Result<()> {
+        let exposed = config.config.exposed_ports.keys();
+        let wanted = network::listeners(&wish.port_bindings, wish.publish_all_ports, exposed)?;
+        for endpoint in &wish.endpoints {
+            self.join(endpoint)?;
+        }
+        let split = self.has_both();
+        self.listeners = listen::bind_all(&self.store, &wanted, split)?;
+        self.record_published()?;
+        self.shown = self.names();
+        Ok(())
+    }
+
+    /// Makes it a member of a network, and that network's bridge.
+    fn join(&mut self, wanted: &Endpoint) -> Result<usize> {
+        let network = record::get(&self.store, &wanted.network)?;
+        let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
+        let member = member::join(&self.store, &network, new)?;
+        self.attached.push(Attached { network, member });
+        let at = self.attached.len() - 1;
+        if self.attached[at].network.driver == Driver::Bridge {
+            bridge::ensure(&self.store, &self.space, &self.attached[at].network)?;
+        }
+        Ok(at)
+    }
+
+    /// Writes down, with the network that published ports come in by, which these are.
+    fn record_published(&mut self) -> Result<()> {
+        let published = self.published();
+        let main = self.main().map(|main| main.network.id.clone());
+        for attached in &mut self.attached {
+            let its = if Some(&attached.network.id) == main.as_ref() { &published[..] } else { &[] };
+            if attached.member.published != its {
+                its.clone_into(&mut attached.member.published);
+                member::update(&self.store, &attached.network.id, &self.container, |m| {
+                    its.clone_into(&mut m.published);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The network that leads outside, and that published ports come in by.
+    fn main(&self) -> Option<&Attached> {
+        let outward = self.attached.iter().filter(|a| !a.network.internal);
+        // Of those that are equal the first: max_by_key takes the last.
+        outward.rev().max_by_key(|a| a.member.gw_priority)
+    }
+
+    /// Whether published ports lead to an address of each family.
+    fn has_both(&self) -> bool {
+        self.main().is_some_and(|main| main.member.ipv4.is_some() && main.member.ipv6.is_some())
+    }
+
+    /// The published ports.
+    #[must_use]
+    pub fn published(&self) -> Vec<Published> {
+        self.listeners.iter().flat_map(|listener| listener.published.iter().copied()).collect()
+    }
+}
+
+impl Drop for Sandbox {
+    /// Gives back all that it took. What fails here is met again by whoever takes it next.
+    fn drop(&mut self) {
+        self.resolver = None;
+        for Attached { network, member } in std::mem::take(&mut self.attached) {
+            let _ = teardown::forget(&self.store, &self.space, &network, &member);
+        }
+        // Only now may another container have the ports: the rules that lead here are gone.
+        self.listeners.clear();
+        Space::forget(&self.store, &self.container);
+    }
+}

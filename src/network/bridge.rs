@@ -1,0 +1,72 @@
+//! A network's bridge and rules in the [`Space`], there from its first member on.
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::network::link;
+use crate::network::record::Network;
+use crate::network::settings::GatewayMode;
+use crate::network::space::Space;
+use crate::network::{firewall, rules, sysctl};
+use crate::store::Store;
+
+impl Network {
+    /// The bridge's own addresses, with their networks' prefix lengths.
+    pub fn bridge_addresses(&self) -> Vec<IpNet> {
+        let has = |ipv6: bool| {
+            let mode = if ipv6 { self.gateway_mode_ipv6() } else { self.gateway_mode_ipv4() };
+            mode != GatewayMode::Isolated
+        };
+        let of = |subnet: &super::record::Subnet| IpNet::new(subnet.gateway?, subnet.subnet.prefix_len()).ok();
+        self.subnets.iter().filter_map(of).filter(|net| has(net.addr().is_ipv6())).collect()
+    }
+}
+
+/// Makes the bridge and its rules, or completes what is there.
+///
+/// # Errors
+/// The kernel refused a step; the interface's name is another's.
+pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
+    let name = network.interface();
+    let addresses = network.bridge_addresses();
+    let has_ipv6 = network.subnet(true).is_some();
+    let wanted = link::bridge::Bridge { name: &name, mac: None, mtu: network.mtu(), addresses: &addresses };
+    space.inside(|| -> Result<()> {
+        let mut socket = super::netlink::Socket::route()?;
+        link::bridge::ensure(&mut socket, &wanted)?;
+        if !has_ipv6 {
+            // Nobody asked for the addresses that IPv6 gives itself.
+            sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        }
+        if !space.is_apart() {
+            sysctl::set("ipv4/ip_forward", "1")?;
+            if has_ipv6 {
+                sysctl::set_if_there("ipv6/conf/all/forwarding", "1")?;
+            }
+        }
+        Ok(())
+    })??;
+    let rules = rules::of_network(network);
+    rules::change(store, space, || firewall::load_network(space, &rules))?;
+    if !space.is_apart() {
+        let mut socket = space.netfilter()?;
+        if let Some(foreign) = firewall::foreign::active(&mut socket)? {
+            firewall::foreign::let_through(&mut socket, &foreign, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes its bridge and rules away; nobody is on it any more.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn remove(space: &Space, network: &Network) -> Result<()> {
+    let name = network.interface();
+    firewall::unload_network(space, &rules::of_network(network))?;
+    if !space.is_apart() {
+        firewall::foreign::withdraw(&mut space.netfilter()?, &name)?;
+    }
+    link::remove(&mut space.route()?, &name)?;
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Networks, members and published ports: loaded, changed, taken away. Each call is one batch.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{fs, io};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+
+use super::{MemberRules, NetworkRules, Publication, explained, no_nf_tables, spoofing, tables, tracked};
+use crate::network::netlink::{Refused, Socket};
+use crate::network::nft::batch::ifname;
+use crate::network::nft::{Batch, Element, Table};
+use crate::network::space::Space;
+use crate::network::{Protocol, Published};
+
+/// An element and the set or map that it is in.
+type Entry = (Table<'static>, &'static str, Element);
+
+/// Puts everything in place of whatever is there, at once. The bridges should exist
+/// ([`load_network`]).
+///
+/// # Errors
+/// No nf_tables, or what the kernel refuses.
+pub fn load_all(
+    space: &Space,
+    networks: &[NetworkRules],
+    members: &[MemberRules],
+    published: &[Publication],
+) -> Result<()> {
+    let entries = networks.iter().flat_map(|network| bridge(space, network));
+    let entries = entries.chain(members.iter().flat_map(spoofing::elements));
+    let served = published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
+    let entries: Vec<Entry> = entries.chain(served).collect();
+    let loaded = Batch::load(&mut socket(space)?, |batch| {
+        tables::write(batch, space);
+        spoofing::write(batch);
+        add(batch, entries.clone());
+    });
+    loaded.map_err(|refused| explained("load the rules for networks", refused))?;
+    networks.iter().try_for_each(|network| allow_loopback(space, network))
+}
+
+/// Deletes both tables; it is no error if they are not there.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn unload_all(space: &Space) -> Result<()> {
+    let mut batch = Batch::new();
+    for table in [tables::TABLE, spoofing::TABLE] {
+        batch.table(table).delete_table(table);
+    }
+    batch.send(&mut socket(space)?).map_err(|refused| explained("delete the rules for networks", refused))
+}
+
+/// A network's bridge, which must exist: its `route_localnet` is set. Again: no error.
+///
+/// # Errors
+/// [`is_missing`](super::is_missing): nothing is loaded yet; else what the kernel refuses.
+pub fn load_network(space: &Space, network: &NetworkRules) -> Result<()> {
+    put(space, bridge(space, network).collect())?;
+    allow_loopback(space, network)
+}
+
+/// Takes a network's bridge out of the rules, whether it is in them or not.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn unload_network(space: &Space, network: &NetworkRules) -> Result<()> {
+    take(space, bridge(space, network).collect())
+}
+
+/// Lets a container send from its address. To be called before its interface is up.
+///
+/// # Errors
+/// As [`load_network`].
+pub fn add_member(space: &Space, member: &MemberRules) -> Result<()> {
+    put(space, spoofing::elements(member))
+}
+
+/// Whoever calls this waits 8 to 16 ms, as with all that takes something away ([`Batch::load`]): after
+/// the user was told that the container has ended.
+///
+/// # Errors
+/// What the kernel refuses; not that it is not there.
+pub fn remove_member(space: &Space, member: &MemberRules) -> Result<()> {
+    take(space, spoofing::elements(member))
+}
+
+/// Whether the kernel can lead this port to the container. Where it cannot, a listener must:
+/// for ordinary users, between the families of addresses, and for `::1`.
+#[must_use]
+pub fn serves(space: &Space, from: &Published, to: SocketAddr) -> bool {
+    matches!(space, Space::Here) && from.host.is_ipv4() == to.is_ipv4() && from.host != Ipv6Addr::LOCALHOST
+}
+
+/// Leads those of the ports to the containers that the kernel [`serves`]. The caller has a listener
+/// on each, so that nobody else has; so one that is in a map already is a dead container's, and is
+/// replaced.
+///
+/// # Errors
+/// As [`load_network`].
+pub fn publish(space: &Space, published: &[Publication]) -> Result<()> {
+    let entries: Vec<Entry> = published.iter().filter(|(from, to)| serves(space, from, *to)).map(port).collect();
+    match put(space, entries.clone()) {
+        Err(error) if is_taken(&error) => {
+            take(space, entries.clone())?;
+            put(space, entries)?;
+        }
+        done => done?,
+    }
+    forget(space, published)
+}
+
+/// # Errors
+/// What the kernel refuses; not that it is not there.
+pub fn unpublish(space: &Space, published: &[Publication]) -> Result<()> {
+    take(space, published.iter().filter(|(from, to)| serves(space, from, *to)).map(port).collect())?;
+    forget(space, published)
+}
+
+fn socket(space: &Space) -> Result<Socket> {
+    space.netfilter().map_err(|error| match error.downcast_ref::<Errno>() {
+        Some(Errno::EPROTONOSUPPORT) => no_nf_tables().source(error).into(),
+        _ => error,
+    })
+}
+
+/// The map has that key, with another value.
+fn is_taken(error: &anyhow::Error) -> bool {
+    let mut refused = error.chain().filter_map(|e| e.downcast_ref::<Refused>());
+    refused.any(|refused| matches!(refused.errno, Errno::EEXIST | Errno::EBUSY))
+}
+
+/// One message for each set.
+fn by_set(entries: Vec<Entry>) -> Vec<(Table<'static>, &'static str, Vec<Element>)> {
+    let mut sets: Vec<(Table<'static>, &'static str, Vec<Element>)> = Vec::new();
+    for (table, set, element) in entries {
+        match sets.iter_mut().find(|(t, s, _)| *t == table && *s == set) {
+            Some((_, _, elements)) => elements.push(element),
+            None => sets.push((table, set, vec![element])),
+        }
+    }
+    sets
+}
+
+fn add(batch: &mut Batch, entries: Vec<Entry>) {
+    for (table, set, elements) in by_set(entries) {
+        batch.add(table, set, &elements);
+    }
+}
+
+fn put(space: &Space, entries: Vec<Entry>) -> Result<()> {
+    let mut batch = Batch::new();
+    add(&mut batch, entries);
+    if batch.is_empty() {
+        return Ok(());
+    }
+    batch.send(&mut socket(space)?).map_err(|refused| explained("add to the rules for networks", refused))
+}
+
+/// At once, and where something is not there, one after the other: the others must go.
+fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut socket = socket(space)?;
+    let mut batch = Batch::new();
+    for (table, set, elements) in by_set(entries.clone()) {
+        batch.delete(table, set, &elements);
+    }
+    let failed = |refused| explained("take from the rules for networks", refused);
+    match batch.send(&mut socket) {
+        Err(refused) if refused.errno == Errno::ENOENT => {}
+        done => return done.map_err(failed),
+    }
+    for (table, set, element) in entries {
+        let mut batch = Batch::new();
+        batch.delete(table, set, &[element]);
+        match batch.send(&mut socket) {
+            Err(refused) if refused.errno == Errno::ENOENT => {}
+            done => done.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
+
+fn bridge(space: &Space, network: &NetworkRules) -> impl Iterator<Item = Entry> + use<> {
+    let name = ifname(&network.bridge);
+    let entry = move |set| (tables::TABLE, set, Element::new(&[&name]));
+    let both = (tables::TABLE, tables::SAME_BRIDGE, Element::new(&[&name, &name]));
+    let masquerade = network.masquerade && !network.internal && matches!(space, Space::Here);
+    [Some(entry(tables::BRIDGES)), Some(both)]
+        .into_iter()
+        .chain([network.internal.then(|| entry(tables::INTERNAL)), masquerade.then(|| entry(tables::MASQUERADE))])
+        .flatten()
+}
+
+fn port((from, to): &Publication) -> Entry {
+    let protocol = [number(from.protocol)];
+    let host_port = from.host_port.to_be_bytes();
+    let to_port = to.port().to_be_bytes();
+    let host = octets(from.host);
+    let element = if from.host.is_unspecified() {
+        Element::new(&[&protocol, &host_port])
+    } else {
+        Element::new(&[&host, &protocol, &host_port])
+    };
+    let map = match (from.host.is_unspecified(), from.host.is_ipv4()) {
+        (true, true) => tables::ANYWHERE4,
+        (true, false) => tables::ANYWHERE6,
+        (false, true) => tables::PORTS4,
+        (false, false) => tables::PORTS6,
+    };
+    (tables::TABLE, map, element.to(&[&octets(to.ip()), &to_port]))
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// `IPPROTO_…`.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+/// A client that has been sending to a port goes on to where its first packet went, for as long as
+/// it goes on: UDP has no connections that end.
+fn forget(space: &Space, published: &[Publication]) -> Result<()> {
+    let served = published.iter().filter(|(from, to)| serves(space, from, *to) && from.protocol == Protocol::Udp);
+    let ports: Vec<u16> = served.map(|(from, _)| from.host_port).collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    tracked::forget_udp(&mut socket(space)?, &ports)
+}
+
+/// Lets packets between this machine's loopback addresses and the bridge pass.
+fn allow_loopback(space: &Space, network: &NetworkRules) -> Result<()> {
+    if !matches!(space, Space::Here) || network.internal {
+        return Ok(());
+    }
+    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
+    match fs::read_to_string(&path) {
+        Ok(value) if value.trim() == "1" => return Ok(()),
+        // After a reboot a network's rules can be loaded before its bridge is made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    fs::write(&path, "1").with_context(|| format!("write {path:?}"))
+}

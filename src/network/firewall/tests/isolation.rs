@@ -1,0 +1,83 @@
+use super::lab::{Lab, seen, serve, shut};
+use crate::network::firewall::{
+    NetworkRules, add_member, is_missing, load_all, load_network, remove_member, unload_all, unload_network,
+};
+
+fn serve_all(lab: &Lab) {
+    for net in [&lab.host, &lab.outside, &lab.a, &lab.neighbour, &lab.b, &lab.inner] {
+        serve(net, 80);
+    }
+}
+
+#[test]
+fn networks_are_apart_and_lead_outside() {
+    let Some(lab) = Lab::new() else { return };
+    serve_all(&lab);
+    lab.load(&[]);
+    assert_eq!(seen(&lab.a, "172.30.1.3:80"), "172.30.1.2");
+    assert_eq!(seen(&lab.a, "[fd30:1::3]:80"), "fd30:1::2");
+    assert_eq!(seen(&lab.a, "198.51.100.2:80"), "198.51.100.1", "masqueraded");
+    assert_eq!(seen(&lab.a, "[2001:db8::2]:80"), "2001:db8::1", "masqueraded");
+    assert_eq!(seen(&lab.b, "198.51.100.2:80"), "172.30.2.2", "not masqueraded");
+    assert_eq!(seen(&lab.a, "172.30.1.1:80"), "172.30.1.2");
+    assert_eq!(seen(&lab.host, "172.30.3.2:80"), "172.30.3.1");
+    assert!(shut(&lab.a, "172.30.2.2:80"), "another network");
+    assert!(shut(&lab.b, "172.30.1.2:80"), "another network");
+    assert!(shut(&lab.a, "172.30.3.2:80"), "into an internal network");
+    assert!(shut(&lab.inner, "172.30.1.2:80"), "out of an internal network");
+    assert!(shut(&lab.inner, "198.51.100.2:80"), "out of an internal network");
+    for container in ["172.30.1.2:80", "172.30.2.2:80", "172.30.3.2:80", "[fd30:1::2]:80"] {
+        assert!(shut(&lab.outside, container), "from outside to {container}");
+    }
+    // A network that is taken away is like any other interface.
+    let [a, ..] = Lab::networks();
+    lab.here(|space| unload_network(space, &a)).unwrap();
+    lab.here(|space| unload_network(space, &a)).unwrap();
+    assert_eq!(seen(&lab.outside, "172.30.1.2:80"), "198.51.100.2");
+    lab.here(|space| load_network(space, &a)).unwrap();
+    lab.here(|space| load_network(space, &a)).unwrap();
+    assert!(shut(&lab.outside, "172.30.1.3:80"));
+}
+
+#[test]
+fn the_same_in_the_namespace_of_an_ordinary_user() {
+    let Some(lab) = Lab::new() else { return };
+    serve_all(&lab);
+    let space = lab.host.space();
+    load_all(&space, &Lab::networks(), &lab.members(), &[]).unwrap();
+    let tracked: Vec<String> =
+        lab.host.rules().into_iter().filter(|rule| rule.starts_with("ct ") || rule.starts_with("type nat")).collect();
+    assert_eq!(tracked, [""; 0]);
+    assert_eq!(seen(&lab.a, "172.30.1.3:80"), "172.30.1.2");
+    // What stands for the outside here is the uplink.
+    assert_eq!(seen(&lab.a, "198.51.100.2:80"), "172.30.1.2");
+    assert!(shut(&lab.a, "172.30.2.2:80"), "another network");
+    assert!(shut(&lab.a, "172.30.3.2:80"), "into an internal network");
+    assert!(shut(&lab.inner, "172.30.1.2:80"), "out of an internal network");
+    assert!(shut(&lab.inner, "198.51.100.2:80"), "out of an internal network");
+    assert!(shut(&lab.outside, "172.30.3.2:80"), "into an internal network");
+}
+
+#[test]
+fn what_was_flushed_is_said_to_be_missing() {
+    let Some(lab) = Lab::new() else { return };
+    let [a, ..] = Lab::networks();
+    let member = lab.members()[0].clone();
+    let missing = |done: anyhow::Result<()>| is_missing(&done.unwrap_err());
+    assert!(missing(lab.here(|space| load_network(space, &a))));
+    lab.load(&[]);
+    lab.load(&[]);
+    lab.host.nft("flush ruleset");
+    assert!(missing(lab.here(|space| load_network(space, &a))));
+    assert!(missing(lab.here(|space| add_member(space, &member))));
+    // What is to go is gone.
+    lab.here(|space| remove_member(space, &member)).unwrap();
+    lab.here(|space| unload_network(space, &a)).unwrap();
+    lab.load(&[]);
+    let none = NetworkRules { bridge: "br-none".into(), ..a };
+    lab.here(|space| unload_network(space, &none)).unwrap();
+    for _ in 0..2 {
+        lab.here(unload_all).unwrap();
+        assert_eq!(lab.host.rules(), [""; 0]);
+    }
+}

@@ -1,0 +1,70 @@
+//! From the records of networks and members to the rules of the [`firewall`]: what is added goes
+//! into the tables that are there; where there are none (the first container; somebody flushed all
+//! rules), everything is loaded from the records.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+
+use crate::network::firewall::{self, MemberRules, NetworkRules, Publication};
+use crate::network::member::{self, Member};
+use crate::network::record::{self, Driver, Network};
+use crate::network::space::Space;
+use crate::network::{Published, link};
+use crate::store::Store;
+
+/// What the rules have to know of a network.
+#[must_use]
+pub fn of_network(network: &Network) -> NetworkRules {
+    NetworkRules { bridge: network.interface(), internal: network.internal, masquerade: network.masquerade() }
+}
+
+/// What the rules have to know of a member.
+#[must_use]
+pub fn of_member(member: &Member) -> MemberRules {
+    MemberRules { port: member.port.clone(), mac: member.mac, ipv4: member.ipv4, ipv6: member.ipv6 }
+}
+
+/// Each port with the member's address of the same family; where it has none, of the other.
+#[must_use]
+pub fn publications(published: &[Published], member: &Member) -> Vec<Publication> {
+    published
+        .iter()
+        .filter_map(|from| {
+            let (v4, v6) = (member.ipv4.map(IpAddr::V4), member.ipv6.map(IpAddr::V6));
+            let address = if from.host.is_ipv4() { v4.or(v6) } else { v6.or(v4) }?;
+            Some((*from, SocketAddr::new(address, from.container_port)))
+        })
+        .collect()
+}
+
+/// Does `change`; where it finds no tables, loads all there is, what it was to add included.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn change(store: &Store, space: &Space, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    match change() {
+        Err(e) if firewall::is_missing(&e) => load(store, space),
+        done => done,
+    }
+}
+
+/// Loads all rules of the networks whose bridges are there, in place of those that are loaded.
+///
+/// # Errors
+/// The records cannot be read; what the kernel refuses.
+pub fn load(store: &Store, space: &Space) -> Result<()> {
+    let mut socket = space.route()?;
+    let (mut networks, mut members, mut published) = (Vec::new(), Vec::new(), Vec::new());
+    for network in record::list(store)?.iter().filter(|network| network.driver == Driver::Bridge) {
+        if link::find(&mut socket, &network.interface())?.is_none() {
+            continue;
+        }
+        networks.push(of_network(network));
+        for member in member::living(store, &network.id)? {
+            members.push(of_member(&member));
+            published.extend(publications(&member.published, &member));
+        }
+    }
+    firewall::load_all(space, &networks, &members, &published)
+}

@@ -1,0 +1,93 @@
+//! Taking away what a container or a network has in the [`Space`].
+
+use anyhow::Result;
+
+use crate::error;
+use crate::network::link::rate;
+use crate::network::member::{self, Member};
+use crate::network::record::{Driver, Network};
+use crate::network::space::Space;
+use crate::network::{bridge, firewall, rules};
+use crate::store::{Id, Store};
+use crate::sys::process::{Fork, exit_now, fork};
+use crate::userns;
+
+/// A member that is none any more: its rules, and then its record with its addresses. Its
+/// interfaces go with the container's network namespace, which costs nobody anything; to remove one
+/// takes the kernel tens of milliseconds.
+///
+/// # Errors
+/// The rules stay; the record is gone all the same.
+pub fn forget(store: &Store, space: &Space, network: &Network, member: &Member) -> Result<()> {
+    let removed = if network.driver == Driver::Bridge { release(space, member) } else { Ok(()) };
+    member::leave(store, &network.id, &member.container)?;
+    removed
+}
+
+fn release(space: &Space, member: &Member) -> Result<()> {
+    if !member.published.is_empty() {
+        firewall::unpublish(space, &rules::publications(&member.published, member))?;
+    }
+    if !member.rate.is_none() {
+        rate::remove(&mut space.route()?, &member.port)?;
+    }
+    firewall::remove_member(space, &rules::of_member(member))
+}
+
+/// All memberships of a container whose monitor was killed. Called by whoever puts it in order.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
+    let memberships = member::of_container(store, container)?;
+    Space::forget(store, container);
+    if memberships.is_empty() {
+        return Ok(());
+    }
+    in_space(store, |space| {
+        for (network, member) in &memberships {
+            match space {
+                Some(space) => forget(store, space, network, member)?,
+                // The last of the user's containers: the rules went with the namespace.
+                None => member::leave(store, &network.id, container)?,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A network's bridge and rules: the last step of its removal, when nobody is on it.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn network(store: &Store, network: &Network) -> Result<()> {
+    if network.driver != Driver::Bridge {
+        return Ok(());
+    }
+    in_space(store, |space| {
+        let Some(space) = space else { return Ok(()) };
+        bridge::remove(space, network)
+    })
+}
+
+/// Runs `body` with the space there is, as a process that may change it: an ordinary user's belongs
+/// to the user's own user namespace, which a child enters.
+fn in_space(store: &Store, body: impl FnOnce(Option<&Space>) -> Result<()>) -> Result<()> {
+    let Some(space) = Space::find(store)? else { return body(None) };
+    if !space.is_apart() || nix::unistd::geteuid().is_root() {
+        return body(Some(&space));
+    }
+    match fork()? {
+        Fork::Child => {
+            let done = userns::enter(store).and_then(|()| body(Some(&space)));
+            if let Err(e) = &done {
+                error::warn(&error::message(e));
+            }
+            exit_now(i32::from(done.is_err()))
+        }
+        Fork::Parent(child) => {
+            nix::sys::wait::waitpid(child, None)?;
+            Ok(())
+        }
+    }
+}
