@@ -37,6 +37,9 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
         if !has_ipv6 {
             // Nobody asked for the addresses that IPv6 gives itself.
             sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        } else {
+            // A container that says it is a router is not believed (CVE-2020-13401).
+            sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
         }
         if !space.is_apart() {
             sysctl::set("ipv4/ip_forward", "1")?;

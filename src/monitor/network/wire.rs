@@ -17,7 +17,7 @@ use crate::network::dns::{Joined, Resolver, View};
 use crate::network::link;
 use crate::network::link::interface::{self, Interface};
 use crate::network::link::macvlan::{self, Macvlan};
-use crate::network::link::rate;
+use crate::network::link::{neighbour, rate};
 use crate::network::link::veth::{self, Veth};
 use crate::network::member::{self, Member};
 use crate::network::netlink::Socket;
@@ -35,7 +35,8 @@ impl Sandbox {
     pub fn wire(&mut self, process: Pid) -> Result<()> {
         let path = format!("/proc/{process}/ns/net");
         self.namespace = Some(File::open(&path).with_context(|| format!("open {path:?}"))?.into());
-        // It may have to be started: that goes on beside what follows.
+        // Before there is an interface that could hear of a router.
+        netns::inside(self.namespace()?, neighbour::settle_ipv6)??;
         self.reach_outside()?;
         for at in 0..self.attached.len() {
             self.plug(at)?;
@@ -68,7 +69,7 @@ impl Sandbox {
                 mtu: network.mtu(),
             };
             macvlan::create(&mut space, &wanted)?;
-            return self.configure(at).map(drop);
+            return neighbour::announce(&mut self.configure(at)?, &member.interface);
         }
         let veth = Veth {
             port: &member.port,
@@ -86,7 +87,12 @@ impl Sandbox {
         if !member.rate.is_none() {
             rate::limit(&mut space, &mut container, &member.port, &member.interface, &member.rate)?;
         }
-        veth::raise(&mut space, &mut container, &veth)
+        veth::raise(&mut space, &mut container, &veth)?;
+        // One that follows from the address is in the neighbours' caches already.
+        if member.ipv4.map(link::mac_of) != Some(member.mac) {
+            neighbour::announce(&mut container, &member.interface)?;
+        }
+        Ok(())
     }
 
     /// The container's side: addresses, routes, settings. Returns a socket of its namespace.
