@@ -16,6 +16,7 @@ mod info;
 mod inspect;
 mod load;
 mod logs;
+mod network;
 mod options;
 pub mod output;
 mod ps;
@@ -108,6 +109,7 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<network::doctor::Doctor>(&["network doctor"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
@@ -210,6 +212,7 @@ fn group(name: &str) -> Command {
     let about = match name {
         "container" => "Manage containers",
         "image" => "Manage images",
+        "network" => "Manage networks",
         "system" => "Manage ctr",
         _ => "",
     };

@@ -10,6 +10,7 @@
 
 pub mod bridge;
 pub mod dns;
+pub mod doctor;
 pub mod firewall;
 pub mod link;
 pub mod listen;

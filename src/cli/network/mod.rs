@@ -1,0 +1,3 @@
+//! `ctr network …`.
+
+pub mod doctor;
