@@ -2,7 +2,7 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 28] = [
     "build",
     "builder",
     "buildx",
@@ -18,10 +18,8 @@ const COMMANDS: [&str; 31] = [
     "login",
     "logout",
     "manifest",
-    "network",
     "pause",
     "plugin",
-    "port",
     "push",
     "restart",
     "save",
@@ -32,16 +30,12 @@ const COMMANDS: [&str; 31] = [
     "top",
     "trust",
     "unpause",
-    "update",
     "volume",
 ];
 
 /// Commands of groups that ctr has.
 const GROUPED: [(&str, &[&str]); 3] = [
-    (
-        "container",
-        &["commit", "cp", "diff", "export", "pause", "port", "prune", "restart", "stats", "top", "unpause", "update"],
-    ),
+    ("container", &["commit", "cp", "diff", "export", "pause", "prune", "restart", "stats", "top", "unpause"]),
     ("image", &["build", "history", "prune", "push", "save", "tag"]),
     ("system", &["df", "events", "prune"]),
 ];

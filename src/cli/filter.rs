@@ -1,12 +1,16 @@
 //! `--filter` of `ps`: values of one name are alternatives, labels must all be there.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use regex::Regex;
 
-use crate::cli::options::pending;
+use crate::cli::options::{pending, publish};
 use crate::container::list::{Container, Status};
+use crate::container::network::{self, change};
 use crate::error::Failure;
 use crate::image;
+use crate::network::{Protocol, ports};
 use crate::store::{Id, Store, names};
 
 /// `name=value`.
@@ -29,6 +33,25 @@ pub struct Filters {
     ancestors: Vec<Ancestor>,
     before: Vec<Id>,
     since: Vec<Id>,
+    /// By the name that containers' records have, or whatever was given.
+    networks: Vec<String>,
+    publishes: Vec<Ports>,
+    exposes: Vec<Ports>,
+}
+
+/// `80`, `80/udp`, `8000-8010/tcp`.
+#[derive(Debug)]
+struct Ports {
+    range: RangeInclusive<u16>,
+    protocol: Protocol,
+}
+
+impl Ports {
+    fn check(text: &str) -> Option<Self> {
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = publish::range(range)?;
+        Some(Self { range: first..=last, protocol: Protocol::of(protocol)? })
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +88,10 @@ impl Filters {
                 }
                 "before" => filters.before.push(names::resolve(store, value)?),
                 "since" => filters.since.push(names::resolve(store, value)?),
-                "volume" | "network" | "publish" | "expose" | "health" | "is-task" | "isolation" | "pod" => {
+                "network" => filters.networks.push(change::name(store, value).unwrap_or_else(|_| value.clone())),
+                "publish" => filters.publishes.push(Ports::check(value).ok_or_else(invalid)?),
+                "expose" => filters.exposes.push(Ports::check(value).ok_or_else(invalid)?),
+                "volume" | "health" | "is-task" | "isolation" | "pod" => {
                     return pending::refused(&format!("--filter {name}"));
                 }
                 _ => return Err(Failure::new(format!("invalid filter '{name}'")).into()),
@@ -84,14 +110,14 @@ impl Filters {
     ///
     /// # Errors
     /// A container that they name went away.
-    pub fn resolve<'a>(&'a self, all: &[Container]) -> Result<Resolved<'a>> {
+    pub fn resolve<'a>(&'a self, store: &'a Store, all: &[Container]) -> Result<Resolved<'a>> {
         let created = |id: &Id| {
             let found = all.iter().find(|container| container.id == *id);
             found.map(|c| c.state.created).ok_or_else(|| Failure::new(format!("No such container: {id}")))
         };
         let before = self.before.iter().map(created).collect::<Result<Vec<_>, _>>()?.into_iter().min();
         let since = self.since.iter().map(created).collect::<Result<Vec<_>, _>>()?.into_iter().max();
-        Ok(Resolved { filters: self, before, since })
+        Ok(Resolved { filters: self, store, before, since })
     }
 }
 
@@ -99,6 +125,7 @@ impl Filters {
 #[derive(Debug)]
 pub struct Resolved<'a> {
     filters: &'a Filters,
+    store: &'a Store,
     before: Option<jiff::Timestamp>,
     since: Option<jiff::Timestamp>,
 }
@@ -126,8 +153,26 @@ impl Resolved<'_> {
             && any(&filters.statuses, |status| *status == Some(container.status()))
             && any(&filters.codes, |wanted| container.status() == Status::Exited && *wanted == code)
             && any(&filters.ancestors, |ancestor| ancestor.is_of(&state.image, &state.image_id))
+            && any(&filters.networks, |name| state.networks.contains(name))
+            && (filters.publishes.is_empty() && filters.exposes.is_empty() || self.has_ports(container))
             && self.before.is_none_or(|before| state.created < before)
             && self.since.is_none_or(|since| state.created > since)
+    }
+}
+
+impl Resolved<'_> {
+    /// Whether its ports are those asked for: as they are, or of one that does not run as they are to
+    /// be. Inside or outside, for what is published.
+    fn has_ports(&self, container: &Container) -> bool {
+        let shown = match container.status() {
+            Status::Running => container.state.ports.clone(),
+            _ => network::shown_ports(self.store, &container.id).unwrap_or_default(),
+        };
+        let any = |given: &[Ports], published| {
+            given.is_empty()
+                || given.iter().any(|ports| ports::matches(&shown, published, &ports.range, ports.protocol))
+        };
+        any(&self.filters.publishes, true) && any(&self.filters.exposes, false)
     }
 }
 
@@ -178,7 +223,7 @@ mod tests {
             container("db", Phase::Created { failure: None }),
         ];
         let filters = Filters::check(&store, &pairs).unwrap();
-        filters.resolve(&all).unwrap().retain(&mut all);
+        filters.resolve(&store, &all).unwrap().retain(&mut all);
         all.into_iter().map(|container| container.state.name).collect()
     }
 

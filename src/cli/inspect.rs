@@ -6,14 +6,15 @@ use serde_json::Value;
 
 use crate::cli::options::pending;
 use crate::cli::output::template;
-use crate::cli::{Globals, Run, output};
+use crate::cli::{Globals, Run, network, output};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
 use crate::image;
+use crate::network::names as networks;
 use crate::store::{Store, names};
 
-/// Show all that is known of containers and images
+/// Show all that is known of containers, images and networks
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr inspect web
@@ -26,7 +27,7 @@ pub struct InspectCommand {
     /// Sizes of containers too
     #[arg(short, long)]
     size: bool,
-    /// Only container, or only image
+    /// Only container, image or network
     #[arg(long, value_name = "type")]
     r#type: Option<String>,
     /// Names or ids
@@ -83,6 +84,7 @@ enum Kind {
     Any,
     Container,
     Image,
+    Network,
 }
 
 impl Kind {
@@ -91,7 +93,8 @@ impl Kind {
             "" | "all" => Ok(Self::Any),
             "container" => Ok(Self::Container),
             "image" => Ok(Self::Image),
-            "network" | "volume" | "secret" | "plugin" | "node" | "service" | "task" | "config" => {
+            "network" => Ok(Self::Network),
+            "volume" | "secret" | "plugin" | "node" | "service" | "task" | "config" => {
                 pending::refused(&format!("--type {text}"))
             }
             _ => Err(Failure::new(format!("{text:?} is not a valid value for --type")).exit(1).into()),
@@ -101,10 +104,18 @@ impl Kind {
 
 fn show(globals: &Globals, names: &[String], format: Option<&str>, size: bool, kind: Kind) -> Result<u8> {
     let store = globals.store()?;
+    print(format, names, |name| one(&store, name, size, kind))
+}
+
+/// Prints what each name stands for, and says which stand for nothing; the exit code.
+///
+/// # Errors
+/// The format is wrong.
+pub fn print(format: Option<&str>, names: &[String], find: impl Fn(&str) -> Result<Value>) -> Result<u8> {
     let mut found = Vec::with_capacity(names.len());
     let mut code = 0;
     for name in names {
-        match one(&store, name, size, kind) {
+        match find(name) {
             Ok(object) => found.push(object),
             Err(failure) => {
                 output::say(&error::render(&failure));
@@ -122,6 +133,9 @@ fn show(globals: &Globals, names: &[String], format: Option<&str>, size: bool, k
 }
 
 fn one(store: &Store, name: &str, size: bool, kind: Kind) -> Result<Value> {
+    if kind == Kind::Network {
+        return network::one(store, name, false);
+    }
     if kind != Kind::Image {
         match names::resolve(store, name) {
             Ok(id) => {
@@ -135,6 +149,8 @@ fn one(store: &Store, name: &str, size: bool, kind: Kind) -> Result<Value> {
     }
     match image::inspect(store, name)? {
         Some(image) => Ok(image),
+        // Docker's order: containers, images, networks.
+        None if kind == Kind::Any && networks::resolve(store, name).is_ok() => network::one(store, name, false),
         None if kind == Kind::Image => Err(Failure::new(format!("No such image: {name}")).into()),
         None => Err(Failure::new(format!("No such object: {name}")).into()),
     }

@@ -19,6 +19,7 @@ mod logs;
 mod network;
 mod options;
 pub mod output;
+mod port;
 mod ps;
 mod pull;
 mod rename;
@@ -28,6 +29,7 @@ mod run;
 mod start;
 mod stop;
 mod unshare;
+mod update;
 mod usage;
 mod version;
 mod wait;
@@ -109,7 +111,16 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
-    entry::<network::doctor::Doctor>(&["network doctor"]),
+    entry::<network::Create>(&["network create"]),
+    entry::<network::Ls>(&["network ls", "network list"]),
+    entry::<network::Inspect>(&["network inspect"]),
+    entry::<network::Connect>(&["network connect"]),
+    entry::<network::Disconnect>(&["network disconnect"]),
+    entry::<network::Rm>(&["network rm", "network remove"]),
+    entry::<network::Prune>(&["network prune"]),
+    entry::<network::Doctor>(&["network doctor"]),
+    entry::<port::Port>(&["port", "container port"]),
+    entry::<update::Update>(&["update", "container update"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),

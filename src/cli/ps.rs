@@ -28,7 +28,8 @@ use crate::store::Store;
   ctr ps --format 'table {{.Names}}\\t{{.Status}}'
   ctr ps --format json
 
-Filters: id, name (regular expressions), label, status, exited, ancestor, before, since.")]
+Filters: id, name (regular expressions), label, status, exited, ancestor, before, since, network,
+publish, expose (80, 80/udp, 8000-8010).")]
 pub struct Ps {
     /// Those that do not run too
     #[arg(short, long)]
@@ -81,7 +82,7 @@ const COLUMNS: &[Column<Row>] = &[
         cell: |row| text(units::local_time(row.container.state.created)),
     },
     Column { name: "RunningFor", heading: "CREATED", cell: |row| text(units::ago(row.container.state.created)) },
-    Column { name: "Ports", heading: "PORTS", cell: |_| text("") },
+    Column { name: "Ports", heading: "PORTS", cell: |row| text(row.ports()) },
     Column { name: "State", heading: "STATE", cell: |row| text(row.container.status().as_str()) },
     Column { name: "Status", heading: "STATUS", cell: |row| text(status(&row.container.state.phase)) },
     Column { name: "Size", heading: "SIZE", cell: |row| text(row.size()) },
@@ -106,7 +107,7 @@ impl Run for Ps {
         })?;
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filters.ask_for_status();
-        filters.resolve(&containers)?.retain(&mut containers);
+        filters.resolve(&store, &containers)?.retain(&mut containers);
         containers.retain(|container| all || container.status() == Status::Running);
         if let Some(last) = usize::try_from(last).ok().filter(|last| *last > 0) {
             containers.truncate(last);
@@ -118,7 +119,7 @@ impl Run for Ps {
             return Ok(0);
         }
         let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
-        let needs_config = ["Mounts", "Networks"].iter().any(|name| template::shows(format, shown, name));
+        let needs_config = template::shows(format, shown, "Mounts");
         let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
         let mut rows = self.rows(&store, containers, needs_config, needs_size)?;
         if template::shows(format, shown, IMAGE) {
@@ -210,13 +211,13 @@ impl Row {
         shown.collect::<Vec<_>>().join(",")
     }
 
+    /// Nothing is published of what does not run.
+    fn ports(&self) -> &str {
+        if self.container.status() == Status::Running { &self.container.state.ports } else { "" }
+    }
+
     fn networks(&self) -> String {
-        match self.config.as_ref().map(|config| config.host_config.network_mode.as_str()) {
-            // Until there are networks, the default is a namespace with loopback alone.
-            Some("default" | "") => "none".into(),
-            Some(mode) => mode.into(),
-            None => String::new(),
-        }
+        self.container.state.networks.join(",")
     }
 }
 

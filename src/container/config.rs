@@ -280,6 +280,16 @@ pub struct PortBinding {
     pub host_port: String,
 }
 
+impl PortBinding {
+    /// Whether this one, as given to `--publish-rm`, means `other`: without an address on all of them,
+    /// without a port on all of the host's.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let is = |given: &str, its: &str| given.is_empty() || given == its;
+        is(&self.host_ip, &other.host_ip) && is(&self.host_port, &other.host_port)
+    }
+}
+
 /// What is wanted of a network, as `--network name=…,ip=…` has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

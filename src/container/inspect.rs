@@ -1,6 +1,8 @@
 //! What is known of a container, in the shape of Docker's API ("Inspect a container", v1.48): what
-//! later parts of ctr will fill (networks, volumes, health) is there with its empty value, so that
+//! later parts of ctr will fill (volumes, health) is there with its empty value, so that
 //! templates which reach for it work.
+
+mod endpoints;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -9,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::container::bind::Bind;
 use crate::container::config::{ContainerConfig, RootFs};
 use crate::container::list::{Container, Status};
+use crate::container::network::{self, Wish};
 use crate::container::state::{Phase, Process, State};
 use crate::container::{list, start, state};
 use crate::store::{Id, Store, record};
@@ -20,6 +23,9 @@ use crate::store::{Id, Store, record};
 pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value> {
     let container = list::one(store, id)?;
     let config = start::config(store, id)?;
+    let wish = network::wish(store, &config)?;
+    let running = container.status() == Status::Running;
+    let process = if running { record::read::<Process>(&store.container(id).join(state::PROCESS))? } else { None };
     let argv = config.argv();
     let dir = store.container(id);
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
@@ -32,7 +38,7 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
         "Created": time(config.created),
         "Path": argv.first().map_or("", String::as_str),
         "Args": argv.get(1..).unwrap_or_default(),
-        "State": state_of(store, &container)?,
+        "State": state_of(&container, process.as_ref()),
         "Image": container.state.image_id,
         "ResolvConfPath": path("resolv.conf"),
         "HostnamePath": path("hostname"),
@@ -46,13 +52,13 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": null,
-        "HostConfig": host_config(&config)?,
+        "HostConfig": host_config(&config, &wish)?,
         "GraphDriver": graph_driver(store, &config),
     });
     let more = json!({
         "Mounts": mounts(&config),
         "Config": settings(&config)?,
-        "NetworkSettings": network_settings(),
+        "NetworkSettings": endpoints::settings(store, &container, &config, &wish, process.as_ref())?,
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
         if let Some((written, whole)) = size {
@@ -73,10 +79,8 @@ pub fn time(time: Timestamp) -> String {
 /// What Docker shows for a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-fn state_of(store: &Store, container: &Container) -> Result<Value> {
+fn state_of(container: &Container, process: Option<&Process>) -> Value {
     let running = container.status() == Status::Running;
-    let process =
-        if running { record::read::<Process>(&store.container(&container.id).join(state::PROCESS))? } else { None };
     let State { phase, .. } = &container.state;
     let (started, finished, oom_killed, error) = match phase {
         Phase::Created { failure } => {
@@ -85,7 +89,7 @@ fn state_of(store: &Store, container: &Container) -> Result<Value> {
         Phase::Running { started } => (time(*started), NEVER.into(), false, ""),
         Phase::Exited { started, finished, oom_killed, .. } => (time(*started), time(*finished), *oom_killed, ""),
     };
-    Ok(json!({
+    json!({
         "Status": container.status().as_str(),
         "Running": running,
         "Paused": false,
@@ -97,7 +101,7 @@ fn state_of(store: &Store, container: &Container) -> Result<Value> {
         "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
-    }))
+    })
 }
 
 fn settings(config: &ContainerConfig) -> Result<Value> {
@@ -116,9 +120,11 @@ fn settings(config: &ContainerConfig) -> Result<Value> {
     Ok(settings)
 }
 
-fn host_config(config: &ContainerConfig) -> Result<Value> {
+fn host_config(config: &ContainerConfig, wish: &Wish) -> Result<Value> {
     let mut host = serde_json::to_value(&config.host_config)?;
     let later = json!({
+        "PortBindings": wish.port_bindings,
+        "Links": if wish.links.is_empty() { Value::Null } else { json!(wish.links) },
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "VolumeDriver": "",
         "VolumesFrom": null,
@@ -178,23 +184,6 @@ fn mounts(config: &ContainerConfig) -> Value {
     binds.chain(mounts).collect()
 }
 
-fn network_settings() -> Value {
-    json!({
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": {},
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +205,7 @@ mod tests {
         assert_eq!(mounts[1]["Source"], "/c");
         assert_eq!(mounts[1]["RW"], true);
         assert_eq!(settings(&config).unwrap()["Hostname"], config.id.short());
-        assert_eq!(host_config(&config).unwrap()["RestartPolicy"]["Name"], "no");
+        assert_eq!(host_config(&config, &Wish::of(&config)).unwrap()["RestartPolicy"]["Name"], "no");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Which networks a container is to be on and which of its ports are published: first what it was
 //! made with, then what `network connect`, `network disconnect` and `update` made of it.
 
+pub mod change;
+
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -8,10 +11,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::container::start;
 use crate::monitor;
 use crate::monitor::protocol::{self, Message, PACKET, VERSION};
-use crate::network::Protocol;
 use crate::network::listen::Wanted;
+use crate::network::{Protocol, Published, member, ports};
 use crate::store::record::{self, Durability, Record};
 use crate::store::{Id, Store};
 
@@ -148,6 +152,40 @@ pub fn listeners<'a>(
 /// The record cannot be read.
 pub fn wish(store: &Store, config: &ContainerConfig) -> Result<Wish> {
     Ok(record::read(&path(store, &config.id))?.unwrap_or_else(|| Wish::of(config)))
+}
+
+/// The ports that lead to a running container, in the order of the container's; each once, although
+/// several networks may have it.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn published(store: &Store, id: &Id) -> Result<Vec<Published>> {
+    let mut all: Vec<Published> = Vec::new();
+    for (_, member) in member::of_container(store, id)? {
+        all.extend(member.published);
+    }
+    all.sort_by_key(|p| (p.container_port, p.protocol, p.host, p.host_port));
+    all.dedup();
+    Ok(all)
+}
+
+/// The ports that a container which does not run is to have, as `ps` would show them.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn shown_ports(store: &Store, id: &Id) -> Result<String> {
+    let config = start::config(store, id)?;
+    let wish = wish(store, &config)?;
+    let exposed = &config.config.exposed_ports;
+    let wanted = listeners(&wish.port_bindings, wish.publish_all_ports, exposed.keys())?;
+    let published = |wanted: &Wanted| Published {
+        host: wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        host_port: *wanted.ports.start(),
+        container_port: wanted.container_port,
+        protocol: wanted.protocol,
+    };
+    let published: Vec<Published> = wanted.iter().map(published).collect();
+    Ok(ports::shown(&published, exposed.keys().map(String::as_str)))
 }
 
 /// Changes what is wanted. The caller holds the container's lock.

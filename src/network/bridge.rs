@@ -34,12 +34,12 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
     space.inside(|| -> Result<()> {
         let mut socket = super::netlink::Socket::route()?;
         link::bridge::ensure(&mut socket, &wanted)?;
-        if !has_ipv6 {
-            // Nobody asked for the addresses that IPv6 gives itself.
-            sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-        } else {
+        if has_ipv6 {
             // A container that says it is a router is not believed (CVE-2020-13401).
             sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+        } else {
+            // Nobody asked for the addresses that IPv6 gives itself.
+            sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
         if !space.is_apart() {
             sysctl::set("ipv4/ip_forward", "1")?;

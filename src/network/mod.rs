@@ -12,6 +12,7 @@ pub mod bridge;
 pub mod dns;
 pub mod doctor;
 pub mod firewall;
+pub mod inspect;
 pub mod link;
 pub mod listen;
 pub mod mac;
@@ -70,6 +71,14 @@ pub struct Published {
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+impl Published {
+    /// `0.0.0.0:8080`, `[::]:8080`.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        std::net::SocketAddr::new(self.host, self.host_port).to_string()
+    }
 }
 
 /// Bandwidth limits in bits a second; `None`: none.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
-use crate::network::Published;
+use crate::network::{Protocol, Published};
 
 /// What `ps` shows in PORTS, as Docker words and orders it: `80/tcp`, `0.0.0.0:80->80/tcp`. Neighbours
 /// are one: `0.0.0.0:8000-8010->80-90/tcp`. `exposed`: `80/tcp` and so on, of which those that are
@@ -74,28 +75,28 @@ impl Run<'_> {
     }
 }
 
-/// Whether one of the ports that [`shown`] shows lies in the range: outside for `publish`, inside
-/// for `expose`.
+/// Whether one of the ports that [`shown`] shows lies in the range, inside or, where it is published,
+/// outside. `published`: those that are only exposed do not count.
 #[must_use]
-pub fn matches(shown: &str, published: bool, ports: std::ops::RangeInclusive<u16>, protocol: &str) -> bool {
+pub fn matches(shown: &str, published: bool, ports: &RangeInclusive<u16>, protocol: Protocol) -> bool {
+    let lies_in = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
+        first <= *ports.end() && *ports.start() <= last
+    };
     shown.split(", ").any(|item| {
         let (outside, inside) = item.split_once("->").map_or((None, item), |(outside, inside)| (Some(outside), inside));
         let Some((inside, of)) = inside.split_once('/') else { return false };
-        let range = match (published, outside) {
-            (true, Some(outside)) => outside.rsplit_once(':').map_or("", |(_, range)| range),
-            (true, None) => return false,
-            (false, _) => inside,
-        };
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
-        of == protocol && first <= *ports.end() && *ports.start() <= last
+        let outside = outside.and_then(|outside| Some(outside.rsplit_once(':')?.1));
+        of == protocol.as_str()
+            && (!published || outside.is_some())
+            && (lies_in(inside) || (published && outside.is_some_and(lies_in)))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Protocol;
 
     fn published(host: &str, host_port: u16, container_port: u16) -> Published {
         Published { host: host.parse().unwrap(), host_port, container_port, protocol: Protocol::Tcp }
@@ -118,9 +119,10 @@ mod tests {
     #[test]
     fn ports_are_found_in_what_is_shown() {
         let text = "443/tcp, 0.0.0.0:8000-8010->80-90/tcp, [::]:8000-8010->80-90/tcp";
-        assert!(matches(text, true, 8005..=8005, "tcp") && matches(text, true, 7000..=8000, "tcp"));
-        assert!(!matches(text, true, 443..=443, "tcp") && !matches(text, true, 8005..=8005, "udp"));
-        assert!(matches(text, false, 443..=443, "tcp") && matches(text, false, 85..=85, "tcp"));
-        assert!(!matches("", false, 1..=65535, "tcp"));
+        let tcp = |published, range| matches(text, published, &range, Protocol::Tcp);
+        assert!(tcp(true, 8005..=8005) && tcp(true, 7000..=8000) && tcp(true, 85..=85));
+        assert!(!tcp(true, 443..=443) && !matches(text, true, &(8005..=8005), Protocol::Udp));
+        assert!(tcp(false, 443..=443) && tcp(false, 85..=85) && !tcp(false, 8005..=8005));
+        assert!(!matches("", false, &(1..=65535), Protocol::Tcp));
     }
 }

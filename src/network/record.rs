@@ -98,6 +98,11 @@ impl Network {
         self.subnets.iter().find(|subnet| subnet.subnet.network().is_ipv6() == ipv6)
     }
 
+    /// Docker says so of `host` and `none` too.
+    pub fn has_ipv4(&self) -> bool {
+        self.subnet(false).is_some() || matches!(self.driver, Driver::Host | Driver::Null)
+    }
+
     /// Whether it is one that is always there.
     pub fn is_predefined(&self) -> bool {
         names::PREDEFINED.contains(&self.name.as_str())

@@ -54,17 +54,19 @@ pub fn change(store: &Store, space: &Space, change: impl FnOnce() -> Result<()>)
 /// # Errors
 /// The records cannot be read; what the kernel refuses.
 pub fn load(store: &Store, space: &Space) -> Result<()> {
-    let mut socket = space.route()?;
-    let (mut networks, mut members, mut published) = (Vec::new(), Vec::new(), Vec::new());
-    for network in record::list(store)?.iter().filter(|network| network.driver == Driver::Bridge) {
-        if link::find(&mut socket, &network.interface())?.is_none() {
-            continue;
+    firewall::load_all(space, || {
+        let mut socket = space.route()?;
+        let mut all = firewall::All::default();
+        for network in record::list(store)?.iter().filter(|network| network.driver == Driver::Bridge) {
+            if link::find(&mut socket, &network.interface())?.is_none() {
+                continue;
+            }
+            all.networks.push(of_network(network));
+            for member in member::living(store, &network.id)? {
+                all.members.push(of_member(&member));
+                all.published.extend(publications(&member.published, &member));
+            }
         }
-        networks.push(of_network(network));
-        for member in member::living(store, &network.id)? {
-            members.push(of_member(&member));
-            published.extend(publications(&member.published, &member));
-        }
-    }
-    firewall::load_all(space, &networks, &members, &published)
+        Ok(all)
+    })
 }

@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod many;
 mod million;
+mod network_commands;
 mod odd_hosts;
 mod ps;
 mod pull;

@@ -1,3 +1,18 @@
-//! `ctr network …`.
+//! `ctr network …`: a file for each command.
 
-pub mod doctor;
+mod connect;
+mod create;
+mod doctor;
+mod filter;
+mod inspect;
+mod ls;
+mod prune;
+mod rm;
+
+pub use connect::{Connect, Disconnect};
+pub use create::Create;
+pub use doctor::Doctor;
+pub use inspect::{Inspect, one};
+pub use ls::Ls;
+pub use prune::Prune;
+pub use rm::Rm;

@@ -179,14 +179,8 @@ pub fn networks(mut given: Vec<Endpoint>, first: First) -> Result<Networks> {
         if endpoint.rate.is_none() {
             endpoint.rate = rate;
         }
-        if endpoint.network != "bridge" {
-            continue;
-        }
-        if endpoint.ipv4_address.is_some() || endpoint.ipv6_address.is_some() {
-            return bad("user specified IP address is supported on user defined networks only");
-        }
-        if !endpoint.aliases.is_empty() {
-            return bad("network-scoped alias is supported only for containers in user defined networks");
+        if endpoint.network == "bridge" {
+            on_default(endpoint)?;
         }
     }
     for (n, endpoint) in given.iter().enumerate() {
@@ -198,6 +192,20 @@ pub fn networks(mut given: Vec<Endpoint>, first: First) -> Result<Networks> {
         }
     }
     Ok(Networks { mode, endpoints: given, links })
+}
+
+/// What cannot be had on the default network.
+///
+/// # Errors
+/// Docker's sentences.
+pub fn on_default(endpoint: &Endpoint) -> Result<()> {
+    if endpoint.ipv4_address.is_some() || endpoint.ipv6_address.is_some() {
+        return bad("user specified IP address is supported on user defined networks only");
+    }
+    if !endpoint.aliases.is_empty() {
+        return bad("network-scoped alias is supported only for containers in user defined networks");
+    }
+    Ok(())
 }
 
 /// Gives the first network what the flags say of it, and returns the links of the default one.

@@ -5,7 +5,7 @@
 //! words; `pending` refuses by name what is not there yet.
 
 mod csv;
-mod endpoints;
+pub mod endpoints;
 pub mod lines;
 mod merge;
 mod mounts;

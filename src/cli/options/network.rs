@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, PortBindings};
-use crate::container::network::Mode;
+use crate::container::network::{Mode, change};
 use crate::error::Failure;
 use crate::network::mac::Mac;
-use crate::network::{Protocol, Rate, names as networks};
+use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
 
 #[derive(Debug, clap::Args)]
@@ -174,8 +174,13 @@ impl Request {
         if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
             self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
         }
-        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.network != "bridge") {
-            networks::resolve(store, &endpoint.network)?;
+        // Records hold a network's name, however it was given.
+        for endpoint in &mut self.endpoints {
+            let name = change::name(store, &endpoint.network)?;
+            if self.host_config.network_mode == endpoint.network {
+                self.host_config.network_mode.clone_from(&name);
+            }
+            endpoint.network = name;
         }
         for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
             let (name, _) = link.split_once(':').unwrap_or((link, ""));

@@ -7,37 +7,59 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 
 use super::{MemberRules, NetworkRules, Publication, explained, no_nf_tables, spoofing, tables, tracked};
+use crate::error::Failure;
 use crate::network::netlink::{Refused, Socket};
 use crate::network::nft::batch::ifname;
+use crate::network::nft::list;
 use crate::network::nft::{Batch, Element, Table};
 use crate::network::space::Space;
 use crate::network::{Protocol, Published};
 
 /// An element and the set or map that it is in.
-type Entry = (Table<'static>, &'static str, Element);
+pub(super) type Entry = (Table<'static>, &'static str, Element);
+
+/// What there is to load.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct All {
+    pub networks: Vec<NetworkRules>,
+    pub members: Vec<MemberRules>,
+    pub published: Vec<Publication>,
+}
 
 /// Puts everything in place of whatever is there, at once. The bridges should exist
-/// ([`load_network`]).
+/// ([`load_network`]). `read` is asked again if rules changed meanwhile: a container that has written
+/// its record and its rules while the records were read is not lost.
 ///
 /// # Errors
-/// No nf_tables, or what the kernel refuses.
-pub fn load_all(
-    space: &Space,
-    networks: &[NetworkRules],
-    members: &[MemberRules],
-    published: &[Publication],
-) -> Result<()> {
-    let entries = networks.iter().flat_map(|network| bridge(space, network));
-    let entries = entries.chain(members.iter().flat_map(spoofing::elements));
-    let served = published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
-    let entries: Vec<Entry> = entries.chain(served).collect();
-    let loaded = Batch::load(&mut socket(space)?, |batch| {
-        tables::write(batch, space);
-        spoofing::write(batch);
-        add(batch, entries.clone());
-    });
-    loaded.map_err(|refused| explained("load the rules for networks", refused))?;
-    networks.iter().try_for_each(|network| allow_loopback(space, network))
+/// `read`'s; no nf_tables, or what the kernel refuses.
+pub fn load_all(space: &Space, mut read: impl FnMut() -> Result<All>) -> Result<()> {
+    // Where rules change all the time, the last attempt is made whatever they do.
+    const ATTEMPTS: usize = 20;
+    let mut socket = socket(space)?;
+    for attempt in 1.. {
+        let generation = list::generation(&mut socket).map_err(|refused| lacking(space, refused))?;
+        let all = read()?;
+        let entries = all.networks.iter().flat_map(|network| bridge(space, network));
+        let entries = entries.chain(all.members.iter().flat_map(spoofing::elements));
+        let served = all.published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
+        let entries: Vec<Entry> = entries.chain(served).collect();
+        let loaded = Batch::load(&mut socket, |batch| {
+            if attempt < ATTEMPTS {
+                batch.since(generation);
+            }
+            tables::write(batch, space);
+            spoofing::write(batch);
+            add(batch, entries.clone());
+        });
+        match loaded {
+            Err(refused) if refused.errno == Errno::ERESTART && attempt < ATTEMPTS => {}
+            loaded => {
+                loaded.map_err(|refused| lacking(space, refused))?;
+                return all.networks.iter().try_for_each(|network| allow_loopback(space, network));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Deletes both tables; it is no error if they are not there.
@@ -118,6 +140,24 @@ pub fn unpublish(space: &Space, published: &[Publication]) -> Result<()> {
     forget(space, published)
 }
 
+/// The base was refused: a part of nf_tables can be a module that is not there.
+fn lacking(space: &Space, refused: Refused) -> anyhow::Error {
+    const WHAT: &str = "load the rules for networks";
+    let part = matches!(refused.errno, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT);
+    if !part || refused.index == 0 {
+        return explained(WHAT, refused);
+    }
+    let translation = match space {
+        Space::Here => ", nft_ct, nft_nat, nft_masq, nft_fib_inet",
+        Space::Apart(_) => "",
+    };
+    let hint = format!(
+        "the kernel needs these parts of nf_tables: its families inet and bridge{translation}; \"--network host\" and \
+         \"--network none\" work without"
+    );
+    Failure::new(WHAT).source(refused).hint(hint).into()
+}
+
 fn socket(space: &Space) -> Result<Socket> {
     space.netfilter().map_err(|error| match error.downcast_ref::<Errno>() {
         Some(Errno::EPROTONOSUPPORT) => no_nf_tables().source(error).into(),
@@ -158,7 +198,7 @@ fn put(space: &Space, entries: Vec<Entry>) -> Result<()> {
     batch.send(&mut socket(space)?).map_err(|refused| explained("add to the rules for networks", refused))
 }
 
-/// At once, and where something is not there, one after the other: the others must go.
+/// `entries`: all of one table. Where that is not there, neither are they.
 fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
@@ -166,22 +206,37 @@ fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
     let mut socket = socket(space)?;
     let mut batch = Batch::new();
     for (table, set, elements) in by_set(entries.clone()) {
+        batch.destroy(table, set, &elements);
+    }
+    let done = match batch.send(&mut socket) {
+        Err(refused) if refused.errno == Errno::EINVAL => take_each(&mut socket, entries),
+        done => unless_gone(done),
+    };
+    done.map_err(|refused| explained("take from the rules for networks", refused))
+}
+
+/// Before Linux 6.3: together if all are there, else one after the other, as the others must go.
+pub(super) fn take_each(socket: &mut Socket, entries: Vec<Entry>) -> Result<(), Refused> {
+    let mut batch = Batch::new();
+    for (table, set, elements) in by_set(entries.clone()) {
         batch.delete(table, set, &elements);
     }
-    let failed = |refused| explained("take from the rules for networks", refused);
-    match batch.send(&mut socket) {
+    match batch.send(socket) {
         Err(refused) if refused.errno == Errno::ENOENT => {}
-        done => return done.map_err(failed),
+        done => return done,
     }
-    for (table, set, element) in entries {
+    entries.into_iter().try_for_each(|(table, set, element)| {
         let mut batch = Batch::new();
         batch.delete(table, set, &[element]);
-        match batch.send(&mut socket) {
-            Err(refused) if refused.errno == Errno::ENOENT => {}
-            done => done.map_err(failed)?,
-        }
+        unless_gone(batch.send(socket))
+    })
+}
+
+fn unless_gone(done: Result<(), Refused>) -> Result<(), Refused> {
+    match done {
+        Err(refused) if refused.errno == Errno::ENOENT => Ok(()),
+        done => done,
     }
-    Ok(())
 }
 
 fn bridge(space: &Space, network: &NetworkRules) -> impl Iterator<Item = Entry> + use<> {

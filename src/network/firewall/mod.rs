@@ -142,7 +142,7 @@ use nix::errno::Errno;
 pub use self::dns::dns_redirect;
 pub use self::foreign::Foreign;
 pub use self::load::{
-    add_member, load_all, load_network, publish, remove_member, serves, unload_all, unload_network, unpublish,
+    All, add_member, load_all, load_network, publish, remove_member, serves, unload_all, unload_network, unpublish,
 };
 pub use self::probe::{Features, probe};
 pub use self::uplink::{MARK, uplink_rules};

@@ -135,6 +135,14 @@ impl Batch {
         }
     }
 
+    /// Refused with `ERESTART` if anything was loaded since this generation of all rules
+    /// ([`super::list::generation`]).
+    pub fn since(&mut self, generation: u32) -> &mut Self {
+        // NFNL_BATCH_GENID
+        self.messages[0].put_be32(1, generation);
+        self
+    }
+
     fn push(&mut self, kind: u16, flags: u16, family: Family, fill: impl FnOnce(&mut Message)) {
         let mut message = Message::new(SUBSYSTEM | kind, flags, &head(family as u8, 0));
         fill(&mut message);
@@ -250,6 +258,11 @@ impl Batch {
     /// Deletes elements; `ENOENT`: one is not there.
     pub fn delete(&mut self, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
         self.elements(14, 0, table, set, elements)
+    }
+
+    /// Deletes those of the elements that are there; `EINVAL`: this kernel is older than Linux 6.3.
+    pub fn destroy(&mut self, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
+        self.elements(30, 0, table, set, elements)
     }
 
     fn elements(&mut self, kind: u16, flags: u16, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {

@@ -25,6 +25,15 @@ pub struct Listed {
     pub comment: String,
 }
 
+/// The number of the rules that are loaded, another after each change, whoever makes it.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn generation(socket: &mut Socket) -> Result<u32, Refused> {
+    let answer = socket.get(Message::new(SUBSYSTEM | 16, 0, &head(0, 0)))?;
+    Ok(answer.get(4..).and_then(|body| attribute(body, 1)).and_then(big).unwrap_or_default())
+}
+
 /// The chains of all tables of all families.
 ///
 /// # Errors

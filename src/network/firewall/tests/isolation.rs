@@ -1,6 +1,7 @@
 use super::lab::{Lab, seen, serve, shut};
 use crate::network::firewall::{
-    NetworkRules, add_member, is_missing, load_all, load_network, remove_member, unload_all, unload_network,
+    NetworkRules, add_member, is_missing, load, load_all, load_network, remove_member, spoofing, unload_all,
+    unload_network,
 };
 
 fn serve_all(lab: &Lab) {
@@ -44,7 +45,7 @@ fn the_same_in_the_namespace_of_an_ordinary_user() {
     let Some(lab) = Lab::new() else { return };
     serve_all(&lab);
     let space = lab.host.space();
-    load_all(&space, &Lab::networks(), &lab.members(), &[]).unwrap();
+    load_all(&space, || Ok(lab.all(&[]))).unwrap();
     let tracked: Vec<String> =
         lab.host.rules().into_iter().filter(|rule| rule.starts_with("ct ") || rule.starts_with("type nat")).collect();
     assert_eq!(tracked, [""; 0]);
@@ -80,4 +81,37 @@ fn what_was_flushed_is_said_to_be_missing() {
         lab.here(unload_all).unwrap();
         assert_eq!(lab.host.rules(), [""; 0]);
     }
+}
+
+#[test]
+fn an_older_kernel_takes_away_what_is_there() {
+    let Some(lab) = Lab::new() else { return };
+    lab.load(&[]);
+    let [a, neighbour, ..] = &lab.members()[..] else { panic!() };
+    lab.here(|space| remove_member(space, a)).unwrap();
+    let both = [a, neighbour].into_iter().flat_map(spoofing::elements).collect();
+    load::take_each(&mut lab.host.netfilter(), both).unwrap();
+    let left = lab.host.rules().join(" ");
+    assert!(!left.contains("\"pa\"") && !left.contains("\"pn\"") && left.contains("\"pb\""), "{left}");
+}
+
+#[test]
+fn who_comes_while_the_records_are_read_is_not_lost() {
+    let Some(lab) = Lab::new() else { return };
+    lab.load(&[]);
+    let mut reads = 0;
+    let space = lab.host.space();
+    remove_member(&space, &lab.members()[3]).unwrap();
+    load_all(&space, || {
+        reads += 1;
+        let mut all = lab.all(&[]);
+        if reads == 1 {
+            let late = all.members.pop().unwrap();
+            add_member(&space, &late)?;
+        }
+        Ok(all)
+    })
+    .unwrap();
+    assert_eq!(reads, 2);
+    assert!(lab.host.rules().join(" ").contains("\"pi\""));
 }

@@ -9,11 +9,12 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use super::bed::{Net, PATIENCE, able};
-use crate::network::firewall::{MemberRules, NetworkRules, Publication, load_all};
+use crate::network::firewall::{All, MemberRules, NetworkRules, Publication, load_all};
 use crate::network::space::Space;
 
 #[derive(Debug)]
@@ -105,8 +106,22 @@ impl Lab {
         self.host.inside(|| body(&Space::Here))
     }
 
+    /// Whether packets between two ports of a bridge meet our rules too: module br_netfilter.
+    pub fn bridged_packets_pass(&self, pass: bool) {
+        let there = || Path::new("/proc/sys/net/bridge").exists();
+        if self.host.inside(there) {
+            for family in ["ip", "ip6"] {
+                self.host.sysctl(&format!("bridge/bridge-nf-call-{family}tables"), if pass { "1" } else { "0" });
+            }
+        }
+    }
+
+    pub fn all(&self, published: &[Publication]) -> All {
+        All { networks: Self::networks().to_vec(), members: self.members(), published: published.to_vec() }
+    }
+
     pub fn load(&self, published: &[Publication]) {
-        self.here(|space| load_all(space, &Self::networks(), &self.members(), published)).unwrap();
+        self.here(|space| load_all(space, || Ok(self.all(published)))).unwrap();
     }
 }
 

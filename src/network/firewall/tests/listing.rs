@@ -39,7 +39,7 @@ fn nft_reads_what_the_documentation_shows() {
     ] {
         assert!(loaded.iter().any(|line| line == wanted), "{wanted}: {loaded:#?}");
     }
-    load_all(&lab.host.space(), &Lab::networks(), &lab.members(), &[]).unwrap();
+    load_all(&lab.host.space(), || Ok(lab.all(&[]))).unwrap();
     let loaded = lab.host.rules();
     assert!(chains(loaded.iter().map(String::as_str)).contains(&apart), "{loaded:#?}");
 }

@@ -1,6 +1,10 @@
-use std::time::Instant;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
-use super::bed::PATIENCE;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
+
+use super::bed::{Net, PATIENCE};
 use super::lab::{Lab, seen, serve, shut};
 use crate::network::firewall::{MemberRules, add_member, remove_member, unload_all};
 
@@ -61,6 +65,38 @@ fn nobody_speaks_for_another() {
     assert_eq!(seen(&lab.a, "172.30.1.3:80"), "172.30.1.7");
 }
 
+/// An UDP packet to port 53 with any source, as a raw socket sends it.
+fn forged(net: &Net, from: [u8; 4], to: [u8; 4]) {
+    let mut packet = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend([from, to].concat());
+    packet.extend([0x30, 0x39, 0, 53, 0, 12, 0, 0]);
+    packet.extend(b"fake");
+    net.inside(|| {
+        let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
+        let to = SockaddrIn::from(SocketAddrV4::new(to.into(), 53));
+        sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
+    });
+}
+
+#[test]
+fn forged_packets_are_dropped() {
+    let Some(lab) = Lab::new() else { return };
+    lab.load(&[]);
+    let victim = lab.neighbour.inside(|| UdpSocket::bind("0.0.0.0:53")).unwrap();
+    victim.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let arrives = |from| {
+        forged(&lab.a, from, [172, 30, 1, 3]);
+        victim.recv_from(&mut [0; 8]).map(|(_, from)| from.ip().to_string()).ok()
+    };
+    assert_eq!(arrives([172, 30, 1, 2]).as_deref(), Some("172.30.1.2"));
+    for from in [[172, 30, 1, 1], [172, 30, 1, 99], [198, 51, 100, 2], [0, 0, 0, 0]] {
+        // The kernel puts an address of its own in place of none.
+        assert_eq!(arrives(from).as_deref(), (from == [0; 4]).then_some("172.30.1.2"), "{from:?}");
+    }
+    lab.here(unload_all).unwrap();
+    assert_eq!(arrives([172, 30, 1, 99]).as_deref(), Some("172.30.1.99"), "the test can fail");
+}
+
 #[test]
 fn an_address_that_is_taken_is_noticed() {
     let Some(lab) = Lab::new() else { return };
@@ -69,6 +105,6 @@ fn an_address_that_is_taken_is_noticed() {
     let start = Instant::now();
     while !lab.neighbour.run("ip", &["-6", "addr", "show", "dev", "eth0"]).contains("dadfailed") {
         assert!(start.elapsed() < PATIENCE, "nobody said that fd30:1::2 is taken");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,0 +1,45 @@
+//! `ctr network rm`.
+
+use anyhow::Result;
+
+use crate::cli::{Globals, Run, output};
+use crate::error;
+use crate::network::{names, record, teardown};
+
+/// Remove networks
+#[derive(Debug, clap::Parser)]
+#[command(override_usage = "ctr network rm [OPTIONS] NETWORK [NETWORK...]")]
+pub struct Rm {
+    /// Do not mind those that are not there
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+}
+
+impl Run for Rm {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        let store = globals.store()?;
+        let mut code = 0;
+        for wanted in &self.networks {
+            let found = if names::PREDEFINED.contains(&wanted.as_str()) {
+                record::default(&store).and_then(|_| names::resolve(&store, wanted))
+            } else {
+                names::resolve(&store, wanted)
+            };
+            let is_there = found.is_ok();
+            let removed =
+                found.and_then(|id| record::remove(&store, &id, |network| teardown::network(&store, network)));
+            match removed {
+                Ok(()) => output::print(&format!("{wanted}\n")),
+                Err(failure) => {
+                    output::say(&error::render(&failure));
+                    // Docker: gone is what was wanted.
+                    code = if self.force && !is_there { code } else { 1 };
+                }
+            }
+        }
+        Ok(code)
+    }
+}
