@@ -29,6 +29,7 @@ mod logs;
 mod many;
 mod million;
 mod network_commands;
+mod network_doctor;
 mod odd_hosts;
 mod ps;
 mod pull;
