@@ -9,10 +9,10 @@ use crate::support::{Entry, Image, Sandbox, Server, both, until};
 
 /// Random numbers that are printed with a failure and can be given again: `CTR_TEST_SEED`.
 #[derive(Debug)]
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let given = std::env::var("CTR_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
         let seed = given.unwrap_or_else(|| u64::from(now) | 1);
@@ -20,7 +20,7 @@ impl Dice {
         Self(seed)
     }
 
-    fn below(&mut self, bound: u128) -> u64 {
+    pub fn below(&mut self, bound: u128) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -30,7 +30,7 @@ impl Dice {
 
 /// Runs a command `times` times and kills it at a random moment of the time that it takes, `setup`
 /// before and `look` after each.
-fn kill_at_random(cx: &Sandbox, times: u32, line: &str, setup: impl Fn(), look: impl Fn(u32)) {
+pub fn kill_at_random(cx: &Sandbox, times: u32, line: &str, setup: impl Fn(), look: impl Fn(u32)) {
     let mut dice = Dice::new();
     setup();
     let begin = Instant::now();

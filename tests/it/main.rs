@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod many;
 mod million;
+mod network;
 mod network_commands;
 mod network_doctor;
 mod odd_hosts;

@@ -9,11 +9,11 @@ use super::archive::Image;
 use super::tar::{Entry, Layer};
 
 /// The applets that the tests call by name; busybox has more.
-const APPLETS: &str = "[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd df dirname dmesg du echo env \
-    expr false find free getopt grep gunzip gzip head hexdump hostname id ifconfig ip kill ln ls lsof md5sum mkdir \
-    mkfifo mknod mktemp more mount mv nc nproc nsenter pgrep ping pidof printf ps pwd readlink realpath renice reset \
-    rm rmdir sed seq setsid sh sha256sum sleep sort stat stty su sync tail tar tee test timeout touch tr true tty \
-    umount uname uniq unshare usleep vi wc wget which whoami xargs yes";
+const APPLETS: &str = "[ arping ash awk basename cat chgrp chmod chown clear cmp cp cut date dd df dirname dmesg du echo env expr \
+    false find free getopt grep gunzip gzip head hexdump hostname httpd id ifconfig ip kill ln ls lsof md5sum \
+    mkdir mkfifo mknod mktemp more mount mv nc netstat nproc nslookup nsenter pgrep ping pidof printf ps pwd \
+    readlink realpath renice reset rm rmdir sed seq setsid sh sha256sum sleep sort stat stty su sync tail tar tee \
+    test timeout touch tr traceroute true tty umount uname uniq unshare usleep vi wc wget which whoami xargs yes";
 
 impl Image {
     /// Debian's static busybox, with a few accounts and the usual directories.
@@ -25,6 +25,23 @@ impl Image {
     /// Busybox and a few files more: a small image of its own, with busybox's layer below.
     pub fn small(name: &str, entries: impl IntoIterator<Item = Entry>) -> Self {
         Self::busybox().named(name).layer(&Layer::new(entries))
+    }
+
+    /// A web server on port 80 that says what it is called, and at `/cgi-bin/who` who asks.
+    pub fn web() -> Self {
+        let who = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s\\n' \"$REMOTE_ADDR\"\n";
+        let hostname = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s\\n' \"$(hostname)\"\n";
+        let files = [
+            Entry::dir("www/", 0o755),
+            Entry::dir("www/cgi-bin/", 0o755),
+            Entry::file("www/index.html", 0o644, "works\n"),
+            Entry::file("www/megabyte", 0o644, vec![b'x'; 1_000_000]),
+            Entry::file("www/cgi-bin/who", 0o755, who),
+            Entry::file("www/cgi-bin/hostname", 0o755, hostname),
+        ];
+        Self::small("web:latest", files)
+            .config("Cmd", json!(["httpd", "-f", "-p", "80", "-h", "/www"]))
+            .config("ExposedPorts", json!({"80/tcp": {}}))
     }
 
     /// A Debian made by mmdebstrap (`tests/setup.sh --tests` does it) and three layers on top of

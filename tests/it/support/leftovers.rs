@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Sandbox;
+use super::netns::interfaces;
 
 /// Everything, a line each.
 pub fn of(sandbox: &Sandbox, ids: &BTreeSet<String>, interfaces_before: &BTreeSet<OsString>) -> Vec<String> {
@@ -21,7 +22,14 @@ pub fn of(sandbox: &Sandbox, ids: &BTreeSet<String>, interfaces_before: &BTreeSe
         left.push(format!("process {pid}: {} ({})", words.trim(), name.trim()));
     }
     left.extend(mounts(&sandbox.dir).into_iter().map(|path| format!("mount {}", path.display())));
-    left.extend(interfaces().difference(interfaces_before).map(|name| format!("interface {}", name.display())));
+    let stays = bridges(&sandbox.root().join("networks"));
+    let now = interfaces();
+    let new = now.difference(interfaces_before).filter(|name| !name.to_str().is_some_and(|n| stays.contains(n)));
+    left.extend(new.map(|name| format!("interface {}", name.display())));
+    networks(&sandbox.root().join("networks"), &mut left);
+    if sandbox.is_root() {
+        rules(&mut left);
+    }
     if !ids.is_empty() {
         cgroups(Path::new("/sys/fs/cgroup"), ids, &mut left);
     }
@@ -126,10 +134,49 @@ pub fn unmount(dir: &Path) {
     }
 }
 
-/// The network interfaces of this namespace.
-pub fn interfaces() -> BTreeSet<OsString> {
-    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name()).collect()
+/// The interfaces that root's networks have in this namespace until they are removed.
+fn bridges(networks: &Path) -> BTreeSet<String> {
+    let records = list(networks).into_iter().filter_map(|dir| fs::read_to_string(dir.join("network.json")).ok());
+    let name = |text: String| {
+        let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let given = record["options"]["com.docker.network.bridge.name"].as_str().map(str::to_owned);
+        let own = match record["name"].as_str()? {
+            "bridge" => "ctr0".to_owned(),
+            _ => format!("br-{}", record["id"].as_str()?.get(..12)?),
+        };
+        Some(given.unwrap_or(own))
+    };
+    records.filter_map(name).collect()
+}
+
+/// What containers have on record in networks: addresses, the namespace, the uplink's door.
+fn networks(networks: &Path, left: &mut Vec<String>) {
+    let mut dirs = vec![networks.join("holders")];
+    dirs.extend(list(networks).into_iter().map(|dir| dir.join("members")));
+    let temporary = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"tmp-"));
+    let socket = |path: &PathBuf| path.extension().is_some_and(|end| end == "socket");
+    let mut files: Vec<_> = dirs.iter().flat_map(|dir| list(dir)).collect();
+    files.extend(list(networks).into_iter().filter(temporary));
+    files.extend(list(&networks.join("uplink")).into_iter().filter(socket));
+    left.extend(files.into_iter().map(|path| format!("file {}", path.display())));
+}
+
+/// What root's rules know of containers: ports of bridges, published ports.
+fn rules(left: &mut Vec<String>) {
+    let words = ["--json", "--numeric", "list", "ruleset"];
+    let listed = std::process::Command::new("nft").args(words).output().expect("nft: run sh tests/setup.sh --tests");
+    let all: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+    for entry in all["nftables"].as_array().into_iter().flatten() {
+        for kind in ["set", "map"] {
+            let name = entry[kind]["name"].as_str().unwrap_or_default();
+            for element in entry[kind]["elem"].as_array().into_iter().flatten() {
+                let element = element.to_string();
+                if kind == "map" || element.contains("veth") {
+                    left.push(format!("element of the {kind} {name}: {element}"));
+                }
+            }
+        }
+    }
 }
 
 /// Control groups whose name has one of the ids in it.

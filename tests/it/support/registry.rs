@@ -9,8 +9,9 @@ use std::sync::{Mutex, OnceLock};
 
 use base64::Engine;
 
+use super::netns::forward_to_process;
 use super::who::base;
-use super::{Image, Sandbox, until};
+use super::{Image, Netns, Sandbox, until};
 
 /// Who may pull from the secure one.
 pub const USER: &str = "ada";
@@ -30,16 +31,25 @@ impl Registry {
     /// The one without TLS or password.
     pub fn plain() -> &'static Self {
         static PLAIN: OnceLock<Registry> = OnceLock::new();
-        PLAIN.get_or_init(|| Self::start(&base().join("registry/plain"), Ipv4Addr::LOCALHOST, false))
+        let start = || Self::start(&base().join("registry/plain"), Ipv4Addr::LOCALHOST, false);
+        PLAIN.get_or_init(|| Netns::of_this_process().inside(start)).in_reach()
     }
 
     /// The one with both.
     pub fn secure() -> &'static Self {
         static SECURE: OnceLock<Registry> = OnceLock::new();
-        SECURE.get_or_init(|| {
+        let start = || {
             let registry = Self::start(&base().join("registry/secure"), Ipv4Addr::LOCALHOST, true);
             Self { host: registry.host.replace("127.0.0.1", "localhost"), ..registry }
-        })
+        };
+        SECURE.get_or_init(|| Netns::of_this_process().inside(start)).in_reach()
+    }
+
+    /// Those that are shared are on the loopback that this process began with, tests on their own.
+    fn in_reach(&self) -> &Self {
+        let (_, port) = self.host.rsplit_once(':').unwrap();
+        forward_to_process(port.parse().unwrap());
+        self
     }
 
     /// One more with both, in `dir`, on an address of the network that this thread is in.

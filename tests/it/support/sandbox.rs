@@ -43,7 +43,7 @@ impl Sandbox {
             env: RefCell::default(),
             ids: RefCell::default(),
             finished: false.into(),
-            interfaces: leftovers::interfaces(),
+            interfaces: super::netns::interfaces(),
         };
         for name in ["home", "cwd", "tmp", "xdg"] {
             sandbox.make_dir(name);
@@ -199,10 +199,11 @@ impl Sandbox {
         leftovers::of(self, &self.ids.borrow(), &self.interfaces)
     }
 
-    /// Waits a moment for the last processes to go, then allows nothing to be left.
+    /// Waits a moment for the last processes and interfaces to go, then allows nothing to be left. The
+    /// kernel removes the interfaces of a namespace one after the other, behind those of other tests.
     #[track_caller]
     pub fn leaves_nothing(&self) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {
             let left = self.leftovers();
             if left.is_empty() {
@@ -221,6 +222,12 @@ impl Sandbox {
         if !all.is_empty() {
             let ids = all.lines().map(str::to_owned);
             self.ctr_args(["rm".to_owned(), "-f".to_owned()].into_iter().chain(ids)).succeeds();
+        }
+        if self.root().join("networks").exists() {
+            let networks = self.ctr("network ls -q --no-trunc --filter type=custom").succeeds();
+            for id in networks.lines() {
+                self.ctr_args(["network", "rm", id]).succeeds();
+            }
         }
         self.leaves_nothing();
         self.finished.set(true);

@@ -1,0 +1,170 @@
+//! Which containers reach each other.
+
+use std::time::{Duration, Instant};
+
+use super::{address, connects, endpoint, fetch, netns, pings, serves, settings, waits};
+use crate::support::both;
+
+both!(on_the_default_network, |cx| {
+    cx.busybox();
+    waits(cx, "one", "");
+    serves(cx, "two", "");
+    let (one, two) = (address(cx, "one", "bridge"), address(cx, "two", "bridge"));
+    assert!(pings(cx, "one", &two) && pings(cx, "two", &one));
+    cx.ctr(&format!("exec one wget -q -O - http://{two}/")).prints("works\n");
+    let out = cx.ctr("exec one ip -o -4 addr show dev eth0").succeeds();
+    assert!(out.contains(&format!("inet {one}/16 ")), "{out}");
+    // Docker's shape, old fields and new.
+    let settings = settings(cx, "one");
+    assert_eq!(settings["Networks"]["bridge"]["Gateway"], "172.17.0.1", "{settings:#}");
+    assert_eq!(settings["Networks"]["bridge"]["IPPrefixLen"], 16, "{settings:#}");
+    let format = "{{.Names}} {{.Networks}}";
+    cx.ctr_args(["ps", "--format", format]).prints("two bridge\none bridge\n");
+});
+
+both!(nobodys_network, |cx| {
+    cx.busybox();
+    cx.ctr("run --rm --network none busybox ls /sys/class/net").prints("lo\n");
+    assert_ne!(cx.ctr("run --rm --network none busybox ping -c 1 -W 1 192.0.2.1").code, 0);
+    let here = cx.host("readlink /proc/self/ns/net").succeeds();
+    cx.ctr("run --rm --network host busybox readlink /proc/self/ns/net").prints(&format!("{here}\n"));
+});
+
+both!(another_containers_network, |cx| {
+    cx.busybox();
+    serves(cx, "box", "-h shared");
+    let own = address(cx, "box", "bridge");
+    let id = cx.ctr("inspect -f '{{.Id}}' box").succeeds();
+    for name in ["box", &id, &id[..12]] {
+        let ran = cx
+            .ctr(&format!("run --rm --network container:{name} busybox sh -c 'ip -o -4 a show eth0; cat /etc/hosts'"));
+        let out = ran.succeeds();
+        assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
+    }
+    cx.ctr("run --rm --network container:box busybox wget -q -O - http://127.0.0.1/").prints("works\n");
+    cx.ctr("run --rm --network container:nobody busybox true").refuses(125, "[..]No such container: nobody");
+    cx.ctr("run --rm --network container:box -p 80:80 busybox true").fails_saying(125, "conflicting options");
+    let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
+    let ran = cx.ctr(&format!("run --rm --network ns:/proc/{pid}/ns/net busybox ip -o -4 addr show eth0"));
+    assert!(ran.succeeds().contains(&format!("inet {own}/16")), "{ran}");
+    cx.ctr("run --rm --network ns:/nowhere busybox true").fails_saying(125, "/nowhere");
+});
+
+both!(two_networks_are_apart, |cx| {
+    cx.busybox();
+    cx.ctr("network create red").succeeds();
+    cx.ctr("network create blue").succeeds();
+    serves(cx, "r", "--network red");
+    serves(cx, "b", "--network blue");
+    serves(cx, "d", "");
+    waits(cx, "both", "--network red --network blue");
+    let addresses = [address(cx, "r", "red"), address(cx, "b", "blue"), address(cx, "d", "bridge")];
+    for (n, from) in ["r", "b", "d"].into_iter().enumerate() {
+        for (m, to) in addresses.iter().enumerate() {
+            let ran = cx.ctr(&format!("exec {from} timeout 2 wget -q -O - http://{to}/"));
+            assert_eq!(ran.out() == "works\n", n == m, "{ran}");
+            if n != m {
+                assert!(!pings(cx, from, to), "{from} reaches {to}");
+            }
+        }
+    }
+    // Who is on both reaches both, and is no way between them.
+    cx.ctr(&format!("exec both wget -q -O - http://{}/", addresses[0])).prints("works\n");
+    cx.ctr(&format!("exec both wget -q -O - http://{}/", addresses[1])).prints("works\n");
+    assert_eq!(cx.ctr("exec both ls /sys/class/net").succeeds(), "eth0\neth1\nlo");
+    cx.ctr("network create --opt com.docker.network.bridge.enable_icc=false quiet").succeeds();
+    serves(cx, "q1", "--network quiet");
+    waits(cx, "q2", "--network quiet");
+    assert!(!pings(cx, "q2", &address(cx, "q1", "quiet")), "enable_icc=false");
+});
+
+both!(addresses_that_were_asked_for, |cx| {
+    cx.busybox();
+    cx.ctr("network create --subnet 10.91.0.0/24 --subnet fd00:91::/64 --ipv6 --ip-range 10.91.0.128/25 net")
+        .succeeds();
+    waits(cx, "first", "--network net");
+    assert_eq!(address(cx, "first", "net"), "10.91.0.128");
+    waits(cx, "box", "--network net --ip 10.91.0.77 --ip6 fd00:91::77 --mac-address 02:42:00:00:00:77");
+    assert_eq!(address(cx, "box", "net"), "10.91.0.77");
+    assert_eq!(endpoint(cx, "box", "net", "GlobalIPv6Address"), "fd00:91::77");
+    assert_eq!(endpoint(cx, "box", "net", "MacAddress"), "02:42:00:00:00:77");
+    let out = cx.ctr("exec box ip addr show dev eth0").succeeds();
+    for part in ["inet 10.91.0.77/24", "inet6 fd00:91::77/64", "link/ether 02:42:00:00:00:77"] {
+        assert!(out.contains(part), "{out}");
+    }
+    assert!(pings(cx, "first", "10.91.0.77") && pings(cx, "first", "fd00:91::77"));
+    let flags = "--network name=net,ip=10.91.0.99,ip6=fd00:91::99,mac-address=02:42:00:00:00:99,interface_name=lan0";
+    waits(cx, "fields", flags);
+    let out = cx.ctr("exec fields ip addr show dev lan0").succeeds();
+    for part in ["inet 10.91.0.99/24", "inet6 fd00:91::99/64", "link/ether 02:42:00:00:00:99"] {
+        assert!(out.contains(part), "{out}");
+    }
+    cx.ctr("run --rm --network net --ip 10.91.0.77 busybox true").refuses(125, "[..]Address already in use");
+    cx.ctr("run --rm --network net --ip 10.92.0.77 busybox true")
+        .fails_saying(125, "contain the IP address 10.92.0.77");
+    cx.ctr("run --rm --network nowhere busybox true").refuses(125, "[..]network nowhere not found");
+});
+
+both!(over_ipv6, |cx| {
+    cx.busybox();
+    cx.ctr("network create --ipv6 six").succeeds();
+    serves(cx, "one", "--network six");
+    waits(cx, "two", "--network six");
+    let one = endpoint(cx, "one", "six", "GlobalIPv6Address");
+    assert!(one.starts_with("fd"), "{one}");
+    assert!(pings(cx, "two", &one));
+    cx.ctr(&format!("exec two wget -q -O - http://[{one}]/")).prints("works\n");
+    // The others have none, not even the kernel's own.
+    waits(cx, "four", "");
+    cx.ctr("exec four ip -6 addr show dev eth0").prints("");
+});
+
+both!(packet_sizes, |cx| {
+    cx.busybox();
+    cx.ctr("network create --opt com.docker.network.driver.mtu=1380 small").succeeds();
+    cx.ctr("run --rm --network small busybox cat /sys/class/net/eth0/mtu").prints("1380\n");
+    let usual = cx.ctr("run --rm busybox cat /sys/class/net/eth0/mtu").succeeds();
+    assert!(usual.parse::<u32>().unwrap() >= 1500, "{usual}");
+    serves(cx, "one", "--network small");
+    waits(cx, "two", "--network small");
+    cx.ctr("exec two sh -c 'wget -q -O - http://one/megabyte | wc -c'").prints("1000000\n");
+});
+
+both!(bandwidth, |cx| {
+    cx.busybox();
+    cx.ctr("network create net").succeeds();
+    serves(cx, "fast", "--network net");
+    waits(cx, "slow", "--network net --rate in=8mbit,out=16mbit");
+    let takes = |line: &str| {
+        let begin = Instant::now();
+        cx.ctr(line).prints("1000000\n");
+        begin.elapsed()
+    };
+    let limited = takes("exec slow sh -c 'wget -q -O - http://fast/megabyte | wc -c'");
+    // A megabyte is 8 Mbit, and a queue may let a beginning pass at once.
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&limited), "{limited:?}");
+    serves(cx, "slow-server", "--network net --rate out=8mbit");
+    waits(cx, "quick", "--network net");
+    let limited = takes("exec quick sh -c 'wget -q -O - http://slow-server/megabyte | wc -c'");
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&limited), "{limited:?}");
+    let free = takes("exec quick sh -c 'wget -q -O - http://fast/megabyte | wc -c'");
+    assert!(free < Duration::from_millis(700), "{free:?}");
+    let inspect = cx.ctr("inspect slow").succeeds();
+    assert!(inspect.contains("8000000") && inspect.contains("16000000"), "{inspect}");
+    cx.ctr("run --rm --rate 8 busybox true").fails_saying(125, "no unit");
+});
+
+both!(without_a_way_outside, |cx| {
+    cx.busybox();
+    // Nothing but loopback is there: no default route, no server for names.
+    serves(cx, "one", "-p 8080:80");
+    waits(cx, "two", "");
+    assert!(pings(cx, "two", &address(cx, "one", "bridge")));
+    let begin = Instant::now();
+    let ran = connects(cx, "two", "198.51.100.7", 80);
+    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(4), "{:?}\n{ran}", begin.elapsed());
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(fetch(&crate::support::Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
+        drop(netns(cx, "two"));
+    }
+});
