@@ -104,7 +104,7 @@ on_machine!(a_thousand, |cx, world| {
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();
     assert!(kilobytes < 100_000, "the monitor has {memory}");
-    netns(cx, "box").echoes("0.0.0.0:20500");
+    let _echo = netns(cx, "box").echoes("0.0.0.0:20500");
     let _last = netns(cx, "box").greets("0.0.0.0:20999");
     assert_eq!(world.outside.hears((HERE, 20999)).unwrap(), format!("hello {NEIGHBOUR}\n"));
 });
@@ -113,7 +113,7 @@ on_machine!(over_udp, |cx, world| {
     cx.busybox();
     waits(cx, "box", "-p 5300:53/udp -p 127.0.0.1:5301:53/udp");
     cx.ctr("port box").prints("53/udp -> 0.0.0.0:5300\n53/udp -> [::]:5300\n53/udp -> 127.0.0.1:5301\n");
-    netns(cx, "box").echoes("0.0.0.0:53");
+    let _echo = netns(cx, "box").echoes("0.0.0.0:53");
     assert_eq!(world.outside.asks((HERE, 5300), "a").unwrap(), format!("{NEIGHBOUR} a"));
     for address in ["127.0.0.1:5300", "127.0.0.1:5301", "[::1]:5300"] {
         let answer = Netns::here().asks(address, "b").unwrap_or_else(|e| panic!("{address}: {e}"));
@@ -188,9 +188,9 @@ on_machine!(between_containers, |cx, _world| {
     cx.ctr("network create net").succeeds();
     waits(cx, "stranger", "--network net");
     for from in ["neighbour", "stranger", "box"] {
-        cx.ctr(&format!("exec {from} wget -T 10 -q -O - http://{HERE}:8080/")).prints("works\n");
+        cx.ctr(&format!("exec {from} timeout 10 wget -q -O - http://{HERE}:8080/")).prints("works\n");
     }
-    cx.ctr("exec stranger wget -T 10 -q -O - http://host.docker.internal:8080/").prints("works\n");
+    cx.ctr("exec stranger timeout 10 wget -q -O - http://host.docker.internal:8080/").prints("works\n");
 });
 
 on_machine!(many_connections, |cx, world| {
