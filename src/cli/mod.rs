@@ -118,6 +118,7 @@ const COMMANDS: &[Entry] = &[
     entry::<network::Disconnect>(&["network disconnect"]),
     entry::<network::Rm>(&["network rm", "network remove"]),
     entry::<network::Prune>(&["network prune"]),
+    entry::<network::Doctor>(&["network doctor"]),
     entry::<port::Port>(&["port", "container port"]),
     entry::<update::Update>(&["update", "container update"]),
     entry::<unshare::Unshare>(&["unshare"]),

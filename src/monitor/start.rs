@@ -33,7 +33,7 @@ use crate::sys::{descriptors, reexec, seqpacket};
 use crate::userns::{self, Plan};
 
 /// Variables that a monitor keeps: by them the user's systemd is found.
-const KEPT_VARIABLES: &[&str] = &["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+const KEPT_VARIABLES: &[&str] = &["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "PATH"];
 
 /// Starts a monitor for the container, whose lock the caller holds, and waits until its process
 /// runs or could not be run. `streams`: join this client before the first byte of output;

@@ -41,7 +41,12 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
             // Nobody asked for the addresses that IPv6 gives itself.
             sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
-        if !space.is_apart() {
+        if space.is_apart() {
+            // Packets within a bridge are none of the routing rules' business, where br_netfilter is.
+            for family in ["iptables", "ip6tables"] {
+                sysctl::set_if_there(&format!("bridge/bridge-nf-call-{family}"), "0")?;
+            }
+        } else {
             sysctl::set("ipv4/ip_forward", "1")?;
             if has_ipv6 {
                 sysctl::set_if_there("ipv6/conf/all/forwarding", "1")?;

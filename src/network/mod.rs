@@ -10,6 +10,7 @@
 
 pub mod bridge;
 pub mod dns;
+pub mod doctor;
 pub mod firewall;
 pub mod inspect;
 pub mod link;
@@ -19,6 +20,7 @@ pub mod member;
 pub mod names;
 pub mod netlink;
 pub mod nft;
+pub mod pasta;
 pub mod pool;
 pub mod ports;
 pub mod record;

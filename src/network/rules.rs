@@ -49,11 +49,24 @@ pub fn change(store: &Store, space: &Space, change: impl FnOnce() -> Result<()>)
     }
 }
 
+/// Whether published ports are to be led to containers by rules. Where ufw or firewalld decide about
+/// what comes in for this machine, it must be a socket of this machine's that it comes in for.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn lead_ports(space: &Space) -> Result<bool> {
+    if space.is_apart() {
+        return Ok(false);
+    }
+    Ok(!firewall::foreign::active(&mut space.netfilter()?)?.is_some_and(|foreign| foreign.guards_input()))
+}
+
 /// Loads all rules of the networks whose bridges are there, in place of those that are loaded.
 ///
 /// # Errors
 /// The records cannot be read; what the kernel refuses.
 pub fn load(store: &Store, space: &Space) -> Result<()> {
+    let leads = lead_ports(space)?;
     firewall::load_all(space, || {
         let mut socket = space.route()?;
         let mut all = firewall::All::default();
@@ -64,7 +77,9 @@ pub fn load(store: &Store, space: &Space) -> Result<()> {
             all.networks.push(of_network(network));
             for member in member::living(store, &network.id)? {
                 all.members.push(of_member(&member));
-                all.published.extend(publications(&member.published, &member));
+                if leads {
+                    all.published.extend(publications(&member.published, &member));
+                }
             }
         }
         Ok(all)

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::unistd::{ForkResult, Pid};
 
@@ -28,6 +30,19 @@ pub fn fork() -> io::Result<Fork> {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
         ForkResult::Child => Ok(Fork::Child),
     }
+}
+
+/// Has the kernel kill what `command` starts when the thread that starts it ends: prctl(2),
+/// `PR_SET_PDEATHSIG`. A program that changes its user is not killed any more.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let ask = move || {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        // Too late for a parent that is gone already.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: after fork(2) it makes two system calls, and touches no memory but its own stack.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Ends this process at once: no destructor, no handler of `atexit` runs, no buffer is flushed. For

@@ -30,6 +30,7 @@ mod many;
 mod million;
 mod network;
 mod network_commands;
+mod network_doctor;
 mod odd_hosts;
 mod ps;
 mod pull;

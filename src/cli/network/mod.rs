@@ -2,6 +2,7 @@
 
 mod connect;
 mod create;
+mod doctor;
 mod filter;
 mod inspect;
 mod ls;
@@ -10,6 +11,7 @@ mod rm;
 
 pub use connect::{Connect, Disconnect};
 pub use create::Create;
+pub use doctor::Doctor;
 pub use inspect::{Inspect, one};
 pub use ls::Ls;
 pub use prune::Prune;

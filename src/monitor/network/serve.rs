@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use super::Sandbox;
-use crate::network::dns;
+use crate::network::{dns, firewall};
 
 /// After a failure the uplink is not asked for again sooner.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ impl Sandbox {
         if let Some(resolver) = &mut self.resolver {
             resolver.rest();
         }
+        firewall::rest();
     }
 
     fn connect_again(&mut self) {

@@ -75,6 +75,7 @@ impl Sandbox {
             port: &member.port,
             bridge: link::index(&mut space, &network.interface())?,
             isolated: !network.icc(),
+            hairpin: !self.space.is_apart(),
             interface: &member.interface,
             netns,
             mac: Some(member.mac),
@@ -171,9 +172,7 @@ impl Sandbox {
         if publications.is_empty() {
             return Ok(());
         }
-        // Such a firewall decides about what comes in for this machine: it must be this machine's socket.
-        let foreign = firewall::foreign::active(&mut self.space.netfilter()?)?;
-        if foreign.is_some_and(|foreign| foreign.guards_input()) {
+        if !rules::lead_ports(&self.space)? {
             return Ok(());
         }
         rules::change(&self.store, &self.space, || firewall::publish(&self.space, &publications))

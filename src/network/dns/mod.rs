@@ -49,6 +49,14 @@ use crate::store::{Id, Store};
 /// Where a container finds its resolver. Docker's.
 pub const ADDRESS: Ipv4Addr = firewall::dns::RESOLVER;
 
+pub use crate::network::dns::servers::PORT;
+
+/// The servers that the host's resolv.conf(5) names, in its order, and those behind systemd-resolved.
+#[must_use]
+pub fn host_servers() -> Vec<SocketAddr> {
+    Host::new().servers(&[]).addresses.clone()
+}
+
 /// Questions over UDP that wait for a server at the same time. Each has a descriptor; a process
 /// has 1024 where nobody raised it.
 const MOST_QUESTIONS: usize = 256;

@@ -1,6 +1,7 @@
 //! Networks, members and published ports: loaded, changed, taken away. Each call is one batch.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Mutex;
 use std::{fs, io};
 
 use anyhow::{Context, Result};
@@ -212,7 +213,21 @@ fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
         Err(refused) if refused.errno == Errno::EINVAL => take_each(&mut socket, entries),
         done => unless_gone(done),
     };
+    if let Ok(mut lingering) = LINGERING.lock() {
+        lingering.push(socket);
+    }
     done.map_err(|refused| explained("take from the rules for networks", refused))
+}
+
+/// Sockets that took something away. To close one is to wait for the kernel's cleaning up, tens of
+/// milliseconds, which nobody has to who is about to end: their process's end closes them, or [`rest`].
+static LINGERING: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+
+/// Closes what was left open so that nobody waits for it. To be called when there is nothing to do.
+pub fn rest() {
+    if let Ok(mut lingering) = LINGERING.lock() {
+        lingering.clear();
+    }
 }
 
 /// Before Linux 6.3: together if all are there, else one after the other, as the others must go.

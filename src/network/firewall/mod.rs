@@ -142,7 +142,8 @@ use nix::errno::Errno;
 pub use self::dns::dns_redirect;
 pub use self::foreign::Foreign;
 pub use self::load::{
-    All, add_member, load_all, load_network, publish, remove_member, serves, unload_all, unload_network, unpublish,
+    All, add_member, load_all, load_network, publish, remove_member, rest, serves, unload_all, unload_network,
+    unpublish,
 };
 pub use self::probe::{Features, probe};
 pub use self::uplink::{MARK, uplink_rules};

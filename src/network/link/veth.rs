@@ -14,6 +14,7 @@ use crate::network::netlink::{Message, Refused, Socket};
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 /// A pair that is to be made.
@@ -25,6 +26,9 @@ pub struct Veth<'a> {
     pub bridge: u32,
     /// It exchanges nothing with other isolated ports of the bridge (`enable_icc=false`).
     pub isolated: bool,
+    /// What leaves by the port may come in by it again: a container that reaches itself through its
+    /// published port, where bridged packets are led through the rules (br_netfilter).
+    pub hairpin: bool,
     /// The name in the container.
     pub interface: &'a str,
     /// The container's network namespace.
@@ -64,18 +68,19 @@ pub fn create(space: &mut Socket, veth: &Veth) -> Result<()> {
 /// What the kernel takes only once the port is there.
 fn furnish(space: &mut Socket, veth: &Veth) -> Result<()> {
     link::without_own_addresses(space, veth.port)?;
-    if !veth.isolated {
+    if !veth.isolated && !veth.hairpin {
         return Ok(());
     }
     let mut message = Message::new(libc::RTM_NEWLINK, 0, &[0; IFINFOMSG]);
     message.put_text(libc::IFLA_IFNAME, veth.port).nest(libc::IFLA_LINKINFO, |info| {
         info.put_text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
-            data.put_u8(IFLA_BRPORT_ISOLATED, 1);
+            data.put_u8(IFLA_BRPORT_MODE, veth.hairpin.into());
+            data.put_u8(IFLA_BRPORT_ISOLATED, veth.isolated.into());
         });
     });
-    space.request(message).map_err(|refused| {
-        link::failed(format!("isolate the port \"{}\" from the others of its bridge", veth.port), refused)
-    })
+    space
+        .request(message)
+        .map_err(|refused| link::failed(format!("set up the port \"{}\" of the bridge", veth.port), refused))
 }
 
 fn unmade(space: &mut Socket, veth: &Veth, refused: Refused) -> anyhow::Error {

@@ -319,6 +319,16 @@ impl<T> Flows<T> {
         }
     }
 
+    /// Resets those flows of an owner's whose tag says so.
+    pub fn cut(&mut self, owner: Owner, which: impl Fn(&T) -> bool) {
+        for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            let flow = self.slots[index as usize].flow.as_ref();
+            if flow.is_some_and(|flow| flow.owner == owner && which(&flow.tag)) {
+                self.reset(index);
+            }
+        }
+    }
+
     /// Flows of containers that have left.
     pub fn leaving(&self) -> usize {
         self.leaving

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,8 @@ use super::policy::Owner;
 use super::protocol::{self, Target};
 use super::tun::make_transparent;
 use crate::network::Published;
-use crate::network::netlink::{Message, Socket, attribute, flags};
+use crate::network::link::address;
+use crate::network::netlink::Socket;
 use crate::sys::{descriptors, seqpacket, sockets};
 
 /// Connections taken from one listener before another has its turn.
@@ -82,8 +83,11 @@ impl Ports {
     /// # Errors
     /// The socket is not one that can be waited for.
     pub fn publish(&self, owner: Owner, target: Target, listener: &OwnedFd) -> Result<()> {
-        // What connections inherit from it.
-        flows::prepare(listener).and_then(|()| set_nonblocking(listener)).context("prepare a published port")?;
+        // What connections inherit from it; and with room for a storm of them, whoever bound it.
+        flows::prepare(listener)
+            .and_then(|()| set_nonblocking(listener))
+            .and_then(|()| listen(listener, Backlog::MAXCONN))
+            .context("prepare a published port")?;
         self.tell(Command::Publish(owner, target), &[listener.as_fd()]);
         Ok(())
     }
@@ -258,7 +262,7 @@ impl Relay {
     fn publish(&mut self, owner: Owner, target: Target, fds: Vec<OwnedFd>) -> Result<()> {
         let socket = fds.into_iter().next().context("no descriptor is free")?;
         if self.apart {
-            self.local = local_networks()?;
+            self.local = address::all(&mut Socket::route()?)?.into_iter().map(|(_, network)| network).collect();
         }
         let free = self.listeners.iter().position(|(_, listener)| listener.is_none());
         let index = free.unwrap_or_else(|| {
@@ -410,19 +414,4 @@ fn set_nonblocking(socket: &OwnedFd) -> nix::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let now = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
     fcntl(socket, FcntlArg::F_SETFL(now | OFlag::O_NONBLOCK)).map(drop)
-}
-
-/// The networks of this thread's namespace, by its addresses.
-fn local_networks() -> Result<Vec<IpNet>> {
-    /// Bytes of `struct ifaddrmsg`: rtnetlink(7).
-    const HEAD: usize = 8;
-    let mut found = Vec::new();
-    Socket::route()?.dump(Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; HEAD]), |_, body| {
-        let Some((head, rest)) = body.split_at_checked(HEAD) else { return };
-        let Some(address) = attribute(rest, libc::IFA_ADDRESS) else { return };
-        let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
-        let Ok(address) = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)) else { return };
-        found.extend(IpNet::new(address, head[1]));
-    })?;
-    Ok(found)
 }

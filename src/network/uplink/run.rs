@@ -259,7 +259,12 @@ impl Uplink {
                     .into());
             }
             _ if !client.known => bail!("no word of greeting"),
-            Request::Register(registration) => self.policy.register(owner, &registration),
+            Request::Register(registration) => {
+                self.policy.register(owner, &registration);
+                if let Some(out) = &mut self.out {
+                    out.tcp.cut(owner, &self.policy);
+                }
+            }
             Request::Publish(targets) => {
                 if targets.len() != fds.len() {
                     bail!("{} ports and {} sockets", targets.len(), fds.len());

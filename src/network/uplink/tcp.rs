@@ -263,6 +263,12 @@ impl Outbound {
         self.forget_ended();
     }
 
+    /// The owner has registered anew: connections of addresses that it has no longer are cut.
+    pub fn cut(&mut self, owner: Owner, policy: &Policy) {
+        self.flows.cut(owner, |connection| policy.owner(connection.key.source) != Some(owner));
+        self.forget_ended();
+    }
+
     /// Flows of containers that are gone, which still pass on what they sent.
     pub fn leaving(&self) -> usize {
         self.flows.leaving()

@@ -9,16 +9,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
 use super::flows;
 use crate::error::Failure;
-use crate::network::netlink::{Message, Socket, flags};
+use crate::network::firewall::{MARK, uplink_rules};
+use crate::network::link::route::{add_default, deliver_marked};
+use crate::network::netlink::{Message, Socket};
 use crate::network::space::Space;
-use crate::sys::{interface, sockets, tun};
+use crate::sys::{sockets, tun};
 
 /// The TUN's name.
 pub const NAME: &str = "tun0";
@@ -29,8 +30,7 @@ const MTU: u32 = 65520;
 /// Packets that may wait to be read.
 const QUEUE: u32 = 4096;
 
-/// Packets with this mark are delivered here, whatever address they are for.
-const MARK: u32 = 1;
+/// The routing table by which marked packets are delivered here.
 const TABLE: u8 = 100;
 
 /// The open TUN and what listens behind it.
@@ -48,9 +48,8 @@ pub struct Tun {
 /// # Errors
 /// The kernel has no TUN, or refuses one of the steps.
 pub fn open(space: &Space) -> Result<Tun> {
-    space.inside(|| {
+    let tun = space.inside(|| {
         let has_v6 = Path::new("/proc/sys/net/ipv6").is_dir();
-        interface::raise_loopback().context("raise the loopback interface")?;
         // Before the TUN is there: it takes what is the default then.
         let mut settings = vec![
             ("ipv4/conf/all/rp_filter", "0"),
@@ -72,26 +71,33 @@ pub fn open(space: &Space) -> Result<Tun> {
         let packets = tun::open(NAME).map_err(no_tun)?;
         set("ipv4/conf/tun0/rp_filter", "0")?;
         let mut route = Socket::route().context("open a netlink socket")?;
-        let index = nix::net::if_::if_nametoindex(NAME)?;
-        raise(&mut route, index)?;
-        let loopback = nix::net::if_::if_nametoindex("lo")?;
+        raise(&mut route)?;
         let mut tun = Tun { packets, listeners: Vec::new(), port4: 0, port6: None };
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            if family == libc::AF_INET6 && !has_v6 {
+        for is_v4 in [true, false] {
+            if !is_v4 && !has_v6 {
                 break;
             }
-            match lead(&mut route, family, index, loopback).and_then(|()| listener(family)) {
+            let led = deliver_marked(&mut route, MARK, TABLE, !is_v4)
+                .and_then(|()| add_default(&mut route, NAME, !is_v4))
+                .and_then(|()| listener(is_v4));
+            match led {
                 Ok((socket, port)) => {
                     tun.listeners.push(socket);
-                    if family == libc::AF_INET { tun.port4 = port } else { tun.port6 = Some(port) }
+                    if is_v4 {
+                        tun.port4 = port;
+                    } else {
+                        tun.port6 = Some(port);
+                    }
                 }
                 // Switched off by disable_ipv6: the containers have none either.
-                Err(_) if family == libc::AF_INET6 => {}
+                Err(_) if !is_v4 => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(tun)
-    })?
+        Ok::<_, anyhow::Error>(tun)
+    })??;
+    uplink_rules(space, NAME, tun.port4, tun.port6)?;
+    Ok(tun)
 }
 
 fn no_tun(e: io::Error) -> anyhow::Error {
@@ -119,8 +125,10 @@ fn set(name: &str, value: &str) -> Result<()> {
 }
 
 /// The TUN's MTU and queue, and up.
-fn raise(route: &mut Socket, index: u32) -> Result<()> {
+fn raise(route: &mut Socket) -> Result<()> {
+    let index = nix::net::if_::if_nametoindex(NAME)?;
     let up = u32::try_from(libc::IFF_UP)?;
+    // struct ifinfomsg: rtnetlink(7).
     let mut head = [0; 16];
     head[4..8].copy_from_slice(&index.to_ne_bytes());
     head[8..12].copy_from_slice(&up.to_ne_bytes());
@@ -130,32 +138,8 @@ fn raise(route: &mut Socket, index: u32) -> Result<()> {
     route.request(message).with_context(|| format!("switch the interface \"{NAME}\" on"))
 }
 
-/// The default route through the TUN, and local delivery of what the rules mark.
-fn lead(route: &mut Socket, family: i32, tun: u32, loopback: u32) -> Result<()> {
-    let family = u8::try_from(family)?;
-    let rtmsg = |table: u8, scope: u8, kind: u8| [family, 0, 0, 0, table, libc::RTPROT_BOOT, scope, kind, 0, 0, 0, 0];
-    let new = flags::CREATE | flags::REPLACE;
-    let mut default =
-        Message::new(libc::RTM_NEWROUTE, new, &rtmsg(libc::RT_TABLE_MAIN, libc::RT_SCOPE_LINK, libc::RTN_UNICAST));
-    default.put_u32(libc::RTA_OIF, tun);
-    route.request(default).with_context(|| format!("make the default route to \"{NAME}\""))?;
-    let mut local = Message::new(libc::RTM_NEWROUTE, new, &rtmsg(TABLE, libc::RT_SCOPE_HOST, libc::RTN_LOCAL));
-    local.put_u32(libc::RTA_OIF, loopback);
-    route.request(local).context("make the route to the uplink's listeners")?;
-    // struct fib_rule_hdr: linux/fib_rules.h.
-    let head = [family, 0, 0, 0, TABLE, 0, 0, 1, 0, 0, 0, 0];
-    let mut rule = Message::new(libc::RTM_NEWRULE, flags::CREATE | flags::EXCL, &head);
-    rule.put_u32(6, 100).put_u32(10, MARK);
-    match route.request(rule) {
-        // That of an uplink before this one.
-        Err(e) if e.errno == Errno::EEXIST => Ok(()),
-        done => done.context("make the routing rule to the uplink's listeners"),
-    }
-}
-
 /// A listener that takes connections to any address, and its port.
-fn listener(family: i32) -> Result<(OwnedFd, u16)> {
-    let is_v4 = family == libc::AF_INET;
+fn listener(is_v4: bool) -> Result<(OwnedFd, u16)> {
     let (family, address): (_, SocketAddr) = if is_v4 {
         (AddressFamily::Inet, (Ipv4Addr::LOCALHOST, 0).into())
     } else {

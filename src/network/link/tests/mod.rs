@@ -99,6 +99,7 @@ impl Bed {
             port,
             bridge: self.bridge,
             isolated,
+            hairpin: false,
             interface: "eth0",
             netns: container.fd.as_fd(),
             mac: None,

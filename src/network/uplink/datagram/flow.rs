@@ -18,6 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::packet::Packet;
 use crate::network::uplink::policy::Owner;
+use crate::sys::datagrams;
 use crate::sys::sockets::set_int;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,6 +120,17 @@ impl Flow {
             let cut = if ipv4 { libc::IP_PMTUDISC_DONT } else { libc::IPV6_PMTUDISC_WANT };
             let _ = set_int(self.socket(), level, discover, if new.uncut { libc::IP_PMTUDISC_DO } else { cut });
         }
+    }
+}
+
+/// Sends over IPv6 in fragments what is too long for the path, and not only tells the container so: what it
+/// sent in fragments comes whole out of the TUN, since the namespace's kernel puts it together, and nothing
+/// in it says that it may be cut.
+pub fn send_cut(socket: BorrowedFd<'_>, datagram: &[u8], to: &SocketAddr) {
+    let cut = |how| set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, how);
+    if cut(libc::IPV6_PMTUDISC_WANT).is_ok() {
+        let _ = datagrams::send(socket, datagram, Some(to), None, 0);
+        let _ = cut(libc::IPV6_PMTUDISC_DO);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Putting together what containers sent in fragments.
 //!
 //! The namespace's kernel does put them together where its rules look for sockets, but it cuts them
-//! again as they were before it hands them to the TUN (`frag_max_size`), so each arrives here.
+//! again as they were before it hands them to the TUN (`frag_max_size`), at least those of IPv4, and
+//! without such rules it does neither.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

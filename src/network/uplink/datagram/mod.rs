@@ -164,10 +164,13 @@ impl Datagrams {
         let send = || datagrams::send(flow.socket(), packet.payload, Some(&peer), None, 0);
         // The first failure may be what came back for an earlier one.
         if let Err(errno) = send().or_else(|_| send()) {
+            if errno == Errno::EMSGSIZE && peer.is_ipv6() {
+                flow::send_cut(flow.socket(), packet.payload, &peer);
+            }
             if let Some(refusal) = Refusal::of(errno) {
                 self.tell(packet, refusal);
             }
-            self.take_troubles(place, now);
+            self.take_troubles(place, Some(peer), now);
         }
     }
 
@@ -280,6 +283,9 @@ impl Datagrams {
         // Of a row it is enough to hear once why it was not sent.
         self.outbox.send(socket, |datagram, errno| {
             refused.get_or_insert((datagram.len(), errno));
+            if errno == Errno::EMSGSIZE && route.to.is_ipv6() && matches!(route.via, Via::Flow(_)) {
+                flow::send_cut(socket, datagram, &route.to);
+            }
         });
         let (Some((length, errno)), Via::Flow(place)) = (refused, route.via) else { return };
         let now = Instant::now();
@@ -289,7 +295,7 @@ impl Datagrams {
             let quoted = quote_udp(key.source, seen, &[], length);
             self.error(seen.ip(), key.source.ip(), refusal.message(seen.is_ipv4()), &quoted);
         }
-        self.take_troubles(place, now);
+        self.take_troubles(place, Some(route.to), now);
     }
 
     /// Something that was registered under this token is ready.
@@ -300,7 +306,7 @@ impl Datagrams {
             FLOW => {
                 self.receive(place, now);
                 if events.contains(EpollFlags::EPOLLERR) {
-                    self.take_troubles(place, now);
+                    self.take_troubles(place, None, now);
                 }
             }
             LISTENER => self.receive_from_clients(policy, place.index, now),
@@ -345,14 +351,16 @@ impl Datagrams {
         }
     }
 
-    /// Passes on to the container what came back for what its flow sent.
-    fn take_troubles(&mut self, place: Place, now: Instant) {
+    /// Passes on to the container what came back for what its flow sent. `refused`: where to the kernel has
+    /// just refused to send; its own word about that does not say the port.
+    fn take_troubles(&mut self, place: Place, refused: Option<SocketAddr>, now: Instant) {
         let mut buffer = [0; 512];
         for _ in 0..TURN * BATCH {
             let (Some(key), Some(flow)) = (self.flows.key(place), self.flows.get_mut(place)) else { return };
             let Ok(trouble) = datagrams::trouble(flow.socket(), &mut buffer) else { return };
             let Some(message) = Message::of(&trouble, key.source.is_ipv4()) else { continue };
-            let Some(destination) = trouble.destination else { continue };
+            let local = refused.filter(|_| trouble.origin == libc::SO_EE_ORIGIN_LOCAL);
+            let Some(destination) = local.or(trouble.destination) else { continue };
             let Some(seen) = flow.peers.seen(destination, now) else { continue };
             // The peer itself is known by the name the container has for it, a router on the way by its own.
             let offender = trouble.offender.filter(|who| *who != destination.ip() && !who.is_loopback());

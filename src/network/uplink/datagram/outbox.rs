@@ -83,6 +83,7 @@ impl Outbox {
         let send =
             |bytes: &[u8], segment: usize| match datagrams::send(socket, bytes, Some(&route.to), route.from, segment) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(()),
+                Err(Errno::EMSGSIZE) => Err(Errno::EMSGSIZE),
                 // Perhaps what came back for an earlier one, which is told once: ip(7), IP_RECVERR.
                 Err(_) => datagrams::send(socket, bytes, Some(&route.to), route.from, segment),
             };

@@ -390,6 +390,109 @@ fn published_ports_through_sockets() {
     assert_eq!(datagrams.deadline(), None);
 }
 
+/// Runs `body` in a network namespace of its own, whose loopback interface has `addresses`, an MTU of
+/// 1400, and may be pinged through.
+fn apart(addresses: [IpAddr; 2], body: impl FnOnce() + Send + 'static) {
+    use crate::network::netlink::{Message as Netlink, Socket, flags};
+    use nix::sched::{CloneFlags, unshare};
+    let stage = move || {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+            assert!(std::env::var_os("CTR_MUST_RUN").is_none(), "no network namespace: {errno}");
+            return;
+        }
+        crate::sys::interface::raise_loopback().unwrap();
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+        let mut route = Socket::route().unwrap();
+        for address in addresses {
+            let (family, length, octets) = match address {
+                IpAddr::V4(v4) => (2, 32, v4.octets().to_vec()),
+                IpAddr::V6(v6) => (10, 128, v6.octets().to_vec()),
+            };
+            // struct ifaddrmsg, with IFA_F_NODAD; IFA_LOCAL and IFA_ADDRESS.
+            let mut message = Netlink::new(libc::RTM_NEWADDR, flags::CREATE, &[family, length, 2, 0, 1, 0, 0, 0]);
+            message.put(2, &octets).put(1, &octets);
+            route.request(message).unwrap();
+        }
+        // struct ifinfomsg.
+        let mut message = Netlink::new(libc::RTM_NEWLINK, 0, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        message.put_u32(libc::IFLA_MTU, 1400);
+        route.request(message).unwrap();
+        body();
+    };
+    std::thread::spawn(stage).join().unwrap();
+}
+
+#[test]
+fn both_families_over_a_narrow_path() {
+    let outside: [IpAddr; 2] = ["198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    apart(outside, move || {
+        for (address, container, head) in [(outside[0], CONTAINER, 20), (outside[1], CONTAINER6, 40)] {
+            let mut stage = Stage::new(FEW);
+            let from = SocketAddr::new(container.parse().unwrap(), 5000);
+            let server = UdpSocket::bind((address, 0)).unwrap();
+            let to = server.local_addr().unwrap();
+            let sound = |from: SocketAddr, to: SocketAddr, data: &[u8]| {
+                let mut bytes = udp(from, to, data);
+                let mut sum = checksum::Sum::pseudo(from.ip(), to.ip(), UDP, bytes.len() - head);
+                sum.add(&bytes[head..]);
+                bytes[head + 6..head + 8].copy_from_slice(&sum.finish_udp());
+                bytes
+            };
+            // A datagram and its answer, which is cut for IPv6 only, by us.
+            stage.give(&sound(from, to, &[1; 1000]));
+            let mut buffer = vec![0; 70000];
+            let (length, client) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(length, 1000);
+            let long: Vec<u8> = (0..50_000u32).map(|n| n.to_le_bytes()[1]).collect();
+            server.send_to(&long, client).unwrap();
+            let got = stage.got();
+            if address.is_ipv4() {
+                assert_eq!((got.len(), got[0].udp().2), (1, &long[..]));
+            } else {
+                assert!(got.iter().all(|got| got.bytes.len() <= MTU_MIN));
+                let mut fragments = Fragments::default();
+                let add = |got: &Got| {
+                    let packet = got.packet();
+                    fragments.add(&packet, packet.fragment.unwrap(), Instant::now())
+                };
+                let whole = got.iter().filter_map(add).last().unwrap();
+                assert!(whole.packet().is_sound() && whole.payload[HEAD..] == long);
+            }
+            // What is too long for the path, and must not be cut, is told with the path's MTU.
+            let sent = sound(from, to, &[2; 1440]);
+            stage.give(&sent);
+            let got = stage.got_one();
+            let (kind, code, quoted) = got.error();
+            assert_eq!((kind, code), if address.is_ipv4() { (3, 4) } else { (2, 0) });
+            assert_eq!(got.packet().payload[4..8], 1400u32.to_be_bytes());
+            assert_eq!(quoted[head..head + 4], sent[head..head + 4], "the ports");
+            assert_eq!((got.packet().source, got.packet().destination), (to.ip(), from.ip()));
+            // What might have been cut on its way to the TUN arrives all the same.
+            server.set_nonblocking(true).unwrap();
+            assert_eq!(server.recv(&mut buffer).ok(), address.is_ipv6().then_some(1440));
+            // A closed port.
+            drop(server);
+            stage.give(&sound(from, to, b"gone?"));
+            let got = stage.got_one();
+            assert_eq!((got.error().0, got.error().1), if address.is_ipv4() { (3, 3) } else { (1, 4) });
+            // Echo.
+            let (kind, reply) = if address.is_ipv4() { (8, 0) } else { (128, 129) };
+            let mut echo = [kind, 0, 0, 0, 0x12, 0x34, 0, 7, b'x', b'y'];
+            let protocol = if address.is_ipv4() { ICMP } else { ICMPV6 };
+            let mut sum = checksum::Sum::default();
+            if !address.is_ipv4() {
+                sum = checksum::Sum::pseudo(from.ip(), address, protocol, echo.len());
+            }
+            sum.add(&echo);
+            echo[2..4].copy_from_slice(&sum.finish());
+            stage.give(&ip(from.ip(), address, protocol, &echo));
+            let got = stage.got_one();
+            assert!(got.packet().is_sound());
+            assert_eq!((got.packet().payload[0], &got.packet().payload[4..]), (reply, &echo[4..]));
+        }
+    });
+}
+
 /// Numbers that look random and are the same each time: xorshift.
 struct Dice(u64);
 
