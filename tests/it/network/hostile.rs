@@ -59,7 +59,7 @@ both!(another_ones_hardware_address, |cx| {
 
 on_machine!(sources_that_nobody_gave_it, |cx, world| {
     let [.., evil] = neighbours(cx);
-    world.outside.echoes((FAR, 7001));
+    let _echo = world.outside.echoes((FAR, 7001));
     assert!(pings(cx, "evil", FAR));
     for source in [HERE, "203.0.113.77"] {
         cx.ctr(&format!("exec evil ip addr add {source}/32 dev eth0")).prints("");
@@ -88,10 +88,10 @@ on_machine!(another_users_containers, |cx, _world| {
         cx.ctr(&format!("network create --subnet {subnet} net")).succeeds();
         serves(cx, "box", "--network net");
     }
-    cx.ctr("exec box wget -T 5 -q -O - http://10.99.1.2/").prints("works\n");
-    other.ctr("exec box wget -T 5 -q -O - http://10.99.2.2/").prints("works\n");
+    cx.ctr("exec box timeout 5 wget -q -O - http://10.99.1.2/").prints("works\n");
+    other.ctr("exec box timeout 5 wget -q -O - http://10.99.2.2/").prints("works\n");
     for (cx, foreign) in [(cx, "10.99.2.2"), (&other, "10.99.1.2")] {
-        let ran = cx.ctr(&format!("exec box wget -T 2 -q -O - http://{foreign}/"));
+        let ran = cx.ctr(&format!("exec box timeout 2 wget -q -O - http://{foreign}/"));
         assert!(ran.code != 0 && ran.stdout.is_empty(), "{ran}");
         assert!(!pings(cx, "box", foreign));
     }

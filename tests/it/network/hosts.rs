@@ -62,7 +62,7 @@ both!(removed_while_in_use, |cx| {
     cx.ctr("network rm net").fails_saying(1, "has active endpoints");
     cx.ctr("network prune -f").prints("");
     assert!(pings(cx, "box", "other"));
-    cx.ctr("network rm bridge").fails_saying(1, "predefined");
+    cx.ctr("network rm bridge").fails_saying(1, "pre-defined");
     cx.ctr("network rm nowhere").fails_saying(1, "network nowhere not found");
     cx.ctr("rm -f other box").succeeds();
     // A container that was made for it, but does not run, does not hold it; it says so when it starts.

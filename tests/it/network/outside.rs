@@ -19,7 +19,7 @@ fn is_refused(cx: &Sandbox, container: &str, host: &str, port: u16) {
 on_machine!(over_ipv4, |cx, world| {
     cx.busybox();
     let _server = world.outside.greets((FAR, 7000));
-    world.outside.echoes((FAR, 7001));
+    let _echo = world.outside.echoes((FAR, 7001));
     NameServer::start(&world.outside, (RESOLVER, 53), &[("far.test", FAR)]);
     cx.ctr("network create net").succeeds();
     for network in ["bridge", "net"] {
@@ -43,7 +43,7 @@ on_machine!(over_ipv4, |cx, world| {
 on_machine!(over_ipv6, |cx, world| {
     cx.busybox();
     let _server = world.outside.greets((FAR6, 7000));
-    world.outside.echoes((FAR6, 7001));
+    let _echo = world.outside.echoes((FAR6, 7001));
     cx.ctr("network create --ipv6 net").succeeds();
     waits(cx, "box", "--network net");
     connects(cx, "box", FAR6, 7000).prints(&format!("hello {HERE6}\n"));
@@ -79,7 +79,7 @@ on_machine!(a_megabyte_there_and_back, |cx, world| {
 on_machine!(of_an_internal_network, |cx, world| {
     cx.busybox();
     let _server = world.outside.greets((FAR, 7000));
-    world.outside.echoes((FAR, 7001));
+    let _echo = world.outside.echoes((FAR, 7001));
     cx.ctr("network create --internal --ipv6 inside").succeeds();
     waits(cx, "one", "--network inside");
     waits(cx, "two", "--network inside");

@@ -77,7 +77,7 @@ on_machine!(to_one_address, |cx, world| {
 on_machine!(ranges_and_many, |cx, world| {
     serves(cx, "box", "-p 9000-9002:80-82 -p 8100-8110:80 -p published=9010,target=80 -p 9011:80");
     cx.ctr("port box 80")
-        .prints("0.0.0.0:8100\n[::]:8100\n0.0.0.0:9000\n[::]:9000\n0.0.0.0:9010\n[::]:9010\n0.0.0.0:9011\n[::]:9011\n");
+        .prints("0.0.0.0:8100\n0.0.0.0:9000\n0.0.0.0:9010\n0.0.0.0:9011\n[::]:8100\n[::]:9000\n[::]:9010\n[::]:9011\n");
     for port in [9000, 8100, 9010, 9011] {
         assert_eq!(fetch(&world.outside, &format!("{HERE}:{port}"), "/").unwrap(), "works\n");
     }
@@ -104,7 +104,7 @@ on_machine!(a_thousand, |cx, world| {
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();
     assert!(kilobytes < 100_000, "the monitor has {memory}");
-    netns(cx, "box").echoes("0.0.0.0:20500");
+    let _echo = netns(cx, "box").echoes("0.0.0.0:20500");
     let _last = netns(cx, "box").greets("0.0.0.0:20999");
     assert_eq!(world.outside.hears((HERE, 20999)).unwrap(), format!("hello {NEIGHBOUR}\n"));
 });
@@ -112,8 +112,8 @@ on_machine!(a_thousand, |cx, world| {
 on_machine!(over_udp, |cx, world| {
     cx.busybox();
     waits(cx, "box", "-p 5300:53/udp -p 127.0.0.1:5301:53/udp");
-    cx.ctr("port box").prints("53/udp -> 0.0.0.0:5300\n53/udp -> [::]:5300\n53/udp -> 127.0.0.1:5301\n");
-    netns(cx, "box").echoes("0.0.0.0:53");
+    cx.ctr("port box").prints("53/udp -> 0.0.0.0:5300\n53/udp -> 127.0.0.1:5301\n53/udp -> [::]:5300\n");
+    let _echo = netns(cx, "box").echoes("0.0.0.0:53");
     assert_eq!(world.outside.asks((HERE, 5300), "a").unwrap(), format!("{NEIGHBOUR} a"));
     for address in ["127.0.0.1:5300", "127.0.0.1:5301", "[::1]:5300"] {
         let answer = Netns::here().asks(address, "b").unwrap_or_else(|e| panic!("{address}: {e}"));
@@ -162,7 +162,7 @@ on_machine!(while_it_runs, |cx, world| {
     cx.ctr("update --publish-rm 8080:80 box").prints("box\n");
     assert!(fetch(&world.outside, &format!("{HERE}:8080"), "/").is_err());
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8081"), "/").unwrap(), "works\n");
-    let expected = "80/tcp -> 0.0.0.0:8081\n80/tcp -> [::]:8081\n80/tcp -> 127.0.0.1:8082\n";
+    let expected = "80/tcp -> 0.0.0.0:8081\n80/tcp -> 127.0.0.1:8082\n80/tcp -> [::]:8081\n";
     cx.ctr("port box").prints(expected);
     let ps = "0.0.0.0:8081->80/tcp, [::]:8081->80/tcp, 127.0.0.1:8082->80/tcp\n";
     cx.ctr_args(["ps", "--format", "{{.Ports}}"]).prints(ps);
@@ -188,9 +188,9 @@ on_machine!(between_containers, |cx, _world| {
     cx.ctr("network create net").succeeds();
     waits(cx, "stranger", "--network net");
     for from in ["neighbour", "stranger", "box"] {
-        cx.ctr(&format!("exec {from} wget -T 10 -q -O - http://{HERE}:8080/")).prints("works\n");
+        cx.ctr(&format!("exec {from} timeout 10 wget -q -O - http://{HERE}:8080/")).prints("works\n");
     }
-    cx.ctr("exec stranger wget -T 10 -q -O - http://host.docker.internal:8080/").prints("works\n");
+    cx.ctr("exec stranger timeout 10 wget -q -O - http://host.docker.internal:8080/").prints("works\n");
 });
 
 on_machine!(many_connections, |cx, world| {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -93,17 +94,20 @@ impl Netns {
 
     /// A UDP server there that sends back what it is sent, with the client's address before it.
     #[track_caller]
-    pub fn echoes(&self, address: impl ToSocketAddrs + Send) {
+    pub fn echoes(&self, address: impl ToSocketAddrs + Send) -> Echo {
         let socket = self.inside(|| UdpSocket::bind(address).unwrap());
-        // It ends when nobody has asked for longer than any test waits.
-        socket.set_read_timeout(Some(super::PATIENCE * 2)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let open = Arc::new(());
+        let wanted = Arc::downgrade(&open);
         std::thread::spawn(move || {
             let mut buffer = vec![0; 65536];
-            while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            while wanted.strong_count() > 0 {
+                let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
                 let reply = [format!("{} ", peer.ip()).as_bytes(), &buffer[..length]].concat();
                 let _ = socket.send_to(&reply, peer);
             }
         });
+        Echo(open)
     }
 
     /// What a TCP server says to a client there, to the end.
@@ -140,6 +144,10 @@ impl Netns {
         })
     }
 }
+
+/// A UDP server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Echo(#[allow(dead_code, reason = "it counts")] Arc<()>);
 
 /// A TCP server; it ends when this is dropped.
 #[derive(Debug)]

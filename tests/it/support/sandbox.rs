@@ -26,7 +26,8 @@ pub struct Sandbox {
     /// Container ids that commands have printed: what to ask the cgroups for.
     ids: RefCell<BTreeSet<String>>,
     finished: std::cell::Cell<bool>,
-    interfaces: BTreeSet<OsString>,
+    /// Those of the host that were there before.
+    interfaces: RefCell<BTreeSet<OsString>>,
 }
 
 impl Sandbox {
@@ -43,7 +44,7 @@ impl Sandbox {
             env: RefCell::default(),
             ids: RefCell::default(),
             finished: false.into(),
-            interfaces: super::netns::interfaces(),
+            interfaces: super::netns::interfaces().into(),
         };
         for name in ["home", "cwd", "tmp", "xdg"] {
             sandbox.make_dir(name);
@@ -52,7 +53,6 @@ impl Sandbox {
         sandbox
     }
 
-    /// A sandbox with the busybox image in it.
     pub fn is_root(&self) -> bool {
         self.who == Who::Root
     }
@@ -76,6 +76,11 @@ impl Sandbox {
     /// A variable for every command from here on.
     pub fn set(&self, name: &str, value: impl AsRef<OsStr>) {
         self.env.borrow_mut().push((name.into(), value.as_ref().into()));
+    }
+
+    /// What the test has made of interfaces up to here is its own.
+    pub fn owns_interfaces(&self) {
+        *self.interfaces.borrow_mut() = super::netns::interfaces();
     }
 
     /// `ctr` and these words; single and double quotes hold words together.
@@ -196,7 +201,7 @@ impl Sandbox {
     /// What is left of this sandbox beside the images: processes, mounts, interfaces, cgroups,
     /// containers, temporary files. Empty when all is well.
     pub fn leftovers(&self) -> Vec<String> {
-        leftovers::of(self, &self.ids.borrow(), &self.interfaces)
+        leftovers::of(self, &self.ids.borrow(), &self.interfaces.borrow())
     }
 
     /// Waits a moment for the last processes and interfaces to go, then allows nothing to be left. The

@@ -40,6 +40,7 @@ impl World {
         }
         let outside = Netns::new();
         outside.cable("out0", "eth0");
+        cx.owns_interfaces();
         for line in [
             format!("addr add {HERE}/24 dev out0"),
             format!("addr add {HERE6}/64 dev out0 nodad"),
