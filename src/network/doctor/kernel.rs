@@ -164,6 +164,7 @@ fn interfaces(socket: &mut Socket) -> Result<()> {
             port: "probe0",
             bridge: index,
             isolated: false,
+            hairpin: false,
             interface: "probe1",
             netns: own.as_fd(),
             mac: None,

@@ -191,7 +191,7 @@ mod tests {
             (report.0[0].mark, report.0[0].fix.clone())
         };
         assert_eq!(looked(), (Mark::Problem, REPAIR.to_owned()));
-        firewall::load_all(&space, &[], &[], &[]).unwrap();
+        firewall::load_all(&space, || Ok(firewall::All::default())).unwrap();
         assert_eq!(looked(), (Mark::Ok, String::new()));
         assert_eq!(uplink_process(&space), None);
         firewall::unload_all(&space).unwrap();
