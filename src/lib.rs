@@ -52,6 +52,10 @@
 //!   layers/<diff id>/      one unpacked layer, shared by all images that have it
 //!   containers/<id>/       config.json (never changes), state.json (all that ps reads), process.json
 //!                          and alive (while it runs), the log, upper/, work/, hosts, resolv.conf
+//!                          network.json once its networks or published ports were changed
+//!   networks/<id>/         network.json (never changes), members/<container id>.json: who is on it
+//!                          and with which addresses
+//!   networks/names/<name>  symbolic link to ../<id>
 //!   names/<name>           symbolic link to ../containers/<id>: making it is the claim
 //! RUN = /run/ctr, or $XDG_RUNTIME_DIR/ctr
 //!   containers/<id>/       the monitor's socket

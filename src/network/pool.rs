@@ -31,13 +31,14 @@ const SPARE: Pool = ([10, 88, 0, 0], 13, 20);
 /// Docker's sentence, when there is none left.
 pub fn choose(networks: &[IpNet], routes: &[IpNet]) -> Result<Ipv4Net> {
     let is_free = |subnet: &Ipv4Net, taken: &[IpNet]| !taken.iter().any(|other| overlap(other, &(*subnet).into()));
-    let own: Vec<Ipv4Net> = POOLS.iter().flat_map(pieces).filter(|subnet| is_free(subnet, networks)).collect();
-    if let Some(subnet) = own.iter().find(|subnet| is_free(subnet, routes)) {
-        return Ok(*subnet);
-    }
-    let spare = || pieces(&SPARE).find(|subnet| is_free(subnet, networks) && is_free(subnet, routes));
-    // What networks have used up, they have: only what the host's routes take is made good.
-    match if own.is_empty() { None } else { spare() } {
+    // Bridges of ours have routes too.
+    let foreign: Vec<IpNet> = routes.iter().filter(|route| !networks.contains(route)).copied().collect();
+    let of = |pools: &[Pool]| {
+        let all = pools.iter().flat_map(pieces).collect::<Vec<_>>();
+        all.into_iter().filter(|subnet| is_free(subnet, &foreign)).collect::<Vec<_>>()
+    };
+    let usable = Some(of(&POOLS)).filter(|usable| !usable.is_empty()).unwrap_or_else(|| of(&[SPARE]));
+    match usable.into_iter().find(|subnet| is_free(subnet, networks)) {
         Some(subnet) => Ok(subnet),
         None => Err(Failure::new("all predefined address pools have been fully subnetted")
             .hint("remove networks that nobody needs with 'ctr network prune', or give one with --subnet")
@@ -121,8 +122,10 @@ mod tests {
         }
         assert_eq!(networks[14].to_string(), "172.31.0.0/16");
         assert_eq!(networks[30].to_string(), "192.168.240.0/20");
-        let end = choose(&networks, &[]).unwrap_err().to_string();
-        assert_eq!(end, "all predefined address pools have been fully subnetted");
+        for routes in [&[][..], &networks] {
+            let end = choose(&networks, routes).unwrap_err().to_string();
+            assert_eq!(end, "all predefined address pools have been fully subnetted");
+        }
     }
 
     #[test]

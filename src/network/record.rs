@@ -19,6 +19,7 @@ use crate::network::settings::GatewayMode;
 use crate::network::{member, names, pool, settings};
 use crate::store::record::{self, Durability, Record};
 use crate::store::{Id, Lock, Store, sweep, tree};
+use crate::userns;
 
 /// `networks/<id>/network.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,7 +240,13 @@ pub fn default(store: &Store) -> Result<Network> {
             make(store, New { driver, ipv4: false, ..New::named(name) })?;
         }
     }
-    make(store, New::named("bridge")).context("make the default network")
+    // Another store of root's on this machine may have the usual name: that one's bridge is not shared.
+    let is_taken = userns::is_host_root() && nix::net::if_::if_nametoindex(settings::DEFAULT_INTERFACE).is_ok();
+    let mut new = New::named("bridge");
+    if !is_taken {
+        new.options.insert(settings::INTERFACE.to_owned(), settings::DEFAULT_INTERFACE.to_owned());
+    }
+    make(store, new).context("make the default network")
 }
 
 /// The lock of all networks.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::error::Failure;
 use crate::network::record::{Driver, Network};
 
-const INTERFACE: &str = "com.docker.network.bridge.name";
+pub(super) const INTERFACE: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
@@ -24,7 +24,7 @@ const OF_BRIDGES: [&str; 8] = [INTERFACE, ICC, MASQUERADE, HOST_BINDING, MODE_IP
 const OF_MACVLANS: [&str; 4] = [PARENT, MACVLAN_MODE, MTU, PREFIX];
 
 /// The interface of the default network.
-const DEFAULT_INTERFACE: &str = "ctr0";
+pub(super) const DEFAULT_INTERFACE: &str = "ctr0";
 
 /// How a bridge's containers reach what is outside, and are reached from there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,7 +70,6 @@ impl Network {
     pub fn interface(&self) -> String {
         match self.option(INTERFACE) {
             Some(name) => name.to_owned(),
-            None if self.is_default() => DEFAULT_INTERFACE.to_owned(),
             None => format!("br-{}", self.id.short()),
         }
     }

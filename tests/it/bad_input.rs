@@ -20,15 +20,13 @@ both!(unknown_words, |cx| {
 both!(flags_that_are_known_and_not_there_yet, |cx| {
     cx.busybox();
     for (flag, name) in [
-        ("-p 8080:80", "publish"),
-        ("-P", "publish-all"),
-        ("--network mine", "network"),
+        ("--network slirp4netns", "network"),
         ("--restart always", "restart"),
         ("--health-cmd true", "health-cmd"),
         ("-v named:/data", "volume"),
         ("--volumes-from x", "volumes-from"),
         ("--gpus all", "gpus"),
-        ("--link a", "link"),
+        ("--runtime runc", "runtime"),
     ] {
         let ran = cx.ctr(&format!("run --rm {flag} busybox true"));
         ran.refuses(125, &format!("[..]{name}[..]"));

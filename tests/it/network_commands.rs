@@ -68,7 +68,6 @@ both!(inspected_as_docker_shows_them, |cx| {
     cx.ctr("network inspect -f '{{.Name}} {{(index .IPAM.Config 0).Subnet}}' lan").prints("lan 10.77.0.0/16\n");
     cx.ctr("inspect --type network -f '{{.Driver}}' lan").prints("bridge\n");
     cx.ctr("inspect -f '{{.Driver}}' lan").prints("bridge\n");
-    cx.ctr("network inspect -f '{{index .Options \"com.docker.network.bridge.name\"}}' bridge").prints("ctr0\n");
     assert_eq!(inspected(cx, "network inspect none")["IPAM"]["Config"], Value::Null);
     cx.ctr("network rm lan").prints("lan\n");
 });

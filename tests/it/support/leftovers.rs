@@ -140,11 +140,7 @@ fn bridges(networks: &Path) -> BTreeSet<String> {
     let name = |text: String| {
         let record: serde_json::Value = serde_json::from_str(&text).ok()?;
         let given = record["options"]["com.docker.network.bridge.name"].as_str().map(str::to_owned);
-        let own = match record["name"].as_str()? {
-            "bridge" => "ctr0".to_owned(),
-            _ => format!("br-{}", record["id"].as_str()?.get(..12)?),
-        };
-        Some(given.unwrap_or(own))
+        Some(given.unwrap_or(format!("br-{}", record["id"].as_str()?.get(..12)?)))
     };
     records.filter_map(name).collect()
 }
