@@ -46,6 +46,7 @@ impl Bed {
         #[allow(clippy::zombie_processes, reason = "the relay waits for it")]
         let mut child = Command::new("sh")
             .args(["-c", script])
+            .current_dir(home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -174,13 +175,16 @@ fn who_started_it_may_stand_still_and_loses_nothing() {
 
 #[test]
 fn a_guest_that_wakes_up_is_told_what_it_missed() {
-    let bed = Bed::run("read l; head -c 3000000 /dev/zero; read l; echo more; read l", None);
+    let bed = Bed::run("read l; head -c 3000000 /dev/zero; : >passed; read l; echo more; read l", None);
     let still = bed.attach(ALL);
     let typing = bed.attach(Streams { stdin: true, ..Streams::default() });
     let type_line = || Message::Bytes { stream: Stream::Input, bytes: b"\n" }.send(typing.as_fd()).expect("send");
     thread::sleep(Duration::from_millis(100));
     type_line();
-    thread::sleep(PATIENCE * 2);
+    // Done with it, but for what a pipe holds.
+    while !bed.home.path().join("passed").exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
     let reader = thread::spawn(move || listen(&still));
     thread::sleep(Duration::from_millis(500));
     type_line();

@@ -70,7 +70,10 @@ fn a_network_is_found_by_its_names() {
     let names: Vec<String> = record::list(&store).unwrap().into_iter().map(|network| network.name).collect();
     assert_eq!(names, ["bridge", "host", "n", "none"]);
     let default = record::get(&store, "default").unwrap();
-    assert_eq!((&default, default.interface().as_str()), (&record::default(&store).unwrap(), "ctr0"));
+    assert_eq!(default, record::default(&store).unwrap());
+    // The short name, unless another store of this machine's root has an interface of that name.
+    let interface = default.interface();
+    assert!(interface == "ctr0" || interface == format!("br-{}", default.id.short()), "{interface}");
     assert_ne!(default.subnets[0].subnet, made.subnets[0].subnet);
 
     assert_eq!(refused(record::create(&store, New::named("n"))), "network with name n already exists");

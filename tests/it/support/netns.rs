@@ -111,6 +111,7 @@ impl Netns {
     }
 
     /// What a TCP server says to a client there, to the end.
+    #[allow(clippy::needless_pass_by_value, reason = "as std's functions take addresses")]
     pub fn hears(&self, address: impl ToSocketAddrs + Send) -> std::io::Result<String> {
         let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
         self.inside(|| {
@@ -124,6 +125,7 @@ impl Netns {
     }
 
     /// What a UDP server answers a client there; an error after a few tries of half a second.
+    #[allow(clippy::needless_pass_by_value, reason = "as std's functions take addresses")]
     pub fn asks(&self, address: impl ToSocketAddrs + Send, text: &str) -> std::io::Result<String> {
         let address = address.to_socket_addrs()?.next().unwrap();
         self.inside(|| {
