@@ -1,12 +1,14 @@
 //! A container's networks as its monitor has them: made ready before there is a process
 //! ([`Sandbox::prepare`]: addresses, host ports, bridges), joined to the process's network namespace
 //! ([`Sandbox::wire`]), changed while it runs (`change`), served (`serve`: names, ports, the uplink),
-//! and given back when it is dropped.
+//! and given back when it is dropped. Or another program connects it (`pasta`).
 
 mod change;
+mod pasta;
 mod serve;
 mod wire;
 
+pub use pasta::Connected;
 pub use serve::Token;
 
 use std::net::IpAddr;
