@@ -176,7 +176,7 @@ impl Request {
         if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
             let other = start::config(store, &names::resolve(store, &name)?)?;
             // With the other's hosts file: Docker gives it the other's name too.
-            self.config.hostname = hostname(&other).to_owned();
+            hostname(&other).clone_into(&mut self.config.hostname);
             self.config.domainname.clone_from(&other.config.domainname);
             self.host_config.network_mode = format!("container:{}", other.id);
         }
