@@ -136,6 +136,9 @@ on_machine!(a_port_that_is_taken, |cx, _world| {
     let ran = cx.ctr("run --rm -p 8081:80 busybox true");
     ran.refuses(125, "[..]Bind for 0.0.0.0:8081 failed: port is already allocated");
     assert!(ran.err().contains("first"), "it does not say whose it is\n{ran}");
+    let ran = cx.ctr("run --rm -p 8082:80 -p 8082:81 busybox true");
+    ran.refuses(125, "[..]Bind for 0.0.0.0:8082 failed: port is already allocated");
+    assert!(ran.err().contains("it is published twice; publish another, as in -p 8083:81"), "{ran}");
     // Nothing of the failure is left, and the name's container starts once the port is free.
     cx.ctr("rm first -f").succeeds();
     cx.ctr("run --rm -p 8081:80 busybox true").prints("");
