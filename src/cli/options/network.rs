@@ -9,6 +9,8 @@ use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, PortBindings};
 use crate::container::network::{Mode, change};
+use crate::container::spec::hostname;
+use crate::container::start;
 use crate::error::Failure;
 use crate::network::mac::Mac;
 use crate::network::{Protocol, Rate};
@@ -171,8 +173,20 @@ impl Request {
     /// # Errors
     /// There is no such container or network.
     pub fn find_networks(&mut self, store: &Store) -> Result<()> {
-        if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
-            self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
+        // Docker: who has another's network has its host name too, which that network's names know.
+        let uts_is_own = self.host_config.uts_mode != "host";
+        match Mode::of(&self.host_config.network_mode) {
+            Mode::Container(name) => {
+                let id = names::resolve(store, &name)?;
+                if uts_is_own {
+                    hostname(&start::config(store, &id)?).clone_into(&mut self.config.hostname);
+                }
+                self.host_config.network_mode = format!("container:{id}");
+            }
+            Mode::Host if uts_is_own && self.config.hostname.is_empty() => {
+                self.config.hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+            }
+            _ => {}
         }
         // Records hold a network's name, however it was given.
         for endpoint in &mut self.endpoints {

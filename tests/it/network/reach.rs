@@ -41,6 +41,8 @@ both!(another_containers_network, |cx| {
         let out = ran.succeeds();
         assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
     }
+    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; hostname -i'").prints(&format!("shared\n{own}\n"));
+    cx.ctr("run --rm --network host busybox hostname").prints(&cx.host("hostname").out());
     cx.ctr("run --rm --network container:box busybox wget -q -O - http://127.0.0.1/").prints("works\n");
     cx.ctr("run --rm --network container:nobody busybox true").refuses(125, "[..]No such container: nobody");
     cx.ctr("run --rm --network container:box -p 80:80 busybox true").fails_saying(125, "conflicting options");
