@@ -206,6 +206,7 @@ mod tests {
             phase,
             labels: [("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())].into(),
             ports: String::new(),
+            published: Vec::new(),
             networks: Vec::new(),
             restarts: 0,
             unstarted: false,

@@ -85,6 +85,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         created: config.created,
         phase: Phase::Created { failure: None },
         ports: String::new(),
+        published: Vec::new(),
         networks: Wish::of(&config).names(),
         labels: config.config.labels.clone(),
         restarts: 0,

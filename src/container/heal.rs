@@ -67,6 +67,7 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
         return Ok(Healed::Removed);
     }
     state.ports.clear();
+    state.published.clear();
     state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
     record::write(&path, &state, Durability::Unsynced)?;
     Ok(Healed::Exited)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
 use crate::container::start;
+use crate::container::state::State;
 use crate::monitor;
 use crate::monitor::protocol::{self, Message, PACKET, VERSION};
 use crate::network::listen::Wanted;
@@ -52,7 +53,7 @@ pub enum Mode {
     Container(String),
     /// One that is there already: a file as `/run/netns/x` or `/proc/PID/ns/net`.
     Namespace(PathBuf),
-    /// One of its own that the program `pasta` connects.
+    /// One of its own that the program `pasta` connects; behind `pasta:` stand words for it.
     Pasta,
 }
 
@@ -67,6 +68,7 @@ impl Mode {
             _ => match text.split_once(':') {
                 Some(("container", id)) => Self::Container(id.to_owned()),
                 Some(("ns", path)) => Self::Namespace(path.into()),
+                Some(("pasta", _)) => Self::Pasta,
                 _ => Self::Networks,
             },
         }
@@ -164,6 +166,9 @@ pub fn published(store: &Store, id: &Id) -> Result<Vec<Published>> {
     for (_, member) in member::of_container(store, id)? {
         all.extend(member.published);
     }
+    // pasta's.
+    let state: Option<State> = record::read(&store.container(id).join("state.json"))?;
+    all.extend(state.into_iter().flat_map(|state| state.published));
     all.sort_by_key(|p| (p.container_port, p.protocol, p.host, p.host_port));
     all.dedup();
     Ok(all)

@@ -24,6 +24,9 @@ pub struct State {
     /// Its ports as `ps` shows them ([`crate::network::ports::shown`]), while it runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ports: String,
+    /// Those that no network's member has: published by `pasta`, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<crate::network::Published>,
     /// Names of the networks it is on, while it runs; else of those that it is to be on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,

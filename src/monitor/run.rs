@@ -20,7 +20,7 @@ use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
 use crate::monitor::log::{Driver, Log};
-use crate::monitor::network::Sandbox;
+use crate::monitor::network::{Beside, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
@@ -87,6 +87,8 @@ impl Drop for Cgroups {
 /// A container that runs.
 struct Running {
     relay: Relay,
+    /// Ends with the container.
+    beside: Option<Beside>,
     cgroups: Cgroups,
     /// Where it stood before.
     before: Phase,
@@ -152,6 +154,7 @@ impl Monitor {
         let listener = seqpacket::listen(&run, SOCKET).with_context(|| format!("listen in {run:?}"))?;
         let wish = network::wish(&self.store, &config)?;
         let mut sandbox = Sandbox::prepare(&self.store, &config, &wish, &self.state()?.name)?;
+        let mut beside = Beside::prepare(&self.store, &config, &wish)?;
         let names = sandbox.as_ref().map(Sandbox::names).unwrap_or_default();
         let blueprint = spec::build(&self.store, &config, &names)?;
         let process = blueprint.spec.process().as_ref().context("no process")?;
@@ -175,6 +178,9 @@ impl Monitor {
         if let Some(sandbox) = &mut sandbox {
             sandbox.wire(prepared.pid())?;
         }
+        if let Some(beside) = &mut beside {
+            beside.wire(prepared.pid())?;
+        }
         let process = prepared.start()?;
         let pid = process.pid;
         let ends = match (ends, process.terminal) {
@@ -187,12 +193,13 @@ impl Monitor {
         let stdin_once = config.config.stdin_once;
         let mut relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
         let started = Timestamp::now();
-        let before = self.record_start(pid, &cgroups, started, |state| match &sandbox {
-            Some(sandbox) => sandbox.describe(&config, state),
-            None => state.networks = wish.names(),
+        let before = self.record_start(pid, &cgroups, started, |state| match (&sandbox, &beside) {
+            (Some(sandbox), _) => sandbox.describe(&config, state),
+            (None, Some(beside)) => beside.describe(&config, state),
+            (None, None) => state.networks = wish.names(),
         })?;
         relay.serve_network(sandbox);
-        Ok(Running { relay, cgroups, before, started, pid })
+        Ok(Running { relay, beside, cgroups, before, started, pid })
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
@@ -235,12 +242,13 @@ impl Monitor {
     /// The container's process has ended: the log first, then the record, then the word to clients.
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
-        let Running { mut relay, cgroups, started, .. } = running;
+        let Running { mut relay, beside, cgroups, started, .. } = running;
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
         relay.leave_network();
+        drop(beside);
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
@@ -275,6 +283,7 @@ impl Monitor {
         }
         state.phase = phase;
         state.ports.clear();
+        state.published.clear();
         self.write_state(&state)?;
         // Last: until here the container counts as alive, and who looks waits for what is recorded.
         fs::remove_file(directory.join(ALIVE))?;

@@ -9,12 +9,13 @@ use std::io::{ErrorKind, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 
@@ -49,17 +50,21 @@ impl Drop for Pasta {
 ///
 /// `published`: their host ports are bound by pasta itself, so nobody may have them when this is
 /// called, not even the caller that chose them. `options`: what stands behind `pasta:`, words of
-/// pasta's command line, joined by commas.
+/// pasta's command line, joined by commas. `directory`: the container's run directory, where
+/// the namespaces are files while pasta starts.
 ///
 /// # Errors
 /// There is no such program, or what it says.
-pub fn start(pid: Pid, published: &[Published], options: &str) -> Result<Pasta> {
+pub fn start(pid: Pid, published: &[Published], options: &str, directory: &Path) -> Result<Pasta> {
     let program = find()?;
     let errors = memfd_create(c"pasta", MFdFlags::MFD_CLOEXEC).context("make a file for what pasta says")?;
     let errors = File::from(errors);
     let mut command = Command::new(&program);
-    command.args(["--foreground", "--quiet", "--config-net"]).args(arguments(published, options)?);
-    command.arg("--userns").arg(format!("/proc/{pid}/ns/user")).arg("--netns").arg(format!("/proc/{pid}/ns/net"));
+    command.args(["--foreground", "--quiet", "--config-net", "--no-netns-quit"]).args(arguments(published, options)?);
+    // It has given up what it takes to look into this process when it opens them in /proc.
+    let user = Place::of(pid, "user", directory)?;
+    let net = Place::of(pid, "net", directory)?;
+    command.arg("--userns").arg(&user.0).arg("--netns").arg(&net.0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
     process::die_with_parent(&mut command);
     let child = command.spawn().with_context(|| format!("execute {program:?}"))?;
@@ -69,6 +74,29 @@ pub fn start(pid: Pid, published: &[Published], options: &str) -> Result<Pasta> 
         text => Failure::new("connect the container by pasta").source(text).into(),
     })?;
     Ok(pasta)
+}
+
+/// A namespace as a file, in the monitor's own mount namespace alone.
+struct Place(PathBuf);
+
+impl Place {
+    fn of(pid: Pid, kind: &str, directory: &Path) -> Result<Self> {
+        let place = directory.join(format!("ns-{kind}"));
+        File::create(&place).with_context(|| format!("make {place:?}"))?;
+        let place = Self(place);
+        let from = format!("/proc/{pid}/ns/{kind}");
+        mount(Some(from.as_str()), &place.0, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("show {from:?} at {:?}", place.0))?;
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // They are the monitor's alone, and go with its mount namespace.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Pasta {

@@ -13,6 +13,7 @@ use crate::container::spec::hostname;
 use crate::container::start;
 use crate::error::Failure;
 use crate::network::mac::Mac;
+use crate::network::record::{self, Network};
 use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
 
@@ -163,7 +164,7 @@ impl NetworkOptions {
 /// Podman's further modes.
 fn is_absent(network: &str) -> bool {
     let program = network.split(':').next();
-    matches!(program, Some("slirp4netns")) || network.starts_with("pasta:")
+    matches!(program, Some("slirp4netns"))
 }
 
 impl Request {
@@ -195,6 +196,13 @@ impl Request {
                 self.host_config.network_mode.clone_from(&name);
             }
             endpoint.network = name;
+        }
+        let publishes = !self.host_config.port_bindings.is_empty() || self.host_config.publish_all_ports;
+        if publishes && !self.endpoints.is_empty() {
+            let networks = self.endpoints.iter().map(|endpoint| record::get(store, &endpoint.network));
+            if !networks.collect::<Result<Vec<_>>>()?.iter().any(Network::lets_in) {
+                output::say("WARNING: Published ports are not reached: none of the networks lets connections in");
+            }
         }
         for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
             let (name, _) = link.split_once(':').unwrap_or((link, ""));

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, fetch, netns, pings, serves, settings, waits};
-use crate::support::both;
+use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
+use crate::support::world::{FAR, HERE};
+use crate::support::{both, on_machine};
 
 both!(on_the_default_network, |cx| {
     cx.busybox();
@@ -41,7 +42,8 @@ both!(another_containers_network, |cx| {
         let out = ran.succeeds();
         assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
     }
-    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; hostname -i'").prints(&format!("shared\n{own}\n"));
+    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; hostname -i'")
+        .prints(&format!("shared\n{own}\n"));
     cx.ctr("run --rm --network host busybox hostname").prints(&cx.host("hostname").out());
     cx.ctr("run --rm --network container:box busybox wget -q -O - http://127.0.0.1/").prints("works\n");
     cx.ctr("run --rm --network container:nobody busybox true").refuses(125, "[..]No such container: nobody");
@@ -50,6 +52,33 @@ both!(another_containers_network, |cx| {
     let ran = cx.ctr(&format!("run --rm --network ns:/proc/{pid}/ns/net busybox ip -o -4 addr show eth0"));
     assert!(ran.succeeds().contains(&format!("inet {own}/16")), "{ran}");
     cx.ctr("run --rm --network ns:/nowhere busybox true").fails_saying(125, "/nowhere");
+});
+
+on_machine!(by_pasta, |cx, world| {
+    cx.busybox();
+    if cx.is_root() {
+        let ran = cx.ctr("run --rm --network pasta busybox true");
+        ran.refuses(125, "--network pasta is for ordinary users' containers");
+        return;
+    }
+    let _server = world.outside.greets((FAR, 7000));
+    serves(cx, "box", "--network pasta:--mtu,1400 -p 8080:80 -p 127.0.0.1::81");
+    // Not every pasta passes the end of a connection on.
+    cx.ctr(&format!("exec box sh -c 'timeout 2 nc {FAR} 7000; true'")).prints(&format!("hello {HERE}\n"));
+    assert!(cx.ctr("exec box ip link").succeeds().contains("mtu 1400"));
+    assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
+    cx.ctr("port box 80").prints("0.0.0.0:8080\n[::]:8080\n");
+    let other = host_port(cx, "box", "81");
+    let shown = format!("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:{other}->81/tcp\n");
+    cx.ctr_args(["ps", "--format", "{{.Ports}}"]).prints(&shown);
+    let ran = cx.ctr("run --rm --network pasta -p 8080:80 busybox true");
+    ran.refuses(125, "[..]Bind for 0.0.0.0:8080 failed: port is already allocated");
+    // It ends with the container.
+    cx.ctr("stop -t 0 box").succeeds();
+    cx.ctr("port box").prints("");
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    cx.ctr("start box").succeeds();
+    until_serves(cx, "box");
 });
 
 both!(two_networks_are_apart, |cx| {
