@@ -108,6 +108,11 @@ impl Network {
         self.subnet(false).is_some() || matches!(self.driver, Driver::Host | Driver::Null)
     }
 
+    /// Whether published ports can lead to its containers, and its containers reach the host.
+    pub fn lets_in(&self) -> bool {
+        self.driver == Driver::Bridge && !self.internal
+    }
+
     /// Whether it is one that is always there.
     pub fn is_predefined(&self) -> bool {
         names::PREDEFINED.contains(&self.name.as_str())

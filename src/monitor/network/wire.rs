@@ -13,6 +13,7 @@ use super::{Attached, Sandbox};
 use crate::container::config::ContainerConfig;
 use crate::container::spec::files::Names;
 use crate::container::state::State;
+use crate::error::Failure;
 use crate::network::dns::{Joined, Resolver, View};
 use crate::network::link;
 use crate::network::link::interface::{self, Interface};
@@ -56,6 +57,12 @@ impl Sandbox {
         let netns = self.namespace()?;
         let mut space = self.space.route()?;
         if network.driver == Driver::Macvlan {
+            if self.space.is_apart() {
+                let what = format!("the macvlan network {} needs an interface of the machine's", network.name);
+                return Err(Failure::new(format!("{what}, which an ordinary user may not use"))
+                    .hint("run the container as root, or put it on a bridge network: ctr network create NAME")
+                    .into());
+            }
             let parent = match network.parent() {
                 Some(parent) => parent.to_owned(),
                 None => macvlan::usual_parent(&mut space)?,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
-use crate::support::world::{FAR, HERE};
+use crate::support::world::{FAR, HERE, NEIGHBOUR};
 use crate::support::{both, on_machine};
 
 both!(on_the_default_network, |cx| {
@@ -79,6 +79,26 @@ on_machine!(by_pasta, |cx, world| {
     drop(std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
     cx.ctr("start box").succeeds();
     until_serves(cx, "box");
+});
+
+on_machine!(by_macvlan, |cx, _world| {
+    cx.busybox();
+    cx.ctr("network create -d macvlan -o parent=out0 --subnet 192.0.2.0/24 --gateway 192.0.2.1 lan").succeeds();
+    if !cx.is_root() {
+        let ran = cx.ctr("run --rm --network lan busybox true");
+        ran.refuses(
+            125,
+            "the macvlan network lan needs an interface of the machine's, which an ordinary user may not use",
+        );
+        return;
+    }
+    waits(cx, "box", "--network lan,ip=192.0.2.77");
+    assert!(pings(cx, "box", NEIGHBOUR));
+    // The network's gateway is not the host, nor does the host reach it there.
+    assert!(!cx.ctr("exec box cat /etc/hosts").succeeds().contains("host.docker.internal"));
+    cx.ctr("network create -d macvlan -o parent=out0.7 vlan").succeeds();
+    let ran = cx.ctr("run --rm --network vlan busybox true");
+    ran.fails_saying(125, "ip link add link out0 name out0.7 type vlan id 7");
 });
 
 both!(two_networks_are_apart, |cx| {
