@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::error;
-use crate::network::link::rate;
+use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
@@ -35,9 +35,11 @@ pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> 
     if !member.published.is_empty() {
         firewall::unpublish(space, &rules::publications(&member.published, member))?;
     }
+    let mut socket = space.route()?;
     if !member.rate.is_none() {
-        rate::remove(&mut space.route()?, &member.port)?;
+        rate::remove(&mut socket, &member.port)?;
     }
+    veth::shut(&mut socket, &member.port)?;
     firewall::remove_member(space, &rules::of_member(member))
 }
 
