@@ -170,11 +170,11 @@ impl Stats {
 }
 
 /// The ids of those that were named; `None`: one of them is not there, which has been said.
-fn named(store: &Store, names: &[String]) -> Option<Vec<(String, Id)>> {
+fn named(store: &Store, names: &[String]) -> Option<Vec<(String, Id, String)>> {
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         match names::resolve(store, name) {
-            Ok(id) => found.push((name.clone(), id)),
+            Ok(id) => found.push((name.clone(), id, "--".to_owned())),
             Err(failure) => output::say(&error::render(&failure)),
         }
     }
@@ -185,8 +185,8 @@ fn named(store: &Store, names: &[String]) -> Option<Vec<(String, Id)>> {
 struct Watch<'a> {
     store: &'a Store,
     stats: &'a Stats,
-    /// Empty: all that there are by then.
-    named: Vec<(String, Id)>,
+    /// As asked for, and the name that it had last. Empty: all that there are by then.
+    named: Vec<(String, Id, String)>,
     before: HashMap<Id, Sample>,
 }
 
@@ -213,10 +213,14 @@ impl Watch<'_> {
     }
 
     /// As asked for, id and name of each.
-    fn wanted(&self) -> Result<Vec<(String, Id, String)>> {
+    fn wanted(&mut self) -> Result<Vec<(String, Id, String)>> {
         if !self.named.is_empty() {
-            let name = |id: &Id| list::one(self.store, id).map_or_else(|_| "--".to_owned(), |c| c.state.name);
-            return Ok(self.named.iter().map(|(asked, id)| (asked.clone(), id.clone(), name(id))).collect());
+            for (_, id, name) in &mut self.named {
+                if let Ok(container) = list::one(self.store, id) {
+                    *name = container.state.name;
+                }
+            }
+            return Ok(self.named.clone());
         }
         // A record that is damaged is said by `ps`; here it would be drawn over.
         let mut all = list::all(self.store, |_, _| {})?;
