@@ -209,6 +209,6 @@ mod tests {
         fs::write(dir.join("cpu.max"), "max 100000\n").unwrap();
         let wanted = vec![(dir.clone(), setting("cpu.max", "5 10")), (dir.clone(), setting("nosuch.max", "1"))];
         assert!(set_all(wanted).is_err());
-        assert_eq!(fs::read_to_string(dir.join("cpu.max")).unwrap(), "max 100000");
+        assert_eq!(fs::read_to_string(dir.join("cpu.max")).unwrap().trim(), "max 100000");
     }
 }
