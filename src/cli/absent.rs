@@ -2,7 +2,7 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 23] = [
     "build",
     "builder",
     "buildx",
@@ -18,24 +18,19 @@ const COMMANDS: [&str; 28] = [
     "login",
     "logout",
     "manifest",
-    "pause",
     "plugin",
     "push",
-    "restart",
     "save",
     "search",
-    "stats",
     "swarm",
     "tag",
-    "top",
     "trust",
-    "unpause",
     "volume",
 ];
 
 /// Commands of groups that ctr has.
 const GROUPED: [(&str, &[&str]); 3] = [
-    ("container", &["commit", "cp", "diff", "export", "pause", "prune", "restart", "stats", "top", "unpause"]),
+    ("container", &["commit", "cp", "diff", "export"]),
     ("image", &["build", "history", "prune", "push", "save", "tag"]),
     ("system", &["df", "events", "prune"]),
 ];

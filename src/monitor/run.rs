@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, network, remove, signal, spec};
+use crate::container::{heal, network, remove, restart, signal, spec, start};
 use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
@@ -141,8 +141,7 @@ impl Monitor {
 
     /// From the configuration to a process that runs, recorded as running.
     fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
-        let directory = self.store.container(&self.id);
-        let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
+        let config = start::config(&self.store, &self.id)?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
@@ -224,7 +223,7 @@ impl Monitor {
         };
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
-        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
         Ok(before)
@@ -252,8 +251,17 @@ impl Monitor {
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(cgroups, ended);
+        let _ = self.settle(self.with_later_ones(cgroups), ended);
         relay
+    }
+
+    /// With the cgroups that `update` put it into since. Under the container's lock, as `update`.
+    fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
+        let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
+        let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();
+        let later: Vec<String> = recorded.into_iter().filter(|path| !cgroups.0.contains(path)).collect();
+        cgroups.0.extend(later);
+        cgroups
     }
 
     /// The one who started it was killed before it was told that the container runs.
@@ -274,7 +282,8 @@ impl Monitor {
         // Before the state is written: where the disk is full, this makes room.
         let _ = fs::remove_file(directory.join(PROCESS));
         let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
-        if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
+        let removes = config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove));
+        if removes && !restart::is_under_way(&self.store, &self.id) {
             let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
                 return removed;

@@ -1,16 +1,13 @@
 //! `ctr network prune`.
 
-use std::io::BufRead;
-
 use anyhow::Result;
 
 use super::filter::{self, Filters};
-use crate::cli::{Globals, Run, output};
+use crate::cli::{Globals, Run, output, prune};
 use crate::error;
 use crate::network::{record, teardown};
 
-const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.\n\
-                       Are you sure you want to continue? [y/N] ";
+const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.";
 
 /// Remove all networks that no container is on or is to be on
 #[derive(Debug, clap::Parser)]
@@ -27,7 +24,7 @@ pub struct Prune {
 impl Run for Prune {
     fn run(self, globals: &Globals) -> Result<u8> {
         let filters = Filters::check(&self.filter, true)?;
-        if !self.force && !agreed() {
+        if !self.force && !prune::agreed(WARNING) {
             return Ok(0);
         }
         let store = globals.store()?;
@@ -51,12 +48,4 @@ impl Run for Prune {
         }
         Ok(code)
     }
-}
-
-fn agreed() -> bool {
-    output::print(WARNING);
-    let mut answer = String::new();
-    // What cannot be read is no yes.
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    matches!(answer.trim(), "y" | "Y")
 }
