@@ -25,6 +25,7 @@ pub mod layers;
 pub mod list;
 pub mod manifest;
 pub mod obtain;
+pub mod pack;
 mod parents;
 pub mod platform;
 pub mod pull;
