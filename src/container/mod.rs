@@ -8,6 +8,7 @@ pub mod bind;
 pub mod config;
 pub mod create;
 pub mod exec;
+pub mod files;
 pub mod heal;
 pub mod inspect;
 mod launch;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::Result;
 
 use super::tar::{Output, Writer};
-use super::walk::{Into, Links, Node, walk};
+use super::walk::{Enter, Links, Node, walk};
 use crate::image::unpack::apply::is_whiteout;
 use crate::image::unpack::path::split;
 use crate::image::unpack::tar::{Entry, Kind};
@@ -62,16 +62,16 @@ pub fn pack<W: Output>(upper: OwnedFd, hidden: &BTreeSet<Vec<u8>>, root: bool, o
     let mut packed = Packed { is_empty: true, ..Packed::default() };
     walk(upper, |node| {
         if hidden.contains(&node.path) || (node.path.is_empty() && !root) {
-            return Ok(if node.path.is_empty() { Into::Yes } else { Into::No });
+            return Ok(if node.path.is_empty() { Enter::Yes } else { Enter::No });
         }
         let name = split(&node.path).1;
         if name.starts_with(WHITEOUT) {
             packed.unspeakable.push(node.path.clone());
-            return Ok(Into::No);
+            return Ok(Enter::No);
         }
         packed.is_empty = false;
         add(node, &mut links, out)?;
-        Ok(Into::Yes)
+        Ok(Enter::Yes)
     })?;
     Ok(packed)
 }

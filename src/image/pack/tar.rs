@@ -84,7 +84,7 @@ impl<W: Output> Writer<W> {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
-    fn contents(&mut self, mut file: &File, size: u64) -> io::Result<u64> {
+    fn contents(&mut self, file: &File, size: u64) -> io::Result<u64> {
         if size < BUFFER as u64 / 4 {
             return file.take(size).read_to_end(&mut self.buffer).map(|n| n as u64);
         }
@@ -134,6 +134,12 @@ pub fn total(entry: &Entry) -> u64 {
     let records = records(entry).len() as u64;
     let extended = if records == 0 { 0 } else { BLOCK + records + padding(records) };
     extended + BLOCK + stored(entry) + padding(stored(entry))
+}
+
+/// [`total`] without the data.
+#[must_use]
+pub fn overhead(entry: &Entry) -> u64 {
+    total(entry) - stored(entry)
 }
 
 /// Bytes of the two blocks at an archive's end.

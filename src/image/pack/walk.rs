@@ -34,7 +34,7 @@ pub struct Node {
 
 /// Whether the walk goes on into a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub enum Enter {
     Yes,
     No,
 }
@@ -52,7 +52,7 @@ struct Level {
 ///
 /// # Errors
 /// An object cannot be opened or read, and what `visit` returns.
-pub fn walk(top: OwnedFd, mut visit: impl FnMut(&Node) -> Result<Into>) -> Result<()> {
+pub fn walk(top: OwnedFd, mut visit: impl FnMut(&Node) -> Result<Enter>) -> Result<()> {
     // A descriptor for each level: a container can nest deeper than programs usually have.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
@@ -60,7 +60,7 @@ pub fn walk(top: OwnedFd, mut visit: impl FnMut(&Node) -> Result<Into>) -> Resul
     let stat = fstat(&top)?;
     let top = Node { path: Vec::new(), handle: top, stat };
     let mut levels = Vec::new();
-    if visit(&top)? == Into::Yes && is(&top.stat, SFlag::S_IFDIR) {
+    if visit(&top)? == Enter::Yes && is(&top.stat, SFlag::S_IFDIR) {
         levels.extend(level(top).context("read the folder")?);
     }
     let mut path = Vec::new();
@@ -82,7 +82,7 @@ pub fn walk(top: OwnedFd, mut visit: impl FnMut(&Node) -> Result<Into>) -> Resul
         };
         let stat = fstat(&handle).with_context(at)?;
         let node = Node { path: path.clone(), handle, stat };
-        if visit(&node)? == Into::Yes && is(&stat, SFlag::S_IFDIR) {
+        if visit(&node)? == Enter::Yes && is(&stat, SFlag::S_IFDIR) {
             levels.extend(level(node).with_context(at)?);
         }
     }
@@ -244,7 +244,7 @@ mod tests {
                 links.note(&node.stat, &mut entry);
                 seen.push((String::from_utf8(entry.path)?, entry.kind, String::from_utf8(entry.link)?));
             }
-            Ok(Into::Yes)
+            Ok(Enter::Yes)
         })
         .expect("walked");
         let expected = [
@@ -270,7 +270,7 @@ mod tests {
         let mut longest = 0;
         walk(File::open(home.path()).expect("open").into(), |node| {
             longest = longest.max(node.path.len());
-            Ok(Into::Yes)
+            Ok(Enter::Yes)
         })
         .expect("walked");
         assert_eq!(longest, 1500 * 101 - 1);
