@@ -2,12 +2,11 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 24] = [
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "context",
     "events",
@@ -32,7 +31,7 @@ const COMMANDS: [&str; 25] = [
 
 /// Commands of groups that ctr has.
 const GROUPED: [(&str, &[&str]); 3] = [
-    ("container", &["commit", "pause", "prune", "restart", "stats", "top", "unpause"]),
+    ("container", &["pause", "prune", "restart", "stats", "top", "unpause"]),
     ("image", &["build", "history", "prune", "push", "save", "tag"]),
     ("system", &["df", "events", "prune"]),
 ];

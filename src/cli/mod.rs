@@ -7,6 +7,7 @@
 
 mod absent;
 mod attach;
+mod commit;
 mod cp;
 mod create;
 mod diff;
@@ -114,6 +115,7 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<commit::CommitCommand>(&["commit", "container commit"]),
     entry::<cp::Cp>(&["cp", "container cp"]),
     entry::<diff::Diff>(&["diff", "container diff"]),
     entry::<export::Export>(&["export", "container export"]),

@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod bind;
+pub mod commit;
 pub mod config;
 pub mod create;
 pub mod exec;

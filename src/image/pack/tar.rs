@@ -233,7 +233,7 @@ fn headers(entry: &Entry, out: &mut Vec<u8>) -> io::Result<()> {
     let mut block = [0; 512];
     let whole = name(entry);
     // Where PAX has the name, what stands here is for those who do not know PAX.
-    let (prefix, short) = split(&whole).unwrap_or((b"", &whole[whole.len() - NAME..]));
+    let (prefix, short) = split(&whole).unwrap_or_else(|| (b"", &whole[whole.len().saturating_sub(NAME)..]));
     block[..short.len()].copy_from_slice(short);
     block[345..345 + prefix.len()].copy_from_slice(prefix);
     let link = &entry.link[..entry.link.len().min(NAME)];

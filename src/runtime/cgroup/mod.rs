@@ -17,6 +17,7 @@ mod bus;
 mod cpuset;
 mod devices;
 mod files;
+mod freeze;
 mod hierarchy;
 mod limits;
 mod place;
