@@ -100,8 +100,8 @@ pub fn layer(store: &Store, fill: impl FnOnce(&mut Writer<Feed>) -> Result<bool>
             writer.finish().context("write the layer")?;
             Ok(has_any)
         });
-        let done =
-            unpack::stream(output, u64::MAX, Some(&mut file), unpacked.path(), Powers::now(), |_| {}).context("unpack the layer");
+        let done = unpack::stream(output, u64::MAX, Some(&mut file), unpacked.path(), Powers::now(), |_| {})
+            .context("unpack the layer");
         (filling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
     });
     // Where unpacking failed, filling did because of it, and with a broken pipe.
@@ -171,7 +171,9 @@ fn configuration(base: &Map<String, Value>, wanted: &Wanted<'_>, diffs: &[&str],
         }
     }
     let mut step = Map::from_iter([("created".to_owned(), json!(now))]);
-    for (key, text) in [("created_by", wanted.created_by.as_str()), ("author", wanted.author), ("comment", wanted.comment)] {
+    for (key, text) in
+        [("created_by", wanted.created_by.as_str()), ("author", wanted.author), ("comment", wanted.comment)]
+    {
         if !text.is_empty() {
             step.insert(key.into(), text.into());
         }
@@ -278,7 +280,11 @@ mod tests {
         };
         assert_eq!(
             names(Format::Docker),
-            ["application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.docker.image.rootfs.diff.tar", "x/y"]
+            [
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "application/vnd.docker.image.rootfs.diff.tar",
+                "x/y"
+            ]
         );
         assert_eq!(
             names(Format::Oci),

@@ -229,13 +229,7 @@ impl Inside<'_> {
 }
 
 /// Copies `source` and all in it under the name `name`.
-fn copy<S: Put>(
-    source: OwnedFd,
-    name: &[u8],
-    tree: &Tree,
-    sink: &mut S,
-    adapt: impl Fn(&mut Entry),
-) -> Result<()> {
+fn copy<S: Put>(source: OwnedFd, name: &[u8], tree: &Tree, sink: &mut S, adapt: impl Fn(&mut Entry)) -> Result<()> {
     let mut links = Links::default();
     walk(source, |node| {
         let path = if node.path.is_empty() { name.to_vec() } else { [name, &node.path].join(&b'/') };
@@ -332,7 +326,9 @@ pub fn check_output(path: &Path) -> Result<()> {
         Ok(meta) if meta.file_type().is_char_device() || meta.file_type().is_block_device() => {
             bail!("invalid output path: {path:?} must be a directory or a regular file: got a device")
         }
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("stat {}", path.display())),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("stat {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

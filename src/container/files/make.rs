@@ -15,8 +15,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, makedev, mkdirat, mknodat,
-    utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, makedev, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, Whence, fchownat, linkat, lseek, symlinkat, unlinkat};
@@ -24,9 +23,9 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, Whence, fchownat, linkat, lseek, syml
 use crate::error::Failure;
 use crate::image::pack::tar;
 use crate::image::pack::walk::is;
+use crate::image::unpack::Powers;
 use crate::image::unpack::path::{ancestors, clean, split};
 use crate::image::unpack::tar::{Entry, Kind, Reader};
-use crate::image::unpack::Powers;
 use crate::sys::openat2::open_beneath;
 use crate::sys::xattr::Object;
 

@@ -92,9 +92,17 @@ impl Route {
 pub enum Target {
     Folder(OwnedFd),
     /// Something else, `name` in a folder.
-    Other { folder: OwnedFd, name: Vec<u8>, shown: Vec<u8> },
+    Other {
+        folder: OwnedFd,
+        name: Vec<u8>,
+        shown: Vec<u8>,
+    },
     /// Nothing, and this is where it can be made.
-    Nothing { folder: OwnedFd, name: Vec<u8>, shown: Vec<u8> },
+    Nothing {
+        folder: OwnedFd,
+        name: Vec<u8>,
+        shown: Vec<u8>,
+    },
 }
 
 /// What a copy is called.

@@ -84,7 +84,8 @@ impl Entered {
             if let Some(process) = running(store, &config.id)? {
                 let root = openat(&process, "root", FOLDER, Mode::empty()).context("open the container's root")?;
                 let system = ["/proc", "/sys", "/dev"].map(Path::new);
-                let system = system.iter().filter_map(|path| identity(open_in_root(&root, *path, FOLDER).ok()?.as_fd()));
+                let system =
+                    system.iter().filter_map(|path| identity(open_in_root(&root, *path, FOLDER).ok()?.as_fd()));
                 return Ok(Tree { system: system.collect(), root, _lock: None });
             }
             if access == Access::Read {

@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        assert_eq!(["1h", "1.5s", "0", "10ms"].map(duration), [3_600_000_000_000, 1_500_000_000, 0, 10_000_000].map(Some));
+        assert_eq!(
+            ["1h", "1.5s", "0", "10ms"].map(duration),
+            [3_600_000_000_000, 1_500_000_000, 0, 10_000_000].map(Some)
+        );
         assert_eq!(["", "5", "s", "1x", "-1s"].map(duration), [None; 5]);
     }
 }

@@ -10,10 +10,10 @@ use anyhow::Result;
 
 use super::tar::{Output, Writer};
 use super::walk::{Enter, Links, Node, walk};
+use crate::image::unpack::Compression;
 use crate::image::unpack::apply::is_whiteout;
 use crate::image::unpack::path::split;
 use crate::image::unpack::tar::{Entry, Kind};
-use crate::image::unpack::Compression;
 use crate::sys::xattr::Object;
 
 /// What begins the name of a whiteout, which no file of a layer can have.
