@@ -95,7 +95,7 @@ both!(where_copies_in_go, |cx| {
         cp("d/one", "/missing/").refuses(1, "no such directory");
         cp("d/one", "/missing/x").refuses(1, &format!("Could not find the file /missing in container {name}"));
         cp("nothing", "/tmp")
-            .refuses(1, &format!("lstat {}: No such file or directory", cx.cwd().join("nothing").display()));
+            .refuses(1, &format!("lstat {}: no such file or directory", cx.cwd().join("nothing").display()));
         cp("d/.", "/home/e/two/").fails_saying(1, "cannot overwrite non-directory \"/home/e/two\"");
         inside(
             "cat /new; ls /fresh /fresh/d /tmp /tmp/dlink /tmp/followed; readlink /home/dlink; stat -c \"%a %u:%g %Y\" /tmp/one; test -p /home/pipe",
@@ -263,12 +263,16 @@ both!(names_that_are_not_text, |cx| {
     cx.ctr_args([OsString::from("cp"), odd("./"), "box:/".into()]).prints("");
     cx.ctr_args([OsString::from("cp"), odd("box:/"), "back".into()]).prints("");
     assert_eq!(std::fs::read_to_string(cx.cwd().join("back").join(odd(""))).unwrap(), "odd\n");
-    host(cx, "$ctr cp box:/ - | tar x --wildcards './caf*'; find . -path './caf*' -type f | wc -l", "3\n");
+    host(cx, "mkdir t; $ctr cp box:/ - | tar x -C t --wildcards './caf*'; find t -type f -printf x", "xx");
     let listed = cx.ctr("diff box").stdout;
     assert!(listed.windows(5).any(|w| w == b"caf\xe9\xff"), "{}", String::from_utf8_lossy(&listed));
     cx.ctr("commit box odd:1").succeeds();
     cx.ctr("run --rm odd:1 sh -c 'cat /caf*/caf* /caf*/nnn*'").prints("odd\nlong\n");
-    host(cx, "mkdir ex; $ctr export box | tar x -C ex --exclude dev; cat ex/caf*/caf*; ls ex/caf* | wc -l", "odd\n3\n");
+    host(
+        cx,
+        "mkdir ex; $ctr export box | tar x -C ex --exclude dev; cat ex/caf*/caf*; find ex/caf* -type f -printf x",
+        "odd\nxx",
+    );
 });
 
 trait ConcatOs {

@@ -308,8 +308,12 @@ fn open_local(route: &Route, follow: bool) -> Result<OwnedFd> {
     }
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     // Docker's words, which are Go's.
-    open(path.as_slice(), flags, Mode::empty())
-        .with_context(|| format!("lstat {}", OsStr::from_bytes(&route.shown()).to_string_lossy()))
+    let name = || OsStr::from_bytes(&route.shown()).to_string_lossy().into_owned();
+    match open(path.as_slice(), flags, Mode::empty()) {
+        Err(Errno::ENOENT) => bail!("lstat {}: no such file or directory", name()),
+        Err(Errno::ENOTDIR) => bail!("lstat {}: not a directory", name()),
+        other => other.with_context(|| format!("lstat {}", name())),
+    }
 }
 
 /// Whether a copy can go to this path of the host's.

@@ -102,7 +102,11 @@ impl<'a> Maker<'a> {
     /// A name that leads out; a folder in the place of something else, or the other way round; what
     /// the system calls say.
     pub fn put(&mut self, entry: &Entry, data: Data<'_>) -> Result<()> {
-        let Ok(path) = clean(&entry.path) else {
+        let path = match data {
+            Data::Archive(_) => clean(&entry.path).ok(),
+            _ => within(&entry.path),
+        };
+        let Some(path) = path else {
             bail!("{:?} is outside of {:?}", OsStr::from_bytes(&entry.path), OsStr::from_bytes(&self.shown));
         };
         (self.told)(tar::overhead(entry));
@@ -295,6 +299,15 @@ impl<'a> Maker<'a> {
             self.parent = None;
             return Ok(());
         }
+        // Mostly one deeper than the last.
+        let (above, name) = split(folder);
+        if let Some((path, fd)) = &self.parent
+            && path == above
+            && let Ok(fd) = openat(fd, OsStr::from_bytes(name), FOLDER, Mode::empty())
+        {
+            self.parent = Some((folder.to_vec(), fd));
+            return Ok(());
+        }
         let fd = match open_beneath(&self.top, folder, FOLDER) {
             Err(Errno::ENOENT) => self.make_folders(folder)?,
             Err(Errno::ENAMETOOLONG) => self.descend(folder)?,
@@ -331,6 +344,17 @@ impl<'a> Maker<'a> {
         }
         Ok(at)
     }
+}
+
+/// The path of a walk, which is clean and may be longer than system calls take, without the `.` that
+/// it may begin with.
+fn within(path: &[u8]) -> Option<Vec<u8>> {
+    if path == b"." {
+        return Some(Vec::new());
+    }
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let is_clean = path.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+    is_clean.then(|| path.to_vec())
 }
 
 fn open_in_place(parent: BorrowedFd<'_>, name: &OsStr) -> Result<File> {

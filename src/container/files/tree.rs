@@ -115,11 +115,12 @@ impl Entered {
                     root?
                 }
             };
+            self.add_binds(root.as_fd(), config, Access::Write)?;
+            // Behind the places for what is mounted, as at a start.
             if config.host_config.readonly_rootfs && matches!(config.root, RootFs::Image { .. }) {
                 let read_only = Attributes { set: api::RDONLY, ..Attributes::default() };
                 api::set_attributes(root.as_fd(), false, read_only).context("make the root read-only")?;
             }
-            self.add_binds(root.as_fd(), config, Access::Write)?;
             return Ok(Tree { root, system: Vec::new(), _lock: Some(lock) });
         }
     }
@@ -199,11 +200,7 @@ impl Entered {
                 Err(Errno::ENOENT) => rooted::file(root, &target),
                 other => other,
             };
-            // A read-only root without the place: so it cannot be started either.
-            let place = match place {
-                Err(Errno::EROFS) => continue,
-                other => other.with_context(|| format!("make mount point {target:?}"))?,
-            };
+            let place = place.with_context(|| format!("make mount point {target:?}"))?;
             let tree = api::copy_tree(&source, true).with_context(|| format!("bind source {source:?}"))?;
             if read_only {
                 let set = Attributes { set: api::RDONLY, ..Attributes::default() };

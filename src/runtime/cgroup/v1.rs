@@ -19,9 +19,9 @@ use super::limits::Setting;
 use super::{devices, files};
 use crate::error::Failure;
 
-/// What `stats` and the search for a container's processes need, besides what its limits need. Each
-/// hierarchy costs about 50 µs; `cpu` costs 1.6 ms when it is entered, so it is made for limits only.
-const USUAL: [&str; 3] = ["memory", "pids", "cpuacct"];
+/// What `stats`, `pause` and the search for a container's processes need, besides what its limits need.
+/// Each hierarchy costs about 50 µs; `cpu` costs 1.6 ms when it is entered, so it is made for limits only.
+const USUAL: [&str; 4] = ["memory", "pids", "cpuacct", "freezer"];
 
 /// Makes `below` (`ctr/<id>`) in the hierarchies that are needed: the directories, memory's first.
 pub(super) fn make(
