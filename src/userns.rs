@@ -62,7 +62,6 @@ pub fn outer_uid() -> u32 {
 
 /// What turns this namespace's ids, users' and groups', into those that they are outside of it. An id
 /// that is none here stays as it is.
-#[must_use]
 pub fn outer_ids() -> (impl Fn(u64) -> u64, impl Fn(u64) -> u64) {
     let outward = |file| {
         let maps = map_of("self", file);

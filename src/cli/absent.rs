@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn groups_are_told_apart() {
-        assert_eq!(command(Some("a:b")).as_deref(), Some("cp"));
+        assert_eq!(command("push", Some("a:b")).as_deref(), Some("push"));
         assert_eq!(command("image", Some("push")).as_deref(), Some("image push"));
         assert_eq!(command("container", Some("foo")), None);
         assert_eq!(command("container", None), None);

@@ -59,7 +59,7 @@ pub struct Options {
 /// Docker's, see [`super::place`]; what the system calls say.
 pub fn take_out(from: Inside<'_>, local: &OsStr, options: Options, told: &mut dyn FnMut(u64)) -> Result<Route> {
     let route = local_route(local)?;
-    check_output(&Path::new(OsStr::from_bytes(&route.shown())))?;
+    check_output(Path::new(OsStr::from_bytes(&route.shown())))?;
     let entered = Entered::enter(from.store)?;
     let tree = entered.open(from.store, from.config, Access::Read)?;
     let (source, path) = from.find(&tree, options.follow)?;
@@ -200,17 +200,17 @@ impl Inside<'_> {
                 );
             }
             if !asserted {
-                let (folder, name, shown) = self.last_step(tree, route.path)?;
+                let (folder, name, shown) = self.last_step(tree, &route.path)?;
                 return Ok((Target::Other { folder, name, shown }, false));
             }
         }
-        let (folder, name, shown) = self.last_step(tree, route.path)?;
+        let (folder, name, shown) = self.last_step(tree, &route.path)?;
         Ok((Target::Nothing { folder, name, shown }, asserted))
     }
 
     /// The folder in which a path ends, and the name in it, past links that are at the path's end.
-    fn last_step(&self, tree: &Tree, path: Vec<u8>) -> Result<(OwnedFd, Vec<u8>, Vec<u8>)> {
-        let mut path = PathBuf::from(OsStr::from_bytes(&path));
+    fn last_step(&self, tree: &Tree, path: &[u8]) -> Result<(OwnedFd, Vec<u8>, Vec<u8>)> {
+        let mut path = PathBuf::from(OsStr::from_bytes(path));
         for _ in 0..LINKS {
             let above = path.parent().unwrap_or(Path::new("/")).to_owned();
             let name = path.file_name().unwrap_or_default().to_owned();

@@ -86,20 +86,19 @@ impl<'a> Whole<'a> {
     /// As link(2) and rename(2).
     pub fn finish(mut self) -> Result<()> {
         let naming = || format!("write {:?}", self.path);
-        let named = match self.temporary.take() {
-            Some(temporary) => temporary,
-            None => {
-                let from = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
-                let link = |to: &Path| linkat(AT_FDCWD, from.as_c_str(), AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW);
-                match link(self.path) {
-                    Ok(()) => return Ok(()),
-                    Err(Errno::EEXIST) => {}
-                    Err(e) => return Err(e).with_context(naming),
-                }
-                let temporary = record::temporary_beside(self.path);
-                link(&temporary).with_context(naming)?;
-                temporary
+        let named = if let Some(temporary) = self.temporary.take() {
+            temporary
+        } else {
+            let from = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+            let link = |to: &Path| linkat(AT_FDCWD, from.as_c_str(), AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW);
+            match link(self.path) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e).with_context(naming),
             }
+            let temporary = record::temporary_beside(self.path);
+            link(&temporary).with_context(naming)?;
+            temporary
         };
         std::fs::rename(&named, self.path).inspect_err(|_| drop(std::fs::remove_file(&named))).with_context(naming)
     }
