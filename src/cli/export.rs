@@ -43,11 +43,11 @@ impl Run for Export {
         let id = names::resolve(&store, &self.container)?;
         let config = start::config(&store, &id)?;
         let entered = Entered::enter(&store)?;
-        let root = entered.open_alone(&store, &config)?;
+        let (root, owners) = entered.open_alone(&store, &config)?;
         match path {
-            None => to_stdout(export(root, File::from(stdout().as_fd().try_clone_to_owned()?)), "export"),
+            None => to_stdout(export(root, &owners, File::from(stdout().as_fd().try_clone_to_owned()?)), "export"),
             Some(path) => {
-                let shortened = to_file(path, |file| export(root, file))?;
+                let shortened = to_file(path, |file| export(root, &owners, file))?;
                 warn_shortened(shortened, "export");
                 Ok(0)
             }

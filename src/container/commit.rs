@@ -62,12 +62,13 @@ pub fn commit(store: &Store, config: &ContainerConfig, wanted: &Commit) -> Resul
     signals::catch();
     blobs::prepare(store)?;
     let (upper, below) = entered.layers(store, config)?;
+    let owners = entered.recorded_owners(config);
     let frozen = if wanted.pause { Frozen::hold(store, config)? } else { None };
     let hidden = hidden(&upper, below.as_ref())?;
     let has_root = below.map_or(Ok(false), |below| has_another_root(&upper, &below))?;
     let (mut unspeakable, mut shortened) = (Vec::new(), 0);
     let layer = make::layer(store, |out| {
-        let packed = layer::pack(upper, &hidden, has_root, out)?;
+        let packed = layer::pack(upper, &hidden, has_root, |entry| owners.inward(entry), out)?;
         (unspeakable, shortened) = (packed.unspeakable, out.shortened());
         Ok(!packed.is_empty)
     })?;

@@ -67,7 +67,7 @@ pub fn take_out(from: Inside<'_>, local: &OsStr, options: Options, told: &mut dy
     let landing = local_target(&route)?.land(is_folder, &path, route.end != End::Name, &route.path)?;
     let owner = if options.archive { Owner::Original } else { Owner::Maker };
     let mut maker = Maker::new(landing.folder, landing.shown, owner, told);
-    copy(source, &landing.name, &tree, &mut maker, |_| {})?;
+    copy(source, &landing.name, &tree, &mut maker, |entry| tree.owners.inward(entry))?;
     maker.finish()?;
     told(END);
     Ok(route)
@@ -88,7 +88,7 @@ pub fn write_out(from: Inside<'_>, archive: File, follow: bool) -> Result<u64> {
         _ => path.name().to_vec(),
     };
     let mut writer = Writer::new(archive);
-    copy(source, &name, &tree, &mut writer, |_| {})?;
+    copy(source, &name, &tree, &mut writer, |entry| tree.owners.inward(entry))?;
     let shortened = writer.shortened();
     writer.finish().context("write the archive")?;
     Ok(shortened)
@@ -113,7 +113,7 @@ pub fn bring_in(to: Inside<'_>, local: &OsStr, options: Options, told: &mut dyn 
     // own namespace.
     let (uids, gids) = userns::outer_ids();
     let owner = if options.archive { Owner::Original } else { Owner::Root };
-    let mut maker = Maker::new(landing.folder, landing.shown, owner, told);
+    let mut maker = Maker::new(landing.folder, landing.shown, owner, told).of(&tree.owners);
     copy(source, &landing.name, &tree, &mut maker, |entry| {
         entry.uid = uids(entry.uid);
         entry.gid = gids(entry.gid);
@@ -139,7 +139,7 @@ pub fn unpack_in(to: Inside<'_>, archive: File, told: &mut dyn FnMut(u64)) -> Re
     let compression = Compression::detect(input.fill_buf().context("read the archive")?)?;
     let plain = BufReader::with_capacity(1 << 18, Decoder::new(input, compression)?);
     let mut reader = Reader::new(plain);
-    let mut maker = Maker::new(landing.folder, landing.shown, Owner::Original, told);
+    let mut maker = Maker::new(landing.folder, landing.shown, Owner::Original, told).of(&tree.owners);
     while let Some(entry) = reader.next_entry().context("read the archive")? {
         maker.put(&entry, Data::Archive(&mut reader))?;
     }

@@ -13,6 +13,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::linkat;
 
+use super::tree::Owners;
 use crate::error::Failure;
 use crate::image::pack::tar::Writer;
 use crate::image::pack::walk::{Enter, Links, walk};
@@ -24,7 +25,7 @@ use crate::store::record;
 ///
 /// # Errors
 /// The tree cannot be read, the archive cannot be written.
-pub fn export(root: OwnedFd, out: File) -> Result<u64> {
+pub fn export(root: OwnedFd, owners: &Owners, out: File) -> Result<u64> {
     let mut links = Links::default();
     let mut out = Writer::new(out);
     walk(root, |node| {
@@ -33,6 +34,7 @@ pub fn export(root: OwnedFd, out: File) -> Result<u64> {
         }
         let reading = || format!("read {:?}", OsStr::from_bytes(&node.path));
         let Some(mut entry) = node.entry(node.path.clone()).with_context(reading)? else { return Ok(Enter::No) };
+        owners.inward(&mut entry);
         links.note(&node.stat, &mut entry);
         let data = if entry.kind == Kind::File { Some(node.data().with_context(reading)?) } else { None };
         out.add(&entry, data.as_ref()).context("write the archive")?;

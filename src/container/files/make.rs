@@ -20,6 +20,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, Whence, fchownat, linkat, lseek, symlinkat, unlinkat};
 
+use super::tree::Owners;
 use crate::error::Failure;
 use crate::image::pack::tar;
 use crate::image::pack::walk::is;
@@ -83,6 +84,7 @@ pub struct Maker<'a> {
     /// What messages call `top`.
     shown: Vec<u8>,
     owner: Owner,
+    owners: Owners,
     powers: Powers,
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Set at the end: whatever is made in a folder changes its time.
@@ -93,7 +95,14 @@ pub struct Maker<'a> {
 
 impl<'a> Maker<'a> {
     pub fn new(top: OwnedFd, shown: Vec<u8>, owner: Owner, told: &'a mut dyn FnMut(u64)) -> Self {
-        Self { top, shown, owner, powers: Powers::now(), parent: None, times: Vec::new(), told }
+        let owners = Owners::default();
+        Self { top, shown, owner, owners, powers: Powers::now(), parent: None, times: Vec::new(), told }
+    }
+
+    /// Owners are those of a container.
+    #[must_use]
+    pub fn of(self, owners: &Owners) -> Self {
+        Self { owners: owners.clone(), ..self }
     }
 
     /// Makes what `entry` says. The folder itself (`.`) stays as it is.
@@ -244,12 +253,17 @@ impl<'a> Maker<'a> {
             Owner::Root => (0, 0),
             Owner::Original => (entry.uid, entry.gid),
         };
-        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-        let (Some(user), Some(group)) = (id(uid), id(gid)) else { bail!("its owner's number is too large") };
-        match fchownat(object, "", Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), AtFlags::AT_EMPTY_PATH) {
-            Err(Errno::EINVAL) => Err(Failure::new(format!("its owner {uid}:{gid} is beyond your subordinate ids"))
+        let beyond = || {
+            Failure::new(format!("its owner {uid}:{gid} is beyond your subordinate ids"))
                 .hint("give the user more of them in /etc/subuid and /etc/subgid")
-                .into()),
+        };
+        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        let (outer_uid, outer_gid) = self.owners.outward(uid, gid).ok_or_else(beyond)?;
+        let (Some(user), Some(group)) = (id(outer_uid), id(outer_gid)) else {
+            bail!("its owner's number is too large")
+        };
+        match fchownat(object, "", Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), AtFlags::AT_EMPTY_PATH) {
+            Err(Errno::EINVAL) => Err(beyond().into()),
             other => Ok(other?),
         }
     }

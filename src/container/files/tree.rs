@@ -19,15 +19,19 @@ use crate::container::config::{ContainerConfig, RootFs};
 use crate::container::state::{PROCESS, Phase, Process};
 use crate::container::{list, state};
 use crate::error::Failure;
+use crate::image::unpack::tar::Entry;
 use crate::runtime::{self, Root, rooted};
 use crate::store::{Id, Lock, Store, record};
 use crate::sys::mount::{self as api, Attributes};
 use crate::sys::openat2::open_in_root;
 use crate::sys::pidfd;
-use crate::userns;
+use crate::userns::{self, IdMap};
 
 /// How long a start or an end that is under way is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who the kernel takes for the owner of what belongs to none: /proc/sys/kernel/overflowuid.
+const NOBODY: u64 = 65_534;
 
 const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -38,8 +42,51 @@ pub struct Tree {
     /// What the kernel and ctr keep in the container rather than it, which no copy goes into: /proc,
     /// /sys, /dev. Empty where nothing runs.
     pub system: Vec<(u64, u64)>,
+    pub owners: Owners,
     /// Keeps it from being started while it is written to.
     _lock: Option<Lock>,
+}
+
+/// How owners as this process sees them become the container's own, and the other way round. Without
+/// maps they are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Owners {
+    uids: Vec<IdMap>,
+    gids: Vec<IdMap>,
+}
+
+impl Owners {
+    /// Those of a process that runs.
+    fn of_process(pid: i32) -> Self {
+        let (uids, gids) = userns::maps_of(pid);
+        let same = |maps: &[IdMap]| maps.iter().all(|map| map.inside == map.outside);
+        if same(&uids) && same(&gids) { Self::default() } else { Self { uids, gids } }
+    }
+
+    /// Says of an object what the container would. An owner that it does not know is nobody to it.
+    pub fn inward(&self, entry: &mut Entry) {
+        let inward = |maps: &[IdMap], id: u64| {
+            let within = |map: &IdMap| {
+                let offset = id.checked_sub(map.outside.into()).filter(|n| *n < map.count.into())?;
+                Some(u64::from(map.inside) + offset)
+            };
+            if maps.is_empty() { id } else { maps.iter().find_map(within).unwrap_or(NOBODY) }
+        };
+        (entry.uid, entry.gid) = (inward(&self.uids, entry.uid), inward(&self.gids, entry.gid));
+    }
+
+    /// The container's owner as this process has to name it; `None`: there is none such.
+    #[must_use]
+    pub fn outward(&self, uid: u64, gid: u64) -> Option<(u64, u64)> {
+        let outward = |maps: &[IdMap], id: u64| {
+            let within = |map: &IdMap| {
+                let offset = id.checked_sub(map.inside.into()).filter(|n| *n < map.count.into())?;
+                Some(u64::from(map.outside) + offset)
+            };
+            if maps.is_empty() { Some(id) } else { maps.iter().find_map(within) }
+        };
+        Some((outward(&self.uids, uid)?, outward(&self.gids, gid)?))
+    }
 }
 
 /// What is wanted of them.
@@ -81,17 +128,17 @@ impl Entered {
     pub fn open(&self, store: &Store, config: &ContainerConfig, access: Access) -> Result<Tree> {
         let place = store.container(&config.id);
         loop {
-            if let Some(process) = running(store, &config.id)? {
+            if let Some((process, pid)) = running(store, &config.id)? {
                 let root = openat(&process, "root", FOLDER, Mode::empty()).context("open the container's root")?;
                 let system = ["/proc", "/sys", "/dev"].map(Path::new);
                 let system =
                     system.iter().filter_map(|path| identity(open_in_root(&root, *path, FOLDER).ok()?.as_fd()));
-                return Ok(Tree { system: system.collect(), root, _lock: None });
+                return Ok(Tree { system: system.collect(), root, owners: Owners::of_process(pid), _lock: None });
             }
             if access == Access::Read {
                 let root = self.whole(store, config)?;
                 if self.add_binds(root.as_fd(), config, Access::Read)? {
-                    return Ok(Tree { root, system: Vec::new(), _lock: None });
+                    return Ok(Tree { root, system: Vec::new(), owners: self.recorded_owners(config), _lock: None });
                 }
                 // A place for a folder of the host's is missing, and only one who writes can make it.
             }
@@ -110,7 +157,7 @@ impl Entered {
                         work: place.join("work"),
                         volatile: config.host_config.auto_remove,
                     };
-                    let root = runtime::mount_root(&root, has_user_namespace(config));
+                    let root = runtime::mount_root(&root, !userns::in_first());
                     fchdir(&self.here)?;
                     root?
                 }
@@ -121,7 +168,8 @@ impl Entered {
                 let read_only = Attributes { set: api::RDONLY, ..Attributes::default() };
                 api::set_attributes(root.as_fd(), false, read_only).context("make the root read-only")?;
             }
-            return Ok(Tree { root, system: Vec::new(), _lock: Some(lock) });
+            let owners = self.recorded_owners(config);
+            return Ok(Tree { root, system: Vec::new(), owners, _lock: Some(lock) });
         }
     }
 
@@ -129,16 +177,23 @@ impl Entered {
     ///
     /// # Errors
     /// As [`Entered::open`].
-    pub fn open_alone(&self, store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
-        if let Some(process) = running(store, &config.id)? {
+    pub fn open_alone(&self, store: &Store, config: &ContainerConfig) -> Result<(OwnedFd, Owners)> {
+        if let Some((process, pid)) = running(store, &config.id)? {
             match self.root_mount_of(&process) {
-                Ok(root) => return Ok(root),
+                Ok(root) => return Ok((root, Owners::of_process(pid))),
                 // It ended, or the kernel does not give its root without the rest: what it is made
                 // of is at hand.
                 Err(_) => fchdir(&self.here)?,
             }
         }
-        self.whole(store, config)
+        Ok((self.whole(store, config)?, self.recorded_owners(config)))
+    }
+
+    /// Owners in the layers and in the upper folder, which no process shows.
+    #[allow(clippy::unused_self, reason = "true only in the user's own namespace")]
+    #[must_use]
+    pub fn recorded_owners(&self, _config: &ContainerConfig) -> Owners {
+        Owners::default()
     }
 
     /// The folder of what the container changed, and what its image looks like.
@@ -153,7 +208,7 @@ impl Entered {
         let path = store.container(&config.id).join("upper");
         let upper = open(&path, FOLDER, Mode::empty()).with_context(|| format!("open {path:?}"))?;
         let layers: Vec<PathBuf> = layers.iter().map(|layer| store.layers().join(layer)).collect();
-        let below = if layers.is_empty() { None } else { Some(self.view(&layers, config)?) };
+        let below = if layers.is_empty() { None } else { Some(self.view(&layers)?) };
         Ok((upper, below))
     }
 
@@ -166,13 +221,13 @@ impl Entered {
             RootFs::Image { layers, .. } => {
                 let mut all = vec![store.container(&config.id).join("upper")];
                 all.extend(layers.iter().map(|layer| store.layers().join(layer)));
-                self.view(&all, config)
+                self.view(&all)
             }
         }
     }
 
-    fn view(&self, layers: &[PathBuf], config: &ContainerConfig) -> Result<OwnedFd> {
-        let view = runtime::mount_view(layers, has_user_namespace(config));
+    fn view(&self, layers: &[PathBuf]) -> Result<OwnedFd> {
+        let view = runtime::mount_view(layers, !userns::in_first());
         fchdir(&self.here)?;
         Ok(view?)
     }
@@ -230,8 +285,8 @@ fn binds(config: &ContainerConfig) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
     Ok(all)
 }
 
-/// The folder in /proc of a container's first process; `None`: it does not run.
-fn running(store: &Store, id: &Id) -> Result<Option<OwnedFd>> {
+/// The folder in /proc of a container's first process, and its number; `None`: it does not run.
+fn running(store: &Store, id: &Id) -> Result<Option<(OwnedFd, i32)>> {
     let end = Instant::now() + PATIENCE;
     loop {
         if !matches!(list::one(store, id)?.state.phase, Phase::Running { .. }) {
@@ -244,7 +299,7 @@ fn running(store: &Store, id: &Id) -> Result<Option<OwnedFd>> {
             && pidfd::start_time(Pid::from_raw(process.pid)) == Some(process.start_time)
             && openat(&folder, "root", FOLDER, Mode::empty()).is_ok()
         {
-            return Ok(Some(folder));
+            return Ok(Some((folder, process.pid)));
         }
         // Its first process has ended, and its monitor is about to say so.
         if Instant::now() > end {
@@ -254,12 +309,33 @@ fn running(store: &Store, id: &Id) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Whether overlay keeps its marks for this container in `user.` attributes.
-fn has_user_namespace(config: &ContainerConfig) -> bool {
-    !userns::in_first() || !matches!(config.host_config.userns_mode.as_str(), "" | "host")
-}
-
 /// What tells one file from another.
 fn identity(file: BorrowedFd<'_>) -> Option<(u64, u64)> {
     nix::sys::stat::fstat(file).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::unpack::tar::Kind;
+
+    #[test]
+    fn owners_are_the_container_s() {
+        // `--userns keep-id` of user 1000: the container's 0 is the first subordinate id.
+        let maps = vec![
+            IdMap { inside: 0, outside: 1, count: 1000 },
+            IdMap { inside: 1000, outside: 0, count: 1 },
+            IdMap { inside: 1001, outside: 1001, count: 10 },
+        ];
+        let owners = Owners { uids: maps.clone(), gids: maps };
+        let inward = |uid: u64, gid: u64| {
+            let mut entry = Entry::new(Kind::File, Vec::new());
+            (entry.uid, entry.gid) = (uid, gid);
+            owners.inward(&mut entry);
+            (entry.uid, entry.gid)
+        };
+        assert_eq!([inward(0, 1), inward(1005, 5000)], [(1000, 0), (1005, NOBODY)]);
+        assert_eq!([owners.outward(0, 1000), owners.outward(5000, 0)], [Some((1, 0)), None]);
+        assert_eq!(Owners::default().outward(5000, 7), Some((5000, 7)));
+    }
 }

@@ -2,9 +2,7 @@
 //! below, gives the same tree (OCI image specification, layer.md).
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 
@@ -53,11 +51,17 @@ pub struct Packed {
 }
 
 /// Writes the layer. `hidden`: paths that are left out, with all below them. `root`: the root folder
-/// differs from the one below, and gets an entry.
+/// differs from the one below, and gets an entry. `adapt` changes what is said of each object.
 ///
 /// # Errors
 /// The folder cannot be read, the archive cannot be written.
-pub fn pack<W: Output>(upper: OwnedFd, hidden: &BTreeSet<Vec<u8>>, root: bool, out: &mut Writer<W>) -> Result<Packed> {
+pub fn pack<W: Output>(
+    upper: OwnedFd,
+    hidden: &BTreeSet<Vec<u8>>,
+    root: bool,
+    adapt: impl Fn(&mut Entry),
+    out: &mut Writer<W>,
+) -> Result<Packed> {
     let mut links = Links::default();
     let mut packed = Packed { is_empty: true, ..Packed::default() };
     walk(upper, |node| {
@@ -70,13 +74,13 @@ pub fn pack<W: Output>(upper: OwnedFd, hidden: &BTreeSet<Vec<u8>>, root: bool, o
             return Ok(Enter::No);
         }
         packed.is_empty = false;
-        add(node, &mut links, out)?;
+        add(node, &mut links, &adapt, out)?;
         Ok(Enter::Yes)
     })?;
     Ok(packed)
 }
 
-fn add<W: Output>(node: &Node, links: &mut Links, out: &mut Writer<W>) -> Result<()> {
+fn add<W: Output>(node: &Node, links: &mut Links, adapt: impl Fn(&mut Entry), out: &mut Writer<W>) -> Result<()> {
     if is_whiteout(&node.stat) {
         let (folder, name) = split(&node.path);
         let mut entry = Entry::new(Kind::File, speakable(beside(folder, &[WHITEOUT, name].concat())));
@@ -85,6 +89,7 @@ fn add<W: Output>(node: &Node, links: &mut Links, out: &mut Writer<W>) -> Result
     }
     let path = if node.path.is_empty() { b".".to_vec() } else { speakable(node.path.clone()) };
     let Some(mut entry) = node.entry(path)? else { return Ok(()) };
+    adapt(&mut entry);
     links.note(&node.stat, &mut entry);
     let data = if entry.kind == Kind::File { Some(node.data()?) } else { None };
     out.add(&entry, data.as_ref())?;
@@ -107,12 +112,6 @@ fn speakable(path: Vec<u8>) -> Vec<u8> {
         Ok(Compression::None) => path,
         _ => [b"./", path.as_slice()].concat(),
     }
-}
-
-/// A path for people.
-#[must_use]
-pub fn shown(path: &[u8]) -> String {
-    format!("{:?}", OsStr::from_bytes(&[b"/", path].concat()))
 }
 
 #[cfg(test)]
@@ -143,7 +142,7 @@ mod tests {
         );
         let mut out = Writer::new(tempfile::tempfile().expect("a file"));
         let upper = File::open(home.path()).expect("open").into();
-        let packed = pack(upper, &BTreeSet::from([b"hosts".to_vec()]), false, &mut out).expect("packed");
+        let packed = pack(upper, &BTreeSet::from([b"hosts".to_vec()]), false, |_| {}, &mut out).expect("packed");
         assert_eq!(packed.unspeakable, [b"d/.wh.trap".to_vec()]);
         let (mut file, _) = out.finish().expect("finished");
         file.seek(SeekFrom::Start(0)).expect("rewound");
