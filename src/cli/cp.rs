@@ -41,10 +41,12 @@ pub struct Cp {
     #[arg(short = 'L', long)]
     follow_link: bool,
     /// Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, hide_possible_values = true, value_name = "")]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, value_name = "bool")]
     quiet: Option<bool>,
+    /// CONTAINER:PATH, a path of the host's, or - for an archive
     #[arg(value_name = "SRC_PATH")]
     source: OsString,
+    /// Likewise
     #[arg(value_name = "DEST_PATH")]
     destination: OsString,
 }
