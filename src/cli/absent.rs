@@ -2,18 +2,14 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: &[&str] = &[
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "context",
-    "cp",
-    "diff",
     "events",
-    "export",
     "history",
     "login",
     "logout",
@@ -29,8 +25,7 @@ const COMMANDS: [&str; 23] = [
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: [(&str, &[&str]); 3] = [
-    ("container", &["commit", "cp", "diff", "export"]),
+const GROUPED: &[(&str, &[&str])] = &[
     ("image", &["build", "history", "prune", "push", "save", "tag"]),
     ("system", &["df", "events", "prune"]),
 ];

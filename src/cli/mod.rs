@@ -7,8 +7,12 @@
 
 mod absent;
 mod attach;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod filter;
 mod images;
 mod import;
@@ -122,6 +126,10 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<commit::CommitCommand>(&["commit", "container commit"]),
+    entry::<cp::Cp>(&["cp", "container cp"]),
+    entry::<diff::Diff>(&["diff", "container diff"]),
+    entry::<export::Export>(&["export", "container export"]),
     entry::<network::Create>(&["network create"]),
     entry::<network::Ls>(&["network ls", "network list"]),
     entry::<network::Inspect>(&["network inspect"]),
