@@ -102,6 +102,7 @@ pub mod cli;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod events;
 pub mod image;
 pub mod monitor;
 pub mod network;
