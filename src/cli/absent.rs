@@ -2,7 +2,7 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 27] = [
     "build",
     "builder",
     "buildx",
@@ -12,7 +12,6 @@ const COMMANDS: [&str; 28] = [
     "context",
     "cp",
     "diff",
-    "events",
     "export",
     "history",
     "login",
@@ -37,7 +36,7 @@ const COMMANDS: [&str; 28] = [
 const GROUPED: [(&str, &[&str]); 3] = [
     ("container", &["commit", "cp", "diff", "export", "pause", "prune", "restart", "stats", "top", "unpause"]),
     ("image", &["build", "history", "prune", "push", "save", "tag"]),
-    ("system", &["df", "events", "prune"]),
+    ("system", &["df", "prune"]),
 ];
 
 /// The name of the absent command that these first words of a command line mean.

@@ -8,6 +8,7 @@
 mod absent;
 mod attach;
 mod create;
+mod events;
 mod exec;
 mod filter;
 mod images;
@@ -44,7 +45,7 @@ use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMat
 
 use crate::container::list::{self, Status};
 use crate::error::{self, Failure, exit};
-use crate::store::Store;
+use crate::store::{Id, Store};
 
 /// Flags that stand before the command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -122,6 +123,7 @@ const COMMANDS: &[Entry] = &[
     entry::<port::Port>(&["port", "container port"]),
     entry::<update::Update>(&["update", "container update"]),
     entry::<unshare::Unshare>(&["unshare"]),
+    entry::<events::EventsCommand>(&["events", "system events"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
@@ -298,8 +300,9 @@ fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
 }
 
 /// Says that the keys to leave were seen, in Docker's words and on a line of their own: the
-/// container's prompt stands before the cursor. The exit code.
-fn left() -> u8 {
+/// container's prompt stands before the cursor. `action`: what that is called among events. The exit code.
+fn left(store: &Store, id: &Id, action: &str) -> u8 {
+    crate::events::of_container(store, id, action, &[]);
     output::say("\r\nread escape sequence");
     0
 }

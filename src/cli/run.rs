@@ -85,7 +85,7 @@ impl RunCommand {
         let attach = Attach { streams, tty: process.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(&store, &config.id, "detach")),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::container::network::Wish;
 use crate::container::state::{Phase, State};
 use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
+use crate::events;
 use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
@@ -111,6 +112,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         let _ = remove::discard(store, &id, &state.name);
         return Err(error);
     }
+    events::container(store, &id, &state, "create", &[]);
     Ok(Created { config, lock, name: state.name })
 }
 
@@ -224,6 +226,9 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     }
     heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
+    if state.unstarted {
+        events::container(store, id, &state, "destroy", &[]);
+    }
     drop(lock);
     Ok(Settled::Gone)
 }

@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::config::ContainerConfig;
+use crate::container::launch;
 use crate::container::signal::{self, Running};
-use crate::container::{launch, state};
+use crate::container::state::{self, State};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Lock, Store, record};
 
 /// Seconds between the signal and the end, Docker's.
@@ -36,6 +38,7 @@ impl Stopping {
         let path = store.container(id).join("config.json");
         let config = record::read::<ContainerConfig>(&path)?.map(|config| config.config).unwrap_or_default();
         let number = signal::parse(signal.or(config.stop_signal.as_deref()).unwrap_or("TERM"))?;
+        signalled(store, id, number);
         running.send(number).with_context(|| format!("send signal {number} to container {id}"))?;
         let seconds = seconds.or(config.stop_timeout).unwrap_or(PATIENCE);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
@@ -47,11 +50,23 @@ impl Stopping {
     /// # Errors
     /// It cannot be killed.
     pub fn finish(self, store: &Store) -> Result<()> {
+        // With its end it may be gone: `--rm`.
+        let state: Option<State> = record::read(&store.container(&self.id).join("state.json")).ok().flatten();
         if !has_ended(&self.running, self.deadline)? {
+            signalled(store, &self.id, libc::SIGKILL);
             self.running.send(libc::SIGKILL).with_context(|| format!("kill container {}", self.id))?;
         }
-        wait_for_monitor(store, &self.id)
+        wait_for_monitor(store, &self.id)?;
+        if let Some(state) = state {
+            events::container(store, &self.id, &state, "stop", &[]);
+        }
+        Ok(())
     }
+}
+
+/// Records that a signal is sent: before it is, since what it does is recorded by the monitor.
+fn signalled(store: &Store, id: &Id, signal: i32) {
+    events::of_container(store, id, "kill", &[("signal", &signal.to_string())]);
 }
 
 /// Kills a container and waits until its monitor has left.
@@ -60,6 +75,7 @@ impl Stopping {
 /// It cannot be killed.
 pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
     if let Found::Running(running) = find(store, id, true)? {
+        signalled(store, id, libc::SIGKILL);
         running.send(libc::SIGKILL).with_context(|| format!("kill container {id}"))?;
     }
     wait_for_monitor(store, id)
@@ -72,6 +88,7 @@ pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
 pub fn kill(store: &Store, id: &Id, signal: i32) -> Result<()> {
     match find(store, id, signal == libc::SIGKILL)? {
         Found::Running(running) => {
+            signalled(store, id, signal);
             running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))
         }
         Found::Ended => Ok(()),

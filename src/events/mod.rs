@@ -12,6 +12,7 @@ mod log;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::container::state::State;
@@ -70,6 +71,12 @@ pub fn of_container(store: &Store, id: &Id, action: &str, more: &[(&str, &str)])
     if let Ok(Some(state)) = record::read::<State>(&store.container(id).join("state.json")) {
         container(store, id, &state, action, more);
     }
+}
+
+/// Records that a container's process ended, after its state says so.
+pub fn died(store: &Store, id: &Id, state: &State, code: u8, started: Timestamp) {
+    let seconds = (Timestamp::now().as_second() - started.as_second()).max(0);
+    container(store, id, state, "die", &[("execDuration", &seconds.to_string()), ("exitCode", &code.to_string())]);
 }
 
 /// Records what happened to an image. `id`: `sha256:…`, but for `pull` the name; `name`: as Docker

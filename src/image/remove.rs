@@ -20,7 +20,7 @@ use crate::image::digest::{Digest, chain_id, is_hex};
 use crate::image::index::{Entry, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::reference::Reference;
-use crate::image::{lookup, parents};
+use crate::image::{lookup, note, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
@@ -32,12 +32,18 @@ pub type Report = Vec<String>;
 /// `No such image`, or a container needs it; Docker's wording.
 pub fn remove(store: &Store, wanted: &str, force: bool) -> Result<Report> {
     let mut users = None;
+    let mut of = None;
     let (mut report, gone) = Index::change(store, |index| {
         let entry = lookup(index, wanted)?.cloned().ok_or_else(|| no_such_image(wanted))?;
+        of = Some(entry.image.clone());
         let users = users.insert(Users::of(store, &entry.image)?);
         take_out(index, &entry, wanted, users, force)
     })?;
+    for image in report.iter().filter(|line| line.starts_with("Untagged: ")).filter_map(|_| of.as_ref()) {
+        note(store, image, "untag", None);
+    }
     if let Some(image) = gone {
+        note(store, &image, "delete", None);
         report.push(format!("Deleted: {image}"));
         // The configuration is a blob too, and needed to tell what the layers were.
         let diffs = diffs_of(store, &image);

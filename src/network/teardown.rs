@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::error;
+use crate::events;
 use crate::network::link::rate;
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
@@ -44,7 +45,7 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
     if memberships.is_empty() {
         return Ok(());
     }
-    in_space(store, |space| {
+    let done = in_space(store, |space| {
         for (network, member) in &memberships {
             match space {
                 Some(space) => forget(store, space, network, member)?,
@@ -53,7 +54,11 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
             }
         }
         Ok(())
-    })
+    });
+    for (network, _) in &memberships {
+        events::network(store, network, "disconnect", Some(container));
+    }
+    done
 }
 
 /// A network's bridge and rules: the last step of its removal, when nobody is on it.

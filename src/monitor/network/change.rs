@@ -9,6 +9,7 @@ use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
 use crate::container::state::State;
 use crate::error::Failure;
+use crate::events;
 use crate::network::listen::{self, Wanted};
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
@@ -80,6 +81,7 @@ impl Sandbox {
             link::remove(&mut socket, &attached.member.interface)
         });
         let _ = teardown::forget(&self.store, &self.space, &attached.network, &attached.member);
+        events::network(&self.store, &attached.network, "disconnect", Some(&self.container));
     }
 
     /// Brings all that depends on which networks and ports there are into line with them.

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
+use crate::events;
 use crate::network::dns::Resolver;
 use crate::network::listen::{self, Listener};
 use crate::network::member::{self, Member, NewMember};
@@ -139,6 +140,7 @@ impl Sandbox {
         if self.attached[at].network.driver == Driver::Bridge {
             bridge::ensure(&self.store, &self.space, &self.attached[at].network)?;
         }
+        events::network(&self.store, &self.attached[at].network, "connect", Some(&self.container));
         Ok(at)
     }
 
@@ -168,6 +170,12 @@ impl Sandbox {
     /// Whether published ports lead to an address of each family.
     fn has_both(&self) -> bool {
         self.main().is_some_and(|main| main.member.ipv4.is_some() && main.member.ipv6.is_some())
+    }
+
+    /// What the container is on.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        self.attached.iter().map(|attached| attached.network.clone()).collect()
     }
 
     /// The published ports.
