@@ -108,6 +108,7 @@ pub mod monitor;
 pub mod network;
 pub mod registry;
 pub mod runtime;
+pub mod secret;
 pub mod store;
 pub mod sys;
 pub mod userns;

@@ -115,7 +115,7 @@ fn line(event: &Event) -> String {
     let attributes: Vec<String> =
         event.actor.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if !attributes.is_empty() {
-        line += &format!(" ({})", attributes.join(", "));
+        line.extend([" (", &attributes.join(", "), ")"]);
     }
     line + "\n"
 }

@@ -10,6 +10,7 @@ mod attach;
 mod create;
 mod events;
 mod exec;
+mod exists;
 mod filter;
 mod images;
 mod import;
@@ -27,6 +28,7 @@ mod rename;
 mod rm;
 mod rmi;
 mod run;
+mod secret;
 mod start;
 mod stop;
 mod unshare;
@@ -111,6 +113,8 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<exists::Container>(&["container exists"]),
+    entry::<exists::Image>(&["image exists"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
     entry::<network::Create>(&["network create"]),
     entry::<network::Ls>(&["network ls", "network list"]),
@@ -120,8 +124,14 @@ const COMMANDS: &[Entry] = &[
     entry::<network::Rm>(&["network rm", "network remove"]),
     entry::<network::Prune>(&["network prune"]),
     entry::<network::Doctor>(&["network doctor"]),
+    entry::<exists::Network>(&["network exists"]),
     entry::<port::Port>(&["port", "container port"]),
     entry::<update::Update>(&["update", "container update"]),
+    entry::<secret::Create>(&["secret create"]),
+    entry::<secret::Ls>(&["secret ls", "secret list"]),
+    entry::<secret::Inspect>(&["secret inspect"]),
+    entry::<secret::Rm>(&["secret rm", "secret remove"]),
+    entry::<exists::Secret>(&["secret exists"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<events::EventsCommand>(&["events", "system events"]),
     entry::<info::Info>(&["info", "system info"]),
@@ -226,6 +236,7 @@ fn group(name: &str) -> Command {
         "container" => "Manage containers",
         "image" => "Manage images",
         "network" => "Manage networks",
+        "secret" => "Manage secrets",
         "system" => "Manage ctr",
         _ => "",
     };

@@ -119,6 +119,7 @@ pub fn make(
     {
         remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
     }
+    let secrets = super::options::secrets::find(store, &request.secrets)?;
     let file = request.host_config.container_id_file.clone();
     let new = New {
         name: request.name,
@@ -127,6 +128,7 @@ pub fn make(
         config: request.config,
         host_config: request.host_config,
         endpoints: request.endpoints,
+        secrets,
         starts_at_once,
     };
     let created = create::create(store, new)?;

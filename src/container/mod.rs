@@ -17,6 +17,7 @@ pub mod name;
 pub mod network;
 pub mod remove;
 pub mod rename;
+pub mod secret;
 pub mod signal;
 pub mod size;
 pub mod spec;

@@ -65,6 +65,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A file cannot be read.
+    #[allow(clippy::should_implement_trait, reason = "an iterator that has ended has no more; this may have later")]
     pub fn next(&mut self) -> Result<Option<Event>> {
         loop {
             while let Some(length) = self.buffer[self.taken..].iter().position(|byte| *byte == b'\n') {

@@ -53,7 +53,9 @@ fn a_live_reader_sees_each_event_once_in_order_across_files() {
             })
             .collect();
         scope.spawn(|| {
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            for writer in writers {
+                writer.join().unwrap();
+            }
             ended.store(true, Ordering::SeqCst);
         });
         loop {

@@ -168,6 +168,7 @@ impl Monitor {
             user: blueprint.user,
             groups: blueprint.groups,
             directories: blueprint.directories,
+            secrets: blueprint.secrets,
             stdio,
             init: blueprint.init,
             cgroup,
