@@ -33,10 +33,9 @@ const COMMANDS: [&str; 27] = [
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: [(&str, &[&str]); 3] = [
-    ("container", &["commit", "cp", "diff", "export", "pause", "prune", "restart", "stats", "top", "unpause"]),
-    ("image", &["build", "history", "prune", "push", "save", "tag"]),
-    ("system", &["df", "prune"]),
+const GROUPED: [(&str, &[&str]); 2] = [
+    ("container", &["commit", "cp", "diff", "export", "pause", "restart", "stats", "top", "unpause"]),
+    ("image", &["build", "history", "push", "save", "tag"]),
 ];
 
 /// The name of the absent command that these first words of a command line mean.

@@ -22,6 +22,7 @@ mod network;
 mod options;
 pub mod output;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
@@ -31,6 +32,7 @@ mod run;
 mod secret;
 mod start;
 mod stop;
+mod system;
 mod unshare;
 mod update;
 mod usage;
@@ -106,8 +108,10 @@ const COMMANDS: &[Entry] = &[
     entry::<attach::AttachCommand>(&["attach", "container attach"]),
     entry::<wait::WaitCommand>(&["wait", "container wait"]),
     entry::<rename::RenameCommand>(&["rename", "container rename"]),
+    entry::<prune::ContainerPrune>(&["container prune"]),
     entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<system::ImagePrune>(&["image prune"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
@@ -134,6 +138,8 @@ const COMMANDS: &[Entry] = &[
     entry::<exists::Secret>(&["secret exists"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<events::EventsCommand>(&["events", "system events"]),
+    entry::<system::Df>(&["system df"]),
+    entry::<system::Prune>(&["system prune"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),

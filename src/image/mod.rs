@@ -27,6 +27,7 @@ pub mod manifest;
 pub mod obtain;
 mod parents;
 pub mod platform;
+pub mod prune;
 pub mod pull;
 pub mod reference;
 pub mod remove;

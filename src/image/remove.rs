@@ -48,14 +48,18 @@ pub fn remove(store: &Store, wanted: &str, force: bool) -> Result<Report> {
         // The configuration is a blob too, and needed to tell what the layers were.
         let diffs = diffs_of(store, &image);
         let removed = collect(store)?;
-        let mut chains: Vec<String> = (1..=diffs.len())
-            .filter(|n| removed.contains(diffs[n - 1].hex()))
-            .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
-            .collect();
-        chains.reverse();
-        report.append(&mut chains);
+        report.extend(chains(&diffs, &removed));
     }
     Ok(report)
+}
+
+/// A line for each layer of an image that went, the topmost first.
+pub(super) fn chains(diffs: &[Digest], removed: &HashSet<String>) -> Vec<String> {
+    (1..=diffs.len())
+        .rev()
+        .filter(|n| removed.contains(diffs[n - 1].hex()))
+        .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
+        .collect()
 }
 
 fn no_such_image(wanted: &str) -> Failure {
@@ -143,7 +147,7 @@ fn take_out(
     Ok((report, Some(image.clone())))
 }
 
-fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
+pub(super) fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
     let Some(name) = &entry.name else { return };
     index.untag(name);
     if let Ok(reference) = name.parse::<Reference>() {
@@ -179,7 +183,7 @@ fn conflict(image: &Digest, how: &str, why: &str) -> anyhow::Error {
 }
 
 /// The root of every container that has a record.
-fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
+pub(super) fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
     let mut all = Vec::new();
     for id in names::ids(store)? {
         let path = store.container(&id).join("config.json");
@@ -190,7 +194,7 @@ fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
     Ok(all)
 }
 
-fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
+pub(super) fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
     let config = blobs::read(store, image).ok().flatten();
     let config = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     config.and_then(|config| manifest::diff_ids(&config).ok()).unwrap_or_default()
