@@ -98,6 +98,7 @@
 //! | a hostile layer, manifest, archive, registry | an error; nothing outside its directory; bounded memory |
 //! | a hostile process in a container | no host file, no descriptor of ctr, no other container |
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod container;
@@ -107,6 +108,7 @@ pub mod image;
 pub mod monitor;
 pub mod network;
 pub mod registry;
+pub mod reset;
 pub mod runtime;
 pub mod secret;
 pub mod store;

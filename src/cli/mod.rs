@@ -140,6 +140,8 @@ const COMMANDS: &[Entry] = &[
     entry::<events::EventsCommand>(&["events", "system events"]),
     entry::<system::Df>(&["system df"]),
     entry::<system::Prune>(&["system prune"]),
+    entry::<system::Check>(&["system check"]),
+    entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),

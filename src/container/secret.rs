@@ -104,6 +104,13 @@ pub fn variables(store: &Store, container: &ContainerConfig) -> Result<Vec<Strin
     Ok(variables)
 }
 
+/// Names of those whose content is not there any more.
+#[must_use]
+pub fn missing(store: &Store, container: &ContainerConfig) -> Vec<String> {
+    let folder = store.container(&container.id).join("secrets");
+    container.secrets.iter().filter(|given| !folder.join(&given.id).exists()).map(|given| given.name.clone()).collect()
+}
+
 fn content(store: &Store, container: &ContainerConfig, given: &Given) -> Result<Vec<u8>> {
     let path: PathBuf = store.container(&container.id).join("secrets").join(&given.id);
     fs::read(&path).with_context(|| format!("read {path:?}"))

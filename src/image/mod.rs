@@ -25,7 +25,7 @@ pub mod layers;
 pub mod list;
 pub mod manifest;
 pub mod obtain;
-mod parents;
+pub mod parents;
 pub mod platform;
 pub mod prune;
 pub mod pull;

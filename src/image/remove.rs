@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -194,7 +194,7 @@ pub(super) fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
     Ok(all)
 }
 
-pub(super) fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
+pub(crate) fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
     let config = blobs::read(store, image).ok().flatten();
     let config = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     config.and_then(|config| manifest::diff_ids(&config).ok()).unwrap_or_default()
@@ -229,6 +229,23 @@ impl Needed {
         }
         Ok(needed)
     }
+}
+
+/// Paths of the blobs and of the layers that nothing needs, and nobody is at work on.
+///
+/// # Errors
+/// What is needed cannot be told.
+pub fn unneeded(store: &Store) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let layout = store.image_layout();
+    let _lock = Lock::shared(&layout).with_context(|| format!("lock {layout:?}"))?;
+    let needed = Needed::now(store, &Index::read(store)?)?;
+    let is_free = |path: &PathBuf| Lock::try_exclusive(path).is_ok_and(|lock| lock.is_some());
+    let blobs = entries(&blobs::dir(store))?.into_iter().filter(|name| is_hex(name) && !needed.blobs.contains(name));
+    let blobs = blobs.map(|name| blobs::dir(store).join(name)).filter(is_free).collect();
+    let is_layer = |name: &String| is_hex(name.strip_suffix("-parents").unwrap_or(name));
+    let layers = entries(&store.layers())?.into_iter().filter(|name| is_layer(name) && !needed.layers.contains(name));
+    let layers = layers.map(|name| store.layers().join(name)).filter(is_free).collect();
+    Ok((blobs, layers))
 }
 
 /// Removes blobs and layers that nothing needs; returns the names of the layers.

@@ -75,6 +75,15 @@ pub fn network(store: &Store, network: &Network) -> Result<()> {
     })
 }
 
+/// The rules that all networks share, when the last one is gone: another store of root's on this machine
+/// has them too.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn rules(store: &Store) -> Result<()> {
+    in_space(store, |space| space.map_or(Ok(()), firewall::unload_unused))
+}
+
 /// Runs `body` with the space there is, as a process that may change it: an ordinary user's belongs
 /// to the user's own user namespace, which a child enters.
 fn in_space(store: &Store, body: impl FnOnce(Option<&Space>) -> Result<()>) -> Result<()> {
