@@ -51,25 +51,19 @@ fn one(store: &Store, id: &Id, found: &mut Vec<Finding>) {
     }
     let config = record::read::<ContainerConfig>(&place.join("config.json"));
     let forcibly = format!("ctr rm -f {} removes it", id.short());
-    let mut damaged = |file: &str, problem: Option<anyhow::Error>| {
-        let problem = problem.map_or_else(|| format!("it has no {file}"), |e| error::message(&e));
+    let mut damaged = |file: &str, problem: Option<&anyhow::Error>| {
+        let problem = problem.map_or_else(|| format!("it has no {file}"), error::message);
         found.push(Finding::lasting(&object, problem, &forcibly));
     };
-    match (&config, &state) {
-        (Ok(Some(_)), Ok(Some(_))) => {}
-        _ => {
-            match &config {
-                Ok(Some(_)) => {}
-                Ok(None) => damaged("config.json", None),
-                Err(e) => damaged("config.json", Some(anyhow::anyhow!("{}", error::message(e)))),
-            }
-            match state {
-                Ok(Some(_)) => {}
-                Ok(None) => damaged("state.json", None),
-                Err(e) => damaged("state.json", Some(e)),
-            }
-            return;
-        }
+    match &config {
+        Ok(Some(_)) => {}
+        Ok(None) => damaged("config.json", None),
+        Err(e) => damaged("config.json", Some(e)),
+    }
+    match &state {
+        Ok(Some(_)) => {}
+        Ok(None) => damaged("state.json", None),
+        Err(e) => damaged("state.json", Some(e)),
     }
     let (Ok(Some(config)), Ok(Some(state))) = (config, state) else { return };
     if config.id != *id {

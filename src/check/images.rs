@@ -41,7 +41,10 @@ pub(super) fn look(store: &Store, quick: bool) -> Result<Vec<Finding>> {
         image(store, &index, entry, &mut blobs, &mut sources, &mut found);
     }
     layers::look(store, quick, &sources, &mut blobs, &mut found)?;
-    unneeded(store, &mut found);
+    // What an image that is damaged needs cannot be told.
+    if found.is_empty() {
+        unneeded(store, &mut found);
+    }
     for path in [store.layers(), blobs::dir(store), store.image_layout()].iter().flat_map(|dir| sweep::garbage(dir)) {
         let problem = "left half made by a command that was killed";
         found.push(Finding::repairable(path.display().to_string(), problem, "remove it", move |_| {
@@ -145,11 +148,8 @@ impl Blobs<'_> {
 
 /// Blobs and layers that neither an image nor a container needs.
 fn unneeded(store: &Store, found: &mut Vec<Finding>) {
-    let (blobs, layers) = match remove::unneeded(store) {
-        Ok(unneeded) => unneeded,
-        // Something is damaged that says what is needed: then nothing is garbage.
-        Err(_) => return,
-    };
+    // Where something is damaged that says what is needed, nothing is garbage.
+    let Ok((blobs, layers)) = remove::unneeded(store) else { return };
     if blobs.is_empty() && layers.is_empty() {
         return;
     }

@@ -24,10 +24,12 @@ pub struct Finding {
     pub remedy: Remedy,
 }
 
+type Repair = dyn Fn(&Store) -> Result<()>;
+
 /// What can be done about it.
 pub enum Remedy {
     /// What the repair does, in words, and the repair.
-    Repair(String, Box<dyn Fn(&Store) -> Result<()>>),
+    Repair(String, Box<Repair>),
     /// What a person can do: it costs something, or needs what is not here.
     Advice(String),
 }

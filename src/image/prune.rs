@@ -50,7 +50,9 @@ pub fn prune(
                 continue;
             }
             let mut report = Report::new();
-            entries.iter().for_each(|entry| remove::untag(index, entry, &mut report));
+            for entry in &entries {
+                remove::untag(index, entry, &mut report);
+            }
             index.entries.retain(|entry| entry.image != image);
             gone.push((image, report));
         }
@@ -60,7 +62,9 @@ pub fn prune(
     let sizes: HashMap<String, u64> =
         diffs.iter().flatten().map(|diff| (diff.hex().to_owned(), size(store, diff))).collect();
     for (image, report) in &gone {
-        report.iter().for_each(|_| note(store, image, "untag", None));
+        for _ in report {
+            note(store, image, "untag", None);
+        }
         note(store, image, "delete", None);
     }
     if gone.is_empty() {

@@ -49,7 +49,7 @@ impl Run for Ls {
         let mut secrets = secret::list(&globals.store()?)?;
         secrets.retain(|secret| self.is_wanted(secret));
         if self.quiet {
-            output::print(&secrets.iter().map(|secret| format!("{}\n", secret.id)).collect::<String>());
+            output::print(&secrets.iter().flat_map(|secret| [&*secret.id, "\n"]).collect::<String>());
             return Ok(0);
         }
         let shown =

@@ -69,13 +69,13 @@ impl Prune {
         } else {
             ["all dangling images", "unused build cache"]
         });
-        let list = |lines: &[String]| lines.iter().map(|line| format!("  - {line}\n")).collect::<String>();
+        let list = |lines: &[String]| lines.iter().flat_map(|line| ["  - ", line, "\n"]).collect::<String>();
         let lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
         let mut text = format!("WARNING! This will remove:\n{}", list(&lines));
         if !self.filter.is_empty() {
             let mut filters: Vec<String> = self.filter.iter().map(|(name, value)| format!("{name}={value}")).collect();
             filters.sort();
-            text += &format!("\n  Items to be pruned will be filtered with:\n{}", list(&filters));
+            text.extend(["\n  Items to be pruned will be filtered with:\n", &list(&filters)]);
         }
         text
     }

@@ -69,12 +69,15 @@ pub fn rules(socket: &mut Socket, table: Table<'_>) -> Result<Vec<Listed>, Refus
     Ok(found)
 }
 
+/// linux/netfilter/nf_tables.h.
+const NFT_MSG_GETSETELEM: u16 = 0xd;
+
 /// How many elements a set has.
 ///
 /// # Errors
 /// The kernel's refusal: `ENOENT`, there is no such table or set.
 pub fn elements(socket: &mut Socket, table: Table<'_>, set: &str) -> Result<usize, Refused> {
-    let mut message = Message::new(SUBSYSTEM | 13, flags::DUMP, &head(table.family as u8, 0));
+    let mut message = Message::new(SUBSYSTEM | NFT_MSG_GETSETELEM, flags::DUMP, &head(table.family as u8, 0));
     message.put_text(1, table.name);
     message.put_text(2, set);
     let mut count = 0;
