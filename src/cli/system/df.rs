@@ -131,7 +131,9 @@ impl Run for Df {
         let counts: Vec<usize> = spaces.images.iter().map(made_from).collect();
         let images = spaces.images.into_iter().zip(counts).map(|(space, containers)| ImageRow { space, containers });
         let mut images: Vec<ImageRow> = images.collect();
-        images.sort_by(|a, b| b.space.entry.created.cmp(&a.space.entry.created));
+        images.sort_by(|a, b| {
+            (&b.space.entry.created, &a.space.entry.name).cmp(&(&a.space.entry.created, &b.space.entry.name))
+        });
         output::print(&self.verbose(&images, &containers)?);
         Ok(0)
     }
