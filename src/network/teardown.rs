@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::error;
 use crate::events;
-use crate::network::link::rate;
+use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
@@ -20,19 +20,30 @@ use crate::userns;
 /// # Errors
 /// The rules stay; the record is gone all the same.
 pub fn forget(store: &Store, space: &Space, network: &Network, member: &Member) -> Result<()> {
-    let removed = if network.driver == Driver::Bridge { release(space, member) } else { Ok(()) };
+    let removed = release(space, network, member);
     member::leave(store, &network.id, &member.container)?;
     removed
 }
 
-fn release(space: &Space, member: &Member) -> Result<()> {
-    if !member.published.is_empty() {
-        firewall::unpublish(space, &rules::publications(&member.published, member))?;
+/// What the kernel has of a member, its interfaces aside.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> {
+    if network.driver != Driver::Bridge {
+        return Ok(());
     }
-    if !member.rate.is_none() {
-        rate::remove(&mut space.route()?, &member.port)?;
-    }
-    firewall::remove_member(space, &rules::of_member(member))
+    // What fails keeps nothing else from being done.
+    let unpublished = match &member.published[..] {
+        [] => Ok(()),
+        published => firewall::unpublish(space, &rules::publications(published, member)),
+    };
+    let shut = space.route().and_then(|mut socket| {
+        let unlimited = if member.rate.is_none() { Ok(()) } else { rate::remove(&mut socket, &member.port).map(drop) };
+        veth::shut(&mut socket, &member.port).and(unlimited)
+    });
+    let removed = firewall::remove_member(space, &rules::of_member(member));
+    unpublished.and(shut).and(removed)
 }
 
 /// All memberships of a container whose monitor was killed. Called by whoever puts it in order.
