@@ -23,7 +23,7 @@ const RUN: [&str; 3] = ["containers", "seccomp", "warned-no-subordinate-ids"];
 /// The containers cannot be listed.
 pub fn running(store: &Store) -> Result<Vec<String>> {
     let containers = list::all(store, |_, _| {})?;
-    let runs = containers.into_iter().filter(|container| container.status() == list::Status::Running);
+    let runs = containers.into_iter().filter(|container| container.status().is_running());
     Ok(runs.map(|container| container.state.name).collect())
 }
 

@@ -2,7 +2,7 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 22] = [
     "build",
     "builder",
     "buildx",
@@ -17,26 +17,19 @@ const COMMANDS: [&str; 27] = [
     "login",
     "logout",
     "manifest",
-    "pause",
     "plugin",
     "push",
-    "restart",
     "save",
     "search",
-    "stats",
     "swarm",
     "tag",
-    "top",
     "trust",
-    "unpause",
     "volume",
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: [(&str, &[&str]); 2] = [
-    ("container", &["commit", "cp", "diff", "export", "pause", "restart", "stats", "top", "unpause"]),
-    ("image", &["build", "history", "push", "save", "tag"]),
-];
+const GROUPED: [(&str, &[&str]); 2] =
+    [("container", &["commit", "cp", "diff", "export"]), ("image", &["build", "history", "push", "save", "tag"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{Globals, Run, run};
 use crate::container::attach::{self, Attach, Outcome};
+use crate::container::pause;
 use crate::container::start;
 use crate::container::state;
 use crate::error::Failure;
@@ -37,6 +38,9 @@ impl Run for AttachCommand {
             return Err(Failure::new("You cannot attach to a stopped container, start it first")
                 .hint(format!("ctr start -a {}", self.container))
                 .into());
+        }
+        if pause::is_paused(&store, &id) {
+            return Err(Failure::new("cannot attach to a paused container, unpause it first").exit(1).into());
         }
         let config = start::config(&store, &id)?.config;
         let stdin = config.open_stdin && !self.no_stdin;

@@ -21,18 +21,22 @@ mod logs;
 mod network;
 mod options;
 pub mod output;
+mod pause;
 mod port;
 mod prune;
 mod ps;
 mod pull;
 mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod secret;
 mod start;
+mod stats;
 mod stop;
 mod system;
+mod top;
 mod unshare;
 mod update;
 mod usage;
@@ -105,11 +109,16 @@ const COMMANDS: &[Entry] = &[
     entry::<start::StartCommand>(&["start", "container start"]),
     entry::<stop::StopCommand>(&["stop", "container stop"]),
     entry::<stop::KillCommand>(&["kill", "container kill"]),
+    entry::<restart::RestartCommand>(&["restart", "container restart"]),
+    entry::<pause::PauseCommand>(&["pause", "container pause"]),
+    entry::<pause::UnpauseCommand>(&["unpause", "container unpause"]),
     entry::<attach::AttachCommand>(&["attach", "container attach"]),
     entry::<wait::WaitCommand>(&["wait", "container wait"]),
     entry::<rename::RenameCommand>(&["rename", "container rename"]),
-    entry::<prune::ContainerPrune>(&["container prune"]),
     entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
+    entry::<prune::ContainerPrune>(&["container prune"]),
+    entry::<top::Top>(&["top", "container top"]),
+    entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<system::ImagePrune>(&["image prune"]),
     entry::<import::Import>(&["import", "image import"]),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output, when};
-use crate::container::list::{self, Container, Status};
+use crate::container::list::{self, Container};
 use crate::container::remove::{self, Removal};
 use crate::container::size::Sizes;
 use crate::container::start;
@@ -94,7 +94,7 @@ pub fn containers(store: &Store, filters: &Filters) -> Result<Pruned> {
     let mut containers = list::all(store, |id, error| {
         output::say(&format!("ctr: container {}: {error:#}", id.short()));
     })?;
-    containers.retain(|container| container.status() != Status::Running && filters.fit(container));
+    containers.retain(|container| !container.status().is_running() && filters.fit(container));
     let mut pruned = Pruned::default();
     if !containers.is_empty() {
         let sizes = Sizes::enter(store)?;

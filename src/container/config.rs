@@ -34,6 +34,11 @@ pub struct ContainerConfig {
     pub secrets: Vec<Given>,
 }
 
+/// `containers/<id>/resources.json`, once `update` has changed the limits: all of them.
+impl Record for Resources {
+    const VERSION: u32 = 1;
+}
+
 impl Record for ContainerConfig {
     const VERSION: u32 = 1;
 }

@@ -25,13 +25,15 @@ pub struct Removal {
 pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
     if state::is_alive(store, id) {
         if !how.force {
-            let name = name(store, id);
-            return Err(Failure::new(format!(
-                "cannot remove container {:?}: container is running: stop the container before removing or force remove",
-                format!("/{name}")
-            ))
-            .exit(1)
-            .into());
+            let state = recorded(store, id);
+            let is_paused = state.as_ref().is_some_and(|s| matches!(s.phase, Phase::Running { paused: true, .. }));
+            let why = if is_paused {
+                "paused and must be unpaused first"
+            } else {
+                "running: stop the container before removing or force remove"
+            };
+            let name = format!("/{}", state.map(|state| state.name).unwrap_or_default());
+            return Err(Failure::new(format!("cannot remove container {name:?}: container is {why}")).exit(1).into());
         }
         super::stop::kill_and_wait(store, id)?;
     } else if recorded(store, id).is_some_and(|state| matches!(state.phase, Phase::Running { .. })) {
@@ -61,10 +63,6 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
 /// A record that cannot be read must not keep its container from being removed.
 fn recorded(store: &Store, id: &Id) -> Option<State> {
     record::read(&store.container(id).join("state.json")).ok().flatten()
-}
-
-fn name(store: &Store, id: &Id) -> String {
-    recorded(store, id).map(|state| state.name).unwrap_or_default()
 }
 
 /// Takes a container that does not run out of the store: in one step for whoever looks, then file

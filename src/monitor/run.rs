@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getpid, pipe2};
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, network, remove, signal, spec};
+use crate::container::{heal, network, remove, restart, signal, spec, start};
 use crate::events;
 use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
@@ -139,8 +139,7 @@ impl Monitor {
 
     /// From the configuration to a process that runs, recorded as running.
     fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
-        let directory = self.store.container(&self.id);
-        let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
+        let config = start::config(&self.store, &self.id)?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
@@ -226,7 +225,7 @@ impl Monitor {
         };
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
-        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
         events::container(&self.store, &self.id, &state, "start", &[]);
@@ -245,6 +244,7 @@ impl Monitor {
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
         let Running { mut relay, cgroups, started, .. } = running;
+        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
@@ -256,6 +256,15 @@ impl Monitor {
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
         let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
         relay
+    }
+
+    /// With the cgroups that `update` put it into since.
+    fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
+        let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
+        let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();
+        let later: Vec<String> = recorded.into_iter().filter(|path| !cgroups.0.contains(path)).collect();
+        cgroups.0.extend(later);
+        cgroups
     }
 
     /// The one who started it was killed before it was told that the container runs.
@@ -289,7 +298,8 @@ impl Monitor {
         // Before the state is written: where the disk is full, this makes room.
         let _ = fs::remove_file(directory.join(PROCESS));
         let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
-        if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
+        let removes = config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove));
+        if removes && !restart::is_under_way(&self.store, &self.id) {
             let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
                 tell(&state);

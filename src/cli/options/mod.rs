@@ -14,7 +14,7 @@ pub mod pending;
 pub mod process;
 pub mod publish;
 pub mod rate;
-mod resources;
+pub mod resources;
 pub mod secrets;
 mod security;
 pub mod size;

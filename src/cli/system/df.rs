@@ -6,7 +6,7 @@ use gotmpl::Value;
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::units::{ago, precise_size, size};
 use crate::cli::{Globals, Run, output, ps};
-use crate::container::list::{self, Container, Status};
+use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
 use crate::container::start;
 use crate::image::prune::{Space, Spaces};
@@ -190,7 +190,7 @@ fn containers(store: &Store) -> Result<Vec<ContainerRow>> {
 
 fn kinds(spaces: &Spaces, containers: &[ContainerRow], is_used: impl Fn(&Space) -> bool) -> [Kind; 4] {
     let total = spaces.total(|_| true);
-    let runs = |row: &&ContainerRow| row.container.status() == Status::Running;
+    let runs = |row: &&ContainerRow| row.container.status().is_running();
     let sum = |rows: &mut dyn Iterator<Item = &ContainerRow>| -> u64 { rows.map(|row| row.written).sum() };
     let nothing = |name, has_share| Kind { name, total: 0, active: 0, size: 0, reclaimable: 0, has_share };
     [

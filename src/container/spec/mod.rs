@@ -8,7 +8,7 @@ pub mod capabilities;
 mod devices;
 pub mod files;
 pub mod mounts;
-mod resources;
+pub(crate) mod resources;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
