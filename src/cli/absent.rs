@@ -2,17 +2,13 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 18] = [
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "context",
-    "cp",
-    "diff",
-    "export",
     "history",
     "login",
     "logout",
@@ -28,8 +24,7 @@ const COMMANDS: [&str; 22] = [
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: [(&str, &[&str]); 2] =
-    [("container", &["commit", "cp", "diff", "export"]), ("image", &["build", "history", "push", "save", "tag"])];
+const GROUPED: [(&str, &[&str]); 1] = [("image", &["build", "history", "push", "save", "tag"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]
@@ -60,8 +55,8 @@ mod tests {
 
     #[test]
     fn groups_are_told_apart() {
-        assert_eq!(command("cp", Some("a:b")).as_deref(), Some("cp"));
-        assert_eq!(command("container", Some("cp")).as_deref(), Some("container cp"));
+        assert_eq!(command("push", Some("a:b")).as_deref(), Some("push"));
+        assert_eq!(command("image", Some("push")).as_deref(), Some("image push"));
         assert_eq!(command("container", Some("foo")), None);
         assert_eq!(command("container", None), None);
         assert_eq!(command("foo", None), None);

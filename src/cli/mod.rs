@@ -7,10 +7,14 @@
 
 mod absent;
 mod attach;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
 mod exists;
+mod export;
 mod filter;
 mod images;
 mod import;
@@ -129,6 +133,10 @@ const COMMANDS: &[Entry] = &[
     entry::<exists::Container>(&["container exists"]),
     entry::<exists::Image>(&["image exists"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<commit::CommitCommand>(&["commit", "container commit"]),
+    entry::<cp::Cp>(&["cp", "container cp"]),
+    entry::<diff::Diff>(&["diff", "container diff"]),
+    entry::<export::Export>(&["export", "container export"]),
     entry::<network::Create>(&["network create"]),
     entry::<network::Ls>(&["network ls", "network list"]),
     entry::<network::Inspect>(&["network inspect"]),

@@ -5,9 +5,11 @@
 
 pub mod attach;
 pub mod bind;
+pub mod commit;
 pub mod config;
 pub mod create;
 pub mod exec;
+pub mod files;
 pub mod heal;
 pub mod inspect;
 mod launch;

@@ -39,9 +39,7 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     }
     // What is wrong with the words is said before the archive is read.
     let mut config = Map::new();
-    for instruction in &wanted.changes {
-        change::apply(&mut config, instruction)?;
-    }
+    change::apply(&mut config, &wanted.changes)?;
     blobs::prepare(store)?;
 
     let blob = Temporary::in_dir(&blobs::dir(store));

@@ -6,8 +6,9 @@
 //!
 //! - names: [`reference`], [`digest`], [`platform`]
 //! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
-//! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`]; all of them through
-//!   [`unpack`] and [`commit`]
+//! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
+//!   of them through [`unpack`] and [`commit`]
+//! - how trees become archives: [`pack`]
 //! - how it goes: [`remove`]
 //!
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
@@ -15,7 +16,7 @@
 
 pub mod archive;
 pub mod blobs;
-mod change;
+pub mod change;
 mod commit;
 pub mod digest;
 pub mod import;
@@ -23,8 +24,10 @@ pub mod index;
 mod inspect;
 pub mod layers;
 pub mod list;
+pub mod make;
 pub mod manifest;
 pub mod obtain;
+pub mod pack;
 pub mod parents;
 pub mod platform;
 pub mod prune;

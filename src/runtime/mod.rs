@@ -39,7 +39,7 @@ pub mod pid1;
 mod plan;
 mod program;
 mod report;
-mod rooted;
+pub mod rooted;
 mod rootfs;
 pub mod seccomp;
 mod secrets;
@@ -55,6 +55,8 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+
+use crate::error::Failure;
 
 /// All that a container's first process is made from.
 #[derive(Debug)]
@@ -89,6 +91,23 @@ pub enum Root {
     Overlay { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
     /// A directory as it is.
     Directory(PathBuf),
+}
+
+/// Mounts a container's root in this process's own mount namespace, for one whose container does not
+/// run; changes the working directory. `user_xattr`: the container is in a user namespace.
+///
+/// # Errors
+/// A layer is missing, or the kernel refuses.
+pub fn mount_root(root: &Root, user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::make(root, user_xattr).map_err(|fault| fault.failure())
+}
+
+/// Likewise the folders `layers` (topmost first) as they look together, read-only.
+///
+/// # Errors
+/// As [`mount_root`].
+pub fn mount_view(layers: &[PathBuf], user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::view(layers, user_xattr).map_err(|fault| fault.failure())
 }
 
 /// The three descriptors of the process.

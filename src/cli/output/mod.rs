@@ -15,8 +15,13 @@ use crate::error;
 /// as it ends every other program of a pipe; where it cannot be written otherwise, nothing that
 /// follows would help, and the process ends with the reason.
 pub fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// [`print`], for what need not be text: names of files.
+pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
         let code = if error.kind() == std::io::ErrorKind::BrokenPipe {
             128 + 13
         } else {

@@ -21,6 +21,9 @@ on_machine!(the_monitor, |cx, world| {
     assert_eq!(dig(&asks, "heir", A), Answer::of(&["10.90.0.9"]));
     cx.ctr("ps -a --filter name=box --format '{{.Status}}'").prints("Exited (137) [..] ago\n");
     assert_ne!(dig(&asks, "box", A).records, ["10.90.0.9"]);
+    // What was the dead one's and is the heir's now stays: the client is seen still.
+    let who = fetch(&world.outside, &format!("{HERE}:8080"), "/cgi-bin/who").unwrap();
+    assert!(who.contains(NEIGHBOUR), "{who}");
     cx.ctr("start box").fails_saying(1, "already");
     cx.ctr("rm -f heir").succeeds();
     cx.ctr("start box").prints("box\n");
