@@ -8,6 +8,7 @@ use crate::container::pause;
 use crate::container::start;
 use crate::container::state;
 use crate::error::Failure;
+use crate::events;
 use crate::monitor::{self, Streams};
 use crate::store::names;
 
@@ -46,10 +47,11 @@ impl Run for AttachCommand {
         run::require_terminal(stdin && config.tty)?;
         let streams = Streams { stdin, stdout: true, stderr: true };
         let connection = monitor::connect(&store, &id, streams)?;
+        events::of_container(&store, &id, "attach", &[]);
         let attach = Attach { streams, tty: config.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(&store, &id, "detach")),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::cli::options::boolean;
 use crate::cli::{Globals, Run, output};
 use crate::container::commit::{Commit, commit};
 use crate::container::{list, start};
+use crate::events;
 use crate::image::make::Format;
 use crate::image::reference::Reference;
 use crate::store::names;
@@ -71,6 +72,9 @@ impl Run for CommitCommand {
             process::die_of(signal);
         }
         let image = made?;
+        let name = wanted.name.as_ref().map(Reference::familiar).unwrap_or_default();
+        let more = [("comment", &*wanted.message), ("imageID", image.as_str()), ("imageRef", &*name)];
+        events::of_container(&store, &id, "commit", &more);
         if let Some(path) = &self.iidfile {
             std::fs::write(path, image.as_str()).with_context(|| format!("write {path:?}"))?;
         }

@@ -15,6 +15,7 @@ use crate::container::files::copy::{Inside, Options, bring_in, take_out, unpack_
 use crate::container::files::place::container_of;
 use crate::container::start;
 use crate::error;
+use crate::events;
 use crate::store::names;
 
 /// How often the progress on a terminal is renewed.
@@ -73,6 +74,7 @@ impl Run for Cp {
         let options = Options { follow: self.follow_link, archive: self.archive };
         if is_out && local == "-" {
             let archive = File::from(stdout().as_fd().try_clone_to_owned()?);
+            events::of_container(&store, &id, "archive-path", &[]);
             return to_stdout(write_out(inside, archive, self.follow_link), "cp");
         }
         let quiet = self.quiet.unwrap_or(!stdout().is_terminal());
@@ -81,6 +83,7 @@ impl Run for Cp {
         let copied = copy(is_out, inside, local, options, &mut told);
         let total = progress.end();
         let destination = copied?;
+        events::of_container(&store, &id, if is_out { "archive-path" } else { "extract-to-dir" }, &[]);
         if !quiet {
             output::say(&format!("Successfully copied {} to {destination}", units::size(total)));
         }

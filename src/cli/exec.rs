@@ -93,7 +93,7 @@ impl Run for ExecCommand {
         };
         match exec::run(&store, &id, &exec)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached if !exec.detach => Ok(super::left()),
+            Outcome::Detached if !exec.detach => Ok(super::left(&store, &id, "exec_detach")),
             Outcome::Detached => Ok(0),
         }
     }

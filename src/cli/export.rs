@@ -13,6 +13,7 @@ use crate::container::files::copy::check_output;
 use crate::container::files::export::{Whole, export};
 use crate::container::files::tree::Entered;
 use crate::container::start;
+use crate::events;
 use crate::store::names;
 
 /// Export a container's filesystem as a tar archive
@@ -45,6 +46,7 @@ impl Run for Export {
         let config = start::config(&store, &id)?;
         let entered = Entered::enter(&store)?;
         let (root, owners) = entered.open_alone(&store, &config)?;
+        events::of_container(&store, &id, "export", &[]);
         match path {
             None => to_stdout(export(root, &owners, File::from(stdout().as_fd().try_clone_to_owned()?)), "export"),
             Some(path) => {

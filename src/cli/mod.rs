@@ -11,7 +11,9 @@ mod commit;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
+mod exists;
 mod export;
 mod filter;
 mod images;
@@ -33,9 +35,11 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod secret;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod top;
 mod unshare;
 mod update;
@@ -53,7 +57,7 @@ use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMat
 
 use crate::container::list::{self, Status};
 use crate::error::{self, Failure, exit};
-use crate::store::Store;
+use crate::store::{Id, Store};
 
 /// Flags that stand before the command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -120,11 +124,14 @@ const COMMANDS: &[Entry] = &[
     entry::<top::Top>(&["top", "container top"]),
     entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<system::ImagePrune>(&["image prune"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<exists::Container>(&["container exists"]),
+    entry::<exists::Image>(&["image exists"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
     entry::<commit::CommitCommand>(&["commit", "container commit"]),
     entry::<cp::Cp>(&["cp", "container cp"]),
@@ -138,9 +145,20 @@ const COMMANDS: &[Entry] = &[
     entry::<network::Rm>(&["network rm", "network remove"]),
     entry::<network::Prune>(&["network prune"]),
     entry::<network::Doctor>(&["network doctor"]),
+    entry::<exists::Network>(&["network exists"]),
     entry::<port::Port>(&["port", "container port"]),
     entry::<update::Update>(&["update", "container update"]),
+    entry::<secret::Create>(&["secret create"]),
+    entry::<secret::Ls>(&["secret ls", "secret list"]),
+    entry::<secret::Inspect>(&["secret inspect"]),
+    entry::<secret::Rm>(&["secret rm", "secret remove"]),
+    entry::<exists::Secret>(&["secret exists"]),
     entry::<unshare::Unshare>(&["unshare"]),
+    entry::<events::EventsCommand>(&["events", "system events"]),
+    entry::<system::Df>(&["system df"]),
+    entry::<system::Prune>(&["system prune"]),
+    entry::<system::Check>(&["system check"]),
+    entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
@@ -243,6 +261,7 @@ fn group(name: &str) -> Command {
         "container" => "Manage containers",
         "image" => "Manage images",
         "network" => "Manage networks",
+        "secret" => "Manage secrets",
         "system" => "Manage ctr",
         _ => "",
     };
@@ -317,8 +336,9 @@ fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
 }
 
 /// Says that the keys to leave were seen, in Docker's words and on a line of their own: the
-/// container's prompt stands before the cursor. The exit code.
-fn left() -> u8 {
+/// container's prompt stands before the cursor. `action`: what that is called among events. The exit code.
+fn left(store: &Store, id: &Id, action: &str) -> u8 {
+    crate::events::of_container(store, id, action, &[]);
     output::say("\r\nread escape sequence");
     0
 }

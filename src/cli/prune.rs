@@ -1,5 +1,6 @@
-//! `ctr container prune`, and the question that every `prune` asks.
+//! `ctr container prune`, and what every `prune` has: the question, the filters, what it came to.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use anyhow::Result;
@@ -12,6 +13,8 @@ use crate::container::remove::{self, Removal};
 use crate::container::size::Sizes;
 use crate::container::start;
 use crate::error::{self, Failure};
+use crate::events;
+use crate::store::Store;
 
 const WARNING: &str = "WARNING! This will remove all stopped containers.";
 
@@ -37,36 +40,73 @@ impl Run for ContainerPrune {
         if !self.force && !agreed(WARNING) {
             return Ok(0);
         }
-        let store = globals.store()?;
-        let mut containers = list::all(&store, |id, error| {
-            output::say(&format!("ctr: container {}: {error:#}", id.short()));
-        })?;
-        containers.retain(|container| !container.status().is_running() && filters.fit(container));
-        let mut code = 0;
-        let mut removed = String::new();
-        let mut reclaimed = 0;
-        if !containers.is_empty() {
-            let sizes = Sizes::enter(&store)?;
-            for Container { id, .. } in &containers {
-                let size = start::config(&store, id).map_or(0, |config| sizes.written(&config));
-                match remove::remove(&store, id, Removal::default()) {
-                    Ok(()) => {
-                        removed.extend([id.as_str(), "\n"]);
-                        reclaimed += size;
-                    }
-                    Err(failure) => {
-                        output::say(&error::render(&failure));
-                        code = 1;
-                    }
-                }
+        let pruned = containers(&globals.store()?, &filters)?;
+        pruned.print();
+        print_reclaimed(pruned.reclaimed);
+        Ok(pruned.code)
+    }
+}
+
+/// What was removed.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// `Deleted Containers:` and the like, and a line for each; empty: nothing was.
+    pub text: String,
+    /// Bytes.
+    pub reclaimed: u64,
+    /// 1 where something could not be removed.
+    pub code: u8,
+}
+
+impl Pruned {
+    /// A paragraph, if there is anything to say.
+    pub fn print(&self) {
+        if !self.text.is_empty() {
+            output::print(&format!("{}\n", self.text));
+        }
+    }
+
+    /// Takes down what came of one more.
+    pub fn note(&mut self, heading: &str, name: &str, removed: Result<()>) -> bool {
+        match removed {
+            Ok(()) if self.text.is_empty() => self.text = format!("{heading}\n{name}\n"),
+            Ok(()) => self.text.extend([name, "\n"]),
+            Err(failure) => {
+                output::say(&error::render(&failure));
+                self.code = 1;
+                return false;
             }
         }
-        if !removed.is_empty() {
-            output::print(&format!("Deleted Containers:\n{removed}\n"));
-        }
-        output::print(&format!("Total reclaimed space: {}\n", units::size(reclaimed)));
-        Ok(code)
+        true
     }
+}
+
+/// The last line.
+pub fn print_reclaimed(bytes: u64) {
+    output::print(&format!("Total reclaimed space: {}\n", units::precise_size(bytes)));
+}
+
+/// Removes the containers that do not run and pass the filters.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn containers(store: &Store, filters: &Filters) -> Result<Pruned> {
+    let mut containers = list::all(store, |id, error| {
+        output::say(&format!("ctr: container {}: {error:#}", id.short()));
+    })?;
+    containers.retain(|container| !container.status().is_running() && filters.fit(container));
+    let mut pruned = Pruned::default();
+    if !containers.is_empty() {
+        let sizes = Sizes::enter(store)?;
+        for Container { id, .. } in &containers {
+            let size = start::config(store, id).map_or(0, |config| sizes.written(&config));
+            if pruned.note("Deleted Containers:", id.as_str(), remove::remove(store, id, Removal::default())) {
+                pruned.reclaimed += size;
+            }
+        }
+    }
+    events::pruned(store, "container", pruned.reclaimed);
+    Ok(pruned)
 }
 
 /// Warns, asks, and reads the answer; anything but `y` is no.
@@ -80,14 +120,16 @@ pub fn agreed(warning: &str) -> bool {
 
 /// The filters of `prune`, checked. Labels must all be there, and none of those with `!`.
 #[derive(Debug, Default)]
-struct Filters {
+pub struct Filters {
     labels: Vec<String>,
     not_labels: Vec<String>,
-    until: Option<Timestamp>,
+    pub until: Option<Timestamp>,
 }
 
 impl Filters {
-    fn check(given: &[(String, String)]) -> Result<Self> {
+    /// # Errors
+    /// A name that there is not, a value that makes no sense.
+    pub fn check(given: &[(String, String)]) -> Result<Self> {
         let mut filters = Self::default();
         for (name, value) in given {
             match name.as_str() {
@@ -107,14 +149,18 @@ impl Filters {
     }
 
     fn fit(&self, container: &Container) -> bool {
-        let state = &container.state;
+        self.matches(&container.state.labels, Some(container.state.created))
+    }
+
+    /// Whether something with these labels, made at that time, is one of those wanted.
+    pub fn matches(&self, labels: &BTreeMap<String, String>, created: Option<Timestamp>) -> bool {
         let has = |label: &String| match label.split_once('=') {
-            Some((name, value)) => state.labels.get(name).is_some_and(|own| own == value),
-            None => state.labels.contains_key(label),
+            Some((name, value)) => labels.get(name).is_some_and(|own| own == value),
+            None => labels.contains_key(label),
         };
         self.labels.iter().all(has)
             && !self.not_labels.iter().any(has)
-            && self.until.is_none_or(|until| state.created < until)
+            && self.until.is_none_or(|until| created.is_some_and(|created| created < until))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::container::config::Resources;
 use crate::container::network::change;
 use crate::container::update;
 use crate::error::Failure;
+use crate::events;
 use crate::store::names;
 
 /// Change containers, those that run at once
@@ -146,6 +147,7 @@ impl Run for Update {
             if has_ports {
                 change::publish(&store, &id, &add, &remove)?;
             }
+            events::of_container(&store, &id, "update", &[]);
             output::print(&format!("{wanted}\n"));
             Ok(())
         }))

@@ -16,6 +16,7 @@ use crate::container::config::ContainerConfig;
 use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{launch, remove, restart};
 use crate::error::exit;
+use crate::events;
 use crate::network::teardown;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
@@ -64,12 +65,16 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     remove_traces(store, id);
     let config: Option<ContainerConfig> = record::read(&directory.join("config.json"))?;
     let removes = config.is_some_and(|c| c.host_config.auto_remove) && !restart::is_under_way(store, id);
+    let finished = Timestamp::now();
     if removes && remove::discard(store, id, &state.name).is_ok() {
+        events::died(store, id, &state, exit::KILLED, started);
+        events::container(store, id, &state, "destroy", &[]);
         return Ok(Healed::Removed);
     }
     state.ports.clear();
-    state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
+    state.phase = Phase::Exited { started, finished, code: exit::KILLED, oom_killed: false };
     record::write(&path, &state, Durability::Unsynced)?;
+    events::died(store, id, &state, exit::KILLED, started);
     Ok(Healed::Exited)
 }
 

@@ -198,6 +198,7 @@ mod tests {
             config: Config::default(),
             host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
             endpoints: Vec::new(),
+            secrets: Vec::new(),
         };
         let mounts = mounts(&config);
         assert_eq!(mounts[0]["RW"], false);

@@ -22,6 +22,7 @@ pub mod processes;
 pub mod remove;
 pub mod rename;
 pub mod restart;
+pub mod secret;
 pub mod signal;
 pub mod size;
 pub mod spec;

@@ -15,6 +15,7 @@ use crate::container::signal::{self, Running};
 use crate::container::state::{Phase, Process, State};
 use crate::container::{list, processes, start, state};
 use crate::error::Failure;
+use crate::events;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::Durability;
 use crate::store::{Id, Lock, Store, record};
@@ -131,8 +132,11 @@ impl<'a> Held<'a> {
     fn record(&self, phase: Phase) -> Result<()> {
         let path = self.store.container(self.id).join("state.json");
         let Some(mut state) = record::read::<State>(&path)? else { return Ok(()) };
+        let action = if matches!(phase, Phase::Running { paused: true, .. }) { "pause" } else { "unpause" };
         state.phase = phase;
-        record::write(&path, &state, Durability::Unsynced)
+        record::write(&path, &state, Durability::Unsynced)?;
+        events::container(self.store, self.id, &state, action, &[]);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::container::state::{self, Phase, State};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Lock, Store, names, record, tree};
 
 /// How `rm` deals with a container that runs.
@@ -51,16 +52,17 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
         return Err(Failure::new(format!("container {id} was started by another command")).exit(1).into());
     }
     super::heal::remove_old_traces(store, id);
-    discard(store, id, &name(store, id))
+    let state = recorded(store, id);
+    discard(store, id, state.as_ref().map(|state| state.name.as_str()).unwrap_or_default())?;
+    if let Some(state) = state {
+        events::container(store, id, &state, "destroy", &[]);
+    }
+    Ok(())
 }
 
 /// A record that cannot be read must not keep its container from being removed.
 fn recorded(store: &Store, id: &Id) -> Option<State> {
     record::read(&store.container(id).join("state.json")).ok().flatten()
-}
-
-fn name(store: &Store, id: &Id) -> String {
-    recorded(store, id).map(|state| state.name).unwrap_or_default()
 }
 
 /// Takes a container that does not run out of the store: in one step for whoever looks, then file

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::container::start;
 use crate::container::stop::Stopping;
+use crate::events;
 use crate::store::{Id, Lock, Store};
 
 /// In the container's directory, held locked by who is about to start it again: its end is not its
@@ -57,6 +58,9 @@ impl Restart {
             None => Ok(()),
         };
         let outcome = outcome.and_then(|()| start::start(store, &self.id, |_| None, None).map(drop));
+        if outcome.is_ok() {
+            events::of_container(store, &self.id, "restart", &[]);
+        }
         // Before the lock is let go of: who waits for it makes a file of their own.
         let _ = fs::remove_file(store.container(&self.id).join(MARK));
         drop(self.mark);

@@ -31,7 +31,7 @@ impl<'a> Sizes<'a> {
     /// Bytes of what the container wrote.
     #[must_use]
     pub fn written(&self, config: &ContainerConfig) -> u64 {
-        match config.root {
+        match &config.root {
             RootFs::Image { .. } => tree(&self.store.container(&config.id).join("upper")),
             RootFs::Directory { .. } => 0,
         }
@@ -62,7 +62,8 @@ impl<'a> Sizes<'a> {
 
 /// Bytes of all regular files in a tree, each file with several names once. What cannot be read, or
 /// goes away meanwhile, is not counted.
-fn tree(root: &Path) -> u64 {
+#[must_use]
+pub fn tree(root: &Path) -> u64 {
     let mut seen = HashSet::new();
     let mut total = 0;
     let mut folders: Vec<PathBuf> = vec![root.to_owned()];

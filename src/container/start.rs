@@ -7,6 +7,7 @@ use crate::container::list::Status;
 use crate::container::state::{Phase, State};
 use crate::container::{launch, state, stop, update};
 use crate::error::{self, Failure, exit};
+use crate::events;
 use crate::monitor::{self, Connection, Streams};
 use crate::store::record::Durability;
 use crate::store::{Id, Lock, Store, record};
@@ -64,6 +65,9 @@ pub fn start_made(
     streams: Option<Streams>,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
+    if streams.is_some() {
+        events::of_container(store, &config.id, "attach", &[]);
+    }
     let connection = monitor::start(store, config, streams, size);
     if let Err(failure) = &connection {
         // `inspect` tells why it is still only created; that this is written down matters less than

@@ -9,9 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::config::ContainerConfig;
 use crate::container::signal::{self, Running};
-use crate::container::state::Process;
+use crate::container::state::{Process, State};
 use crate::container::{launch, pause, state};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Lock, Store, record};
 
 /// Seconds between the signal and the end, Docker's.
@@ -48,10 +49,16 @@ impl Stopping {
     /// # Errors
     /// It cannot be killed.
     pub fn finish(self, store: &Store) -> Result<()> {
+        // With its end it may be gone: `--rm`.
+        let state: Option<State> = record::read(&store.container(&self.id).join("state.json")).ok().flatten();
         if !has_ended(&self.running, self.deadline)? {
             send(store, &self.id, &self.running, libc::SIGKILL)?;
         }
-        wait_for_end(store, &self.id, &self.running)
+        wait_for_end(store, &self.id, &self.running)?;
+        if let Some(state) = state {
+            events::container(store, &self.id, &state, "stop", &[]);
+        }
+        Ok(())
     }
 }
 
@@ -97,6 +104,8 @@ pub fn kill(store: &Store, id: &Id, signal: i32) -> Result<()> {
 
 /// Sends a signal, and lets a paused container go on that it is to end.
 fn send(store: &Store, id: &Id, running: &Running, signal: i32) -> Result<()> {
+    // Before it is, since the monitor records what it does.
+    events::of_container(store, id, "kill", &[("signal", &signal.to_string())]);
     running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))?;
     pause::wake(store, id, signal, running)
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::container::signal::Running;
 use crate::container::{launch, processes};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Store};
 
 /// A table: the headings, and a row for each process with as many cells.
@@ -50,7 +51,9 @@ pub fn top(store: &Store, id: &Id, options: &[String]) -> Result<Table> {
             text.lines().next().filter(|line| !line.is_empty()).map_or_else(|| output.status.to_string(), Into::into);
         return Err(Failure::new(format!("ps: {line}")).exit(1).into());
     }
-    parse(&String::from_utf8_lossy(&output.stdout), &pids.into_iter().collect())
+    let table = parse(&String::from_utf8_lossy(&output.stdout), &pids.into_iter().collect())?;
+    events::of_container(store, id, "top", &[]);
+    Ok(table)
 }
 
 fn ps(words: &[&str], pids: Option<&str>) -> Result<Output> {

@@ -15,7 +15,7 @@ use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
-use crate::image::{change, layers, manifest};
+use crate::image::{change, layers, manifest, note};
 use crate::store::Store;
 
 /// What the image shall be.
@@ -72,7 +72,9 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
         blobs: vec![lock],
         repo_digest: None,
     };
-    complete.commit(store, wanted.name.as_slice())
+    let image = complete.commit(store, wanted.name.as_slice())?;
+    note(store, &image, "import", None);
+    Ok(image)
 }
 
 fn configuration(wanted: &Wanted, config: &Map<String, Value>, diff: &Digest) -> Vec<u8> {

@@ -18,6 +18,7 @@ use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::network::record::Network;
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
@@ -76,7 +77,7 @@ pub struct Relay {
     log: Log,
     clients: Vec<Client>,
     sessions: Vec<Session>,
-    further: Box<Further>,
+    further: Further,
     /// The container's networks, where it has some.
     network: Option<Sandbox>,
     clients_so_far: u64,
@@ -116,7 +117,7 @@ impl Relay {
         log: Log,
         (stdin_once, stop): (bool, Stop),
         listener: Option<OwnedFd>,
-        further: Box<Further>,
+        further: Further,
     ) -> Result<Self> {
         let (input, output, error, terminal, peer) = match ends {
             Ends::Pipes { input, output, error } => (input, output, Some(error), None, None),
@@ -165,8 +166,9 @@ impl Relay {
     }
 
     /// Gives back all that the container's networks took: addresses, ports, the namespace itself.
-    pub fn leave_network(&mut self) {
-        self.network = None;
+    /// Returns which they were.
+    pub fn leave_network(&mut self) -> Vec<Network> {
+        self.network.take().map(|sandbox| sandbox.networks()).unwrap_or_default()
     }
 
     /// Joins a client.
@@ -415,7 +417,7 @@ impl Relay {
             }
             Some(Message::Exec { version: protocol::VERSION, request }) if client.role == Role::New => {
                 client.role = Role::Exec;
-                match Session::start(number, request, fds, &*self.further) {
+                match Session::start(number, request, fds, &self.further) {
                     Ok(session) => self.sessions.push(session),
                     Err(e) => {
                         client.send(&Message::Failed(&super::failed(&e)));
@@ -446,9 +448,12 @@ impl Relay {
                 if let Some(terminal) = &self.terminal {
                     // A size that the kernel refuses leaves the old one.
                     let _ = terminal::set_size(terminal.as_fd(), rows, columns);
+                    let (height, width) = (rows.to_string(), columns.to_string());
+                    (self.further.note)("resize", &[("height", &height), ("width", &width)]);
                 }
             }
             Some(Message::Signal { number }) if client.role != Role::Exec => {
+                (self.further.note)("kill", &[("signal", &number.to_string())]);
                 // It may have ended in this moment.
                 let _ = pidfd::signal(self.process.as_fd(), number);
             }

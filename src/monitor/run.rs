@@ -16,6 +16,7 @@ use nix::unistd::{Pid, getpid, pipe2};
 use crate::container::config::ContainerConfig;
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{heal, network, remove, restart, signal, spec, start};
+use crate::events;
 use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
@@ -24,6 +25,7 @@ use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
+use crate::network::record::Network;
 use crate::runtime::cgroup::{Cgroup, Pending, Placement};
 use crate::runtime::seccomp::{self, Profile};
 use crate::runtime::{self, Launch, Stdio};
@@ -169,6 +171,7 @@ impl Monitor {
             user: blueprint.user,
             groups: blueprint.groups,
             directories: blueprint.directories,
+            secrets: blueprint.secrets,
             stdio,
             init: blueprint.init,
             cgroup,
@@ -201,9 +204,14 @@ impl Monitor {
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
-    fn further(&self, init: Pid) -> Box<Further> {
+    fn further(&self, init: Pid) -> Further {
         let (store, id) = (self.store.clone(), self.id.clone());
-        Box::new(move |request, streams| join::join(&store, &id, init, request, streams))
+        let note = move |action: &str, more: &[(&str, &str)]| events::of_container(&store, &id, action, more);
+        let (store, id) = (self.store.clone(), self.id.clone());
+        Further {
+            join: Box::new(move |request, streams| join::join(&store, &id, init, request, streams)),
+            note: Box::new(note),
+        }
     }
 
     /// Under the lock of the one who starts it. Returns the phase that the container was in.
@@ -226,6 +234,7 @@ impl Monitor {
         let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
+        events::container(&self.store, &self.id, &state, "start", &[]);
         Ok(before)
     }
 
@@ -241,17 +250,18 @@ impl Monitor {
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
         let Running { mut relay, cgroups, started, pasta, .. } = running;
+        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
-        relay.leave_network();
+        let networks = relay.leave_network();
         drop(pasta);
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(self.with_later_ones(cgroups), ended);
+        let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
         relay
     }
 
@@ -266,15 +276,28 @@ impl Monitor {
 
     /// The one who started it was killed before it was told that the container runs.
     fn undo(&self, running: Running) -> Result<()> {
-        let Running { mut relay, cgroups, before, .. } = running;
+        let Running { mut relay, cgroups, before, started, .. } = running;
         relay.kill();
-        relay.run()?;
+        let code = relay.run()?;
+        let networks = relay.leave_network();
         let _lock = Lock::exclusive(&self.store.container(&self.id))?;
-        self.settle(cgroups, before)
+        self.settle(cgroups, before, |state| self.tell_end(state, (code, started, false), &networks))
     }
 
-    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock.
-    fn settle(&self, cgroups: Cgroups, phase: Phase) -> Result<()> {
+    /// Records the end, in Docker's order.
+    fn tell_end(&self, state: &State, (code, started, oom): (u8, Timestamp, bool), networks: &[Network]) {
+        if oom {
+            events::container(&self.store, &self.id, state, "oom", &[]);
+        }
+        events::died(&self.store, &self.id, state, code, started);
+        for network in networks {
+            events::network(&self.store, network, "disconnect", Some(&self.id));
+        }
+    }
+
+    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock. `tell`: once
+    /// whoever looks sees that it ended.
+    fn settle(&self, cgroups: Cgroups, phase: Phase, tell: impl FnOnce(&State)) -> Result<()> {
         drop(cgroups);
         let mut state = self.state()?;
         heal::remove_run(&self.store, &self.id);
@@ -286,12 +309,15 @@ impl Monitor {
         if removes && !restart::is_under_way(&self.store, &self.id) {
             let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
+                tell(&state);
+                events::container(&self.store, &self.id, &state, "destroy", &[]);
                 return removed;
             }
         }
         state.phase = phase;
         state.ports.clear();
         self.write_state(&state)?;
+        tell(&state);
         // Last: until here the container counts as alive, and who looks waits for what is recorded.
         fs::remove_file(directory.join(ALIVE))?;
         Ok(())

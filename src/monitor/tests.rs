@@ -9,6 +9,7 @@ use anyhow::Context;
 use nix::unistd::Pid;
 
 use super::client::{PATIENCE, Role};
+use super::exec::Further;
 use super::log::{Driver, Limits, Log};
 use super::protocol::{self, Message, PACKET, Stream, VERSION};
 use super::relay::{Ends, Relay, Stop};
@@ -60,7 +61,8 @@ impl Bed {
         };
         let relay = thread::spawn(move || {
             let stop = Stop { signal: libc::SIGTERM, patience: None };
-            let further = Box::new(|_: &_, _| anyhow::bail!("no further process here"));
+            let further =
+                Further { join: Box::new(|_, _| anyhow::bail!("no further process here")), note: Box::new(|_, _| {}) };
             let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
             if let Some(socket) = foreground {
                 relay.join(socket, Role::Foreground(ALL));

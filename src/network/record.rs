@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
+use crate::events;
 use crate::network::settings::GatewayMode;
 use crate::network::{bridge, member, names, pool, settings};
 use crate::store::record::{self, Durability, Record};
@@ -232,7 +233,9 @@ pub fn create(store: &Store, new: New) -> Result<Network> {
     if names::owner(store, &new.name)?.is_some() {
         bail!("network with name {} already exists", new.name);
     }
-    make(store, new)
+    let network = make(store, new)?;
+    events::network(store, &network, "create", None);
+    Ok(network)
 }
 
 /// The network `bridge`, made with the other predefined ones when it is first asked for.
@@ -441,6 +444,7 @@ pub fn remove(store: &Store, id: &Id, teardown: impl FnOnce(&Network) -> Result<
     let away = record::temporary_beside(&place);
     fs::rename(&place, &away).with_context(|| format!("remove {place:?}"))?;
     names::release(store, &network.name)?;
+    events::network(store, &network, "destroy", None);
     remove_tree(&away)
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::error;
+use crate::events;
 use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
@@ -72,7 +73,7 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
     if memberships.is_empty() {
         return Ok(());
     }
-    in_space(store, |space| {
+    let done = in_space(store, |space| {
         for (network, member) in &memberships {
             match space {
                 Some(space) => forget(store, space, network, &inherited(store, member))?,
@@ -81,7 +82,11 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
             }
         }
         Ok(())
-    })
+    });
+    for (network, _) in &memberships {
+        events::network(store, network, "disconnect", Some(container));
+    }
+    done
 }
 
 /// A network's bridge and rules: the last step of its removal, when nobody is on it.
@@ -96,6 +101,15 @@ pub fn network(store: &Store, network: &Network) -> Result<()> {
         let Some(space) = space else { return Ok(()) };
         bridge::remove(space, network)
     })
+}
+
+/// The rules that all networks share, when the last one is gone: another store of root's on this machine
+/// has them too.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn rules(store: &Store) -> Result<()> {
+    in_space(store, |space| space.map_or(Ok(()), firewall::unload_unused))
 }
 
 /// Runs `body` with the space there is, as a process that may change it: an ordinary user's belongs

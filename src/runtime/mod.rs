@@ -42,11 +42,13 @@ mod report;
 pub mod rooted;
 mod rootfs;
 pub mod seccomp;
+mod secrets;
 mod terminal;
 mod user;
 
 pub use exec::{Join, exec};
 pub use launch::{Prepared, launch, prepare};
+pub use secrets::Secret;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -71,6 +73,8 @@ pub struct Launch {
     pub groups: Vec<String>,
     /// Directories of the root that are made where they are missing.
     pub directories: Vec<PathBuf>,
+    /// Files in memory, beside the spec's mounts.
+    pub secrets: Vec<Secret>,
     pub stdio: Stdio,
     /// Put the process under an init of ours that reaps and forwards signals: this binary.
     pub init: bool,

@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use super::filter::{self, Filters};
-use crate::cli::{Globals, Run, output, prune};
-use crate::error;
+use crate::cli::prune::{self, Pruned};
+use crate::cli::{Globals, Run};
+use crate::events;
 use crate::network::{record, teardown};
+use crate::store::Store;
 
 const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.";
 
@@ -27,25 +29,26 @@ impl Run for Prune {
         if !self.force && !prune::agreed(WARNING) {
             return Ok(0);
         }
-        let store = globals.store()?;
-        let mut networks = record::list(&store)?;
-        networks.retain(|network| !network.is_predefined());
-        filters.retain(&store, &mut networks)?;
-        let used = filter::used(&store, &networks)?;
-        let mut removed = String::new();
-        let mut code = 0;
-        for network in networks.iter().filter(|network| !used.contains(&network.id)) {
-            match record::remove(&store, &network.id, |network| teardown::network(&store, network)) {
-                Ok(()) => removed.extend([&network.name, "\n"]),
-                Err(failure) => {
-                    output::say(&error::render(&failure));
-                    code = 1;
-                }
-            }
-        }
-        if !removed.is_empty() {
-            output::print(&format!("Deleted Networks:\n{removed}\n"));
-        }
-        Ok(code)
+        let pruned = networks(&globals.store()?, &filters)?;
+        pruned.print();
+        Ok(pruned.code)
     }
+}
+
+/// Removes the networks that nobody uses and that pass the filters.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn networks(store: &Store, filters: &Filters) -> Result<Pruned> {
+    let mut networks = record::list(store)?;
+    networks.retain(|network| !network.is_predefined());
+    filters.retain(store, &mut networks)?;
+    let used = filter::used(store, &networks)?;
+    let mut pruned = Pruned::default();
+    for network in networks.iter().filter(|network| !used.contains(&network.id)) {
+        let removed = record::remove(store, &network.id, |network| teardown::network(store, network));
+        pruned.note("Deleted Networks:", &network.name, removed);
+    }
+    events::pruned(store, "network", 0);
+    Ok(pruned)
 }

@@ -15,6 +15,7 @@ pub mod process;
 pub mod publish;
 pub mod rate;
 pub mod resources;
+pub mod secrets;
 mod security;
 pub mod size;
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub process: process::ProcessOptions,
     #[command(flatten)]
     mounts: mounts::MountOptions,
+    #[command(flatten)]
+    secrets: secrets::SecretOptions,
     #[command(flatten)]
     network: network::NetworkOptions,
     #[command(flatten)]
@@ -114,6 +117,7 @@ pub struct Request {
     pub host_config: HostConfig,
     /// What is wanted of each network, in the order of the command line.
     pub endpoints: Vec<Endpoint>,
+    pub secrets: Vec<secrets::Wanted>,
 }
 
 /// Where the root comes from.
@@ -190,7 +194,11 @@ impl Options {
             ));
         }
         let name = name.filter(|name| !name.is_empty());
-        Ok((Request { name, source, pull, config, host_config, endpoints }, identity, self.process))
+        Ok((
+            Request { name, source, pull, config, host_config, endpoints, secrets: self.secrets.secret },
+            identity,
+            self.process,
+        ))
     }
 }
 

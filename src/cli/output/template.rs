@@ -156,8 +156,8 @@ pub fn render(source: &str, data: &serde_json::Value) -> Result<String> {
 
 /// Whether `.key` stands behind a field that holds names of the user's, not of a schema.
 fn is_key_of_a_map(source: &str, key: &str) -> bool {
-    const MAPS: [&str; 8] =
-        ["Labels", "Annotations", "Networks", "Ports", "Sysctls", "Tmpfs", "Volumes", "ExposedPorts"];
+    const MAPS: [&str; 9] =
+        ["Labels", "Attributes", "Annotations", "Networks", "Ports", "Sysctls", "Tmpfs", "Volumes", "ExposedPorts"];
     MAPS.iter().any(|map| source.contains(&format!(".{map}.{key}")))
 }
 

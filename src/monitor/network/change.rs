@@ -9,6 +9,7 @@ use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
 use crate::container::state::State;
 use crate::error::Failure;
+use crate::events;
 use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
@@ -91,6 +92,7 @@ impl Sandbox {
         if self.entrance().is_none() {
             self.listeners.clear();
         }
+        events::network(&self.store, &attached.network, "disconnect", Some(&self.container));
     }
 
     /// Brings all that depends on which networks and ports there are into line with them.

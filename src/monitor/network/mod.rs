@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
+use crate::events;
 use crate::network::dns::Resolver;
 use crate::network::listen::{self, Listener, Wanted};
 use crate::network::member::{self, Member, NewMember};
@@ -166,6 +167,7 @@ impl Sandbox {
         if self.attached[at].network.driver == Driver::Bridge {
             bridge::ensure(&self.store, &self.space, &self.attached[at].network)?;
         }
+        events::network(&self.store, &self.attached[at].network, "connect", Some(&self.container));
         Ok(at)
     }
 
@@ -195,6 +197,12 @@ impl Sandbox {
     /// Whether published ports lead to an address of each family.
     fn has_both(&self) -> bool {
         self.entrance().is_some_and(|a| a.member.ipv4.is_some() && a.member.ipv6.is_some())
+    }
+
+    /// What the container is on.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        self.attached.iter().map(|attached| attached.network.clone()).collect()
     }
 
     /// The published ports.
