@@ -14,7 +14,7 @@ use super::value::{Kind, Nil, Object, Value, text};
 /// without end.
 const DEEPEST: usize = 200;
 /// Nodes that are executed in all.
-const STEPS: usize = 10_000_000;
+const STEPS: usize = 2_000_000;
 /// Bytes of text that are made in all, what is thrown away included.
 const BYTES: usize = 256 << 20;
 
@@ -31,6 +31,7 @@ pub fn execute(template: &Parsed, data: &Value) -> Result<String, Mistake> {
         depth: 0,
         steps: STEPS,
         bytes: BYTES,
+        raw: matches!(data, Value::Object(object) if object.kind == Kind::Raw),
     };
     match run.list(&template.body, data) {
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(run.out),
@@ -55,6 +56,8 @@ struct Run<'a> {
     depth: usize,
     steps: usize,
     bytes: usize,
+    /// Whether the data are without types.
+    raw: bool,
 }
 
 /// A place: where it is, and how what stands there is written.
@@ -67,40 +70,30 @@ struct Place {
 impl Run<'_> {
     fn mistake(&self, place: &Place, message: impl AsRef<str>) -> Stop {
         let message = format!("executing {:?} at <{}>: {}", self.name, place.shown, message.as_ref());
-        Stop::Mistake(Mistake { message, at: place.offset })
+        Stop::Mistake(Mistake::new(message, place.offset))
+    }
+
+    fn too_much(&self, pos: Pos, what: &str) -> Stop {
+        let message = format!("executing {:?}: {what}", self.name);
+        Stop::Mistake(Mistake { is_bound: true, ..Mistake::new(message, pos.offset) })
     }
 
     /// Accounts for work, at a place.
     fn step(&mut self, pos: Pos) -> Result_<()> {
-        match self.steps.checked_sub(1) {
-            Some(left) => {
-                self.steps = left;
-                Ok(())
-            }
-            None => Err(Stop::Mistake(Mistake {
-                message: format!("executing {:?}: the template runs too long: more than {STEPS} steps", self.name),
-                at: pos.offset,
-            })),
-        }
+        let too_long = || self.too_much(pos, &format!("the template runs too long: more than {STEPS} steps"));
+        self.steps = self.steps.checked_sub(1).ok_or_else(too_long)?;
+        Ok(())
     }
 
     fn spend(&mut self, bytes: usize, pos: Pos) -> Result_<()> {
-        match self.bytes.checked_sub(bytes) {
-            Some(left) => {
-                self.bytes = left;
-                Ok(())
-            }
-            None => Err(Stop::Mistake(Mistake {
-                message: format!("executing {:?}: the template makes too much text: more than {BYTES} bytes", self.name),
-                at: pos.offset,
-            })),
-        }
+        let too_long = || self.too_much(pos, &format!("the template makes too much text: more than {BYTES} bytes"));
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(too_long)?;
+        Ok(())
     }
 
     fn deeper<T>(&mut self, pos: Pos, act: impl FnOnce(&mut Self) -> Result_<T>) -> Result_<T> {
         if self.depth >= DEEPEST {
-            let message = format!("executing {:?}: exceeded maximum template depth ({DEEPEST})", self.name);
-            return Err(Stop::Mistake(Mistake { message, at: pos.offset }));
+            return Err(self.too_much(pos, &format!("exceeded maximum template depth ({DEEPEST})")));
         }
         self.depth += 1;
         let outcome = act(self);
@@ -137,7 +130,11 @@ impl Run<'_> {
                 }
             }
             Node::If(branch) => self.scoped(branch.pos, |run| {
-                if run.pipe(&branch.pipe, dot)?.is_true() { run.list(&branch.body, dot) } else { run.otherwise(branch, dot) }
+                if run.pipe(&branch.pipe, dot)?.is_true() {
+                    run.list(&branch.body, dot)
+                } else {
+                    run.otherwise(branch, dot)
+                }
             }),
             Node::With(branch) => self.scoped(branch.pos, |run| {
                 let value = run.pipe(&branch.pipe, dot)?;
@@ -174,7 +171,7 @@ impl Run<'_> {
         let count = |n: i64| usize::try_from(n).unwrap_or_default();
         let length = match &over {
             Value::List(items) => items.len(),
-            Value::Object(object) if object.kind == Kind::Map => object.fields.len(),
+            Value::Object(object) if object.is_map() => object.fields.len(),
             Value::Int(_) | Value::Uint(_) if declared.len() > 1 => {
                 let place = place_of_pipe(&branch.pipe);
                 let message = format!("can't use {} to iterate over more than one variable", print::sprint(&[over]));
@@ -192,7 +189,9 @@ impl Run<'_> {
             return self.otherwise(branch, dot);
         }
         let sorted: Vec<(Value, Value)> = match &over {
-            Value::Object(object) => object.sorted().into_iter().map(|(k, v)| (Value::Str(k.clone()), v.clone())).collect(),
+            Value::Object(object) => {
+                object.sorted().into_iter().map(|(k, v)| (Value::Str(k.clone()), v.clone())).collect()
+            }
             _ => Vec::new(),
         };
         let inside = self.variables.len();
@@ -228,7 +227,9 @@ impl Run<'_> {
         let Some(body) = self.template.named.get(call.name.as_str()).cloned() else {
             let argument = call.pipe.as_ref().map_or(String::new(), |pipe| format!(" {}", shown_pipe(pipe)));
             let shown = format!("{{{{template {}{argument}}}}}", print::quoted(&call.name));
-            let place = Place { offset: call.pos.offset, shown };
+            let word = self.template.source.get(call.pos.offset..).unwrap_or_default();
+            let name = word.find(['"', '`']).filter(|at| *at < 50).unwrap_or_default();
+            let place = Place { offset: call.pos.offset + name, shown };
             return Err(self.mistake(&place, format!("template {:?} not defined", call.name.as_str())));
         };
         let data = match &call.pipe {
@@ -320,7 +321,8 @@ impl Run<'_> {
 
     /// An expression as a function's argument, or as a command of its own.
     fn argument(&mut self, expression: &Expr, dot: &Value) -> Result_<Value> {
-        let nothing = |place: &Place, run: &mut Self, value, names: &[SmolStr]| run.fields(value, names, place, &[], dot, None);
+        let nothing =
+            |place: &Place, run: &mut Self, value, names: &[SmolStr]| run.fields(value, names, place, &[], dot, None);
         Ok(match expression {
             Expr::Dot(_) => dot.clone(),
             Expr::Field(_, names) => nothing(&place_of(expression), self, dot.clone(), names)?,
@@ -368,15 +370,23 @@ impl Run<'_> {
             && final_name == "Label"
             && (object.kind == Kind::Headings || object.labels.is_some())
         {
-            let mut given = args.iter().map(|arg| self.argument(arg, dot)).collect::<Result_<Vec<_>>>()?;
+            let mut given = Vec::with_capacity(1);
+            for arg in args {
+                given.push(self.argument(arg, dot)?);
+                self.has_type(&LABEL, 0, given.last(), arg)?;
+            }
             given.extend(last);
             return label(object, &given).map_err(|message| self.mistake(place, message));
         }
         let found = self.field(&value, final_name, place)?;
         if has_args {
             let message = match &value {
-                Value::Object(object) if matches!(object.kind, Kind::Map | Kind::Headings) => {
+                Value::Object(object) if matches!(object.kind, Kind::Map | Kind::Headings | Kind::Raw) => {
                     format!("{final_name} is not a method but has arguments")
+                }
+                Value::Object(object) if object.kind == Kind::Row => {
+                    let given = args.len() + usize::from(last.is_some());
+                    format!("wrong number of args for {final_name}: want 0 got {given}")
                 }
                 _ => format!("{final_name} has arguments but cannot be invoked as function"),
             };
@@ -391,10 +401,15 @@ impl Run<'_> {
             Value::Object(object) => match (object.get(name), object.kind) {
                 (Some(found), _) => Ok(found),
                 (None, Kind::Map | Kind::Headings) => Ok(Value::Missing),
-                (None, Kind::Struct) => refuse(format!("map has no entry for key {name:?}")),
+                (None, Kind::Struct | Kind::Raw) => refuse(format!("map has no entry for key {name:?}")),
                 (None, Kind::Row) => refuse(format!("can't evaluate field {name} in type {}", object.name)),
             },
+            Value::Missing if self.raw => refuse(format!("nil data; no entry for key {name:?}")),
             Value::Missing | Value::Nil(Nil::Map) => Ok(Value::Missing),
+            // What is in an object without a type has none of its own.
+            other if self.raw && !matches!(other, Value::Nil(_)) => {
+                refuse(format!("can't evaluate field {name} in type interface {{}}"))
+            }
             Value::Nil(Nil::Pointer) => refuse(format!("nil pointer evaluating interface {{}}.{name}")),
             other => refuse(format!("can't evaluate field {name} in type {}", other.type_name())),
         }
@@ -407,11 +422,14 @@ impl Run<'_> {
         };
         let given = args.len() + usize::from(last.is_some());
         if given < function.least || given > function.most {
-            let wanted = match function.most == function.least {
-                true => format!("want {}", function.least),
-                false => format!("want at least {}", function.least),
+            let wanted = if function.most == function.least {
+                format!("want {}", function.least)
+            } else {
+                format!("want at least {}", function.least)
             };
-            return Err(self.mistake(&place_of(first), format!("wrong number of args for {name}: {wanted} got {given}")));
+            return Err(
+                self.mistake(&place_of(first), format!("wrong number of args for {name}: {wanted} got {given}"))
+            );
         }
         if matches!(name, "and" | "or") {
             return self.shortened(name == "or", args, dot, last);
@@ -419,18 +437,23 @@ impl Run<'_> {
         let mut values = Vec::with_capacity(given);
         for (n, arg) in args.iter().enumerate() {
             let value = self.argument(arg, dot)?;
-            self.has_type(function, n, &value, &place_of(arg), matches!(arg, Expr::Number(..) | Expr::Bool(..)).then(|| shown(arg)))?;
+            self.has_type(function, n, Some(&value), arg)?;
             values.push(value);
         }
         if let Some(last) = last {
-            self.has_type(function, values.len(), &last, &place_of(first), None)?;
+            self.has_type(function, values.len(), Some(&last), first)?;
             values.push(last);
         }
         // What it may make of these is charged before it is made.
         let bytes: usize = values.iter().map(weight).sum();
         self.spend(bytes, command.pos)?;
+        if name == "call" {
+            let of = args.first().map_or_else(String::new, |arg| shown(arg) + " ");
+            let message = format!("error calling call: non-function {of}of type {}", values[0].type_name());
+            return Err(self.mistake(&place_of_call(command), message));
+        }
         let result = (function.call)(&values)
-            .map_err(|message| self.mistake(&place_of(first), format!("error calling {name}: {message}")))?;
+            .map_err(|message| self.mistake(&place_of_call(command), format!("error calling {name}: {message}")))?;
         self.spend(weight(&result), command.pos)?;
         Ok(result)
     }
@@ -447,31 +470,41 @@ impl Run<'_> {
         Ok(last.unwrap_or(value))
     }
 
-    /// Whether an argument has the type that Docker's functions declare. `constant`: how it is
-    /// written, if it is one.
-    fn has_type(
-        &self,
-        function: &Function,
-        n: usize,
-        value: &Value,
-        place: &Place,
-        constant: Option<String>,
-    ) -> Result_<()> {
+    /// Whether an argument has the type that Docker's functions declare. `written`: the argument, or
+    /// the function itself where it comes from the pipeline.
+    fn has_type(&self, function: &Function, n: usize, value: Option<&Value>, written: &Expr) -> Result_<()> {
+        let Some(value) = value else { return Ok(()) };
+        let is_string = matches!(value, Value::Str(_));
         let wanted = match function.types.get(n) {
-            Some(Type::String) if !matches!(value, Value::Str(_)) => "string",
+            Some(Type::String) if !is_string => "string",
             Some(Type::Int) if !matches!(value, Value::Int(_)) => "int",
-            _ if function.name == "printf" && n == 0 && !matches!(value, Value::Str(_)) => "string",
+            Some(Type::Strings) if !is_strings(value) || self.raw => "[]string",
+            _ if function.name == "printf" && n == 0 && !is_string => "string",
             _ => return Ok(()),
         };
-        let message = match (value, constant) {
-            (Value::Missing | Value::Nil(Nil::Pointer), _) => format!("invalid value; expected {wanted}"),
-            (_, Some(constant)) if wanted == "string" => format!("expected string; found {constant}"),
-            (_, Some(constant)) => format!("expected integer; found {constant}"),
-            (value, None) => format!("wrong type for value; expected {wanted}; got {}", value.type_name()),
+        let constant = matches!(written, Expr::Number(..) | Expr::Bool(..) | Expr::String(..)) && wanted != "[]string";
+        let message = match value {
+            Value::Missing | Value::Nil(Nil::Pointer) => format!("invalid value; expected {wanted}"),
+            _ if constant && wanted == "string" => format!("expected string; found {}", shown(written)),
+            _ if constant => format!("expected integer; found {}", shown(written)),
+            Value::List(_) if self.raw => format!("wrong type for value; expected {wanted}; got []interface {{}}"),
+            value => format!("wrong type for value; expected {wanted}; got {}", value.type_name()),
         };
-        Err(self.mistake(place, message))
+        Err(self.mistake(&place_of(written), message))
     }
 }
+
+fn is_strings(value: &Value) -> bool {
+    match value {
+        Value::List(items) => items.iter().all(|item| matches!(item, Value::Str(_))),
+        Value::Nil(Nil::List) | Value::Missing => true,
+        _ => false,
+    }
+}
+
+/// Docker's method of a listing's rows.
+static LABEL: Function =
+    Function { name: "Label", least: 1, most: 1, types: &[Type::String], call: |_| Ok(Value::Missing) };
 
 /// About how many bytes a value takes as text: for the bound on what is made.
 fn weight(value: &Value) -> usize {
@@ -504,14 +537,30 @@ fn place_of(expression: &Expr) -> Place {
     let offset = match expression {
         Expr::Field(_, names) if names.len() > 1 => pos + 1 + names[0].len(),
         Expr::Variable(_, name, names) if !names.is_empty() => pos + name.len(),
+        // What was looked at last, when the fields of the outcome are.
+        Expr::Chain(_, inner, _) => return last_place(inner),
         _ => pos,
     };
     Place { offset, shown: shown(expression) }
 }
 
+fn last_place(expression: &Expr) -> Place {
+    match expression {
+        Expr::Pipe(_, pipe) => place_of_pipe(pipe),
+        other => place_of(other),
+    }
+}
+
+/// The last that a pipeline looks at.
 fn place_of_pipe(pipe: &PipeNode) -> Place {
-    let last = pipe.commands.last().map(|command| &command.args[0]);
-    Place { offset: last.map_or(pipe.pos.offset, |first| place_of(first).offset), shown: shown_pipe(pipe) }
+    let last = pipe.commands.last().and_then(|command| command.args.last());
+    last.map_or_else(|| Place { offset: pipe.pos.offset, shown: String::new() }, last_place)
+}
+
+/// A function with its arguments.
+fn place_of_call(command: &CommandNode) -> Place {
+    let shown = command.args.iter().map(shown).collect::<Vec<_>>().join(" ");
+    Place { offset: command.args[0].pos().offset, shown }
 }
 
 /// An expression as Go writes it.
@@ -525,7 +574,7 @@ fn shown(expression: &Expr) -> String {
         Expr::String(_, text) => print::quoted(text),
         Expr::Number(_, Number::Int(n)) => n.to_string(),
         Expr::Number(_, Number::Uint(n)) => n.to_string(),
-        Expr::Number(_, Number::Float(n)) => n.to_string(),
+        Expr::Number(_, Number::Float(n)) => format!("{n:?}"),
         Expr::Bool(_, yes) => yes.to_string(),
         Expr::Nil(_) => "nil".into(),
         Expr::Pipe(_, pipe) => format!("({})", shown_pipe(pipe)),

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::print;
-use super::value::{Kind, Nil, Object, Value, text};
+use super::value::{Kind, Nil, Value, text};
 
 /// What a function says is wrong: Go puts `error calling NAME: ` before it.
 pub type Outcome = Result<Value, String>;
@@ -26,6 +26,8 @@ pub enum Type {
     Any,
     String,
     Int,
+    /// A list of strings.
+    Strings,
 }
 
 const fn any(name: &'static str, least: usize, most: usize, call: fn(&[Value]) -> Outcome) -> Function {
@@ -50,7 +52,7 @@ static FUNCTIONS: [Function; 26] = [
     any("len", 1, 1, len),
     any("not", 1, 1, |args| Ok(Value::Bool(!args[0].is_true()))),
     any("print", 0, MANY, |args| Ok(text(print::sprint(args)))),
-    any("printf", 1, MANY, |args| Ok(text(print::sprintf(&string(&args[0]), &args[1..])))),
+    any("printf", 1, MANY, |args| print::sprintf(&string(&args[0]), &args[1..]).map(text)),
     any("println", 0, MANY, |args| Ok(text(print::sprintln(args)))),
     any("urlquery", 0, MANY, |args| Ok(text(gotmpl::url_encode(&joined(args))))),
     any("eq", 1, MANY, |args| equal(args).map(Value::Bool)),
@@ -64,7 +66,7 @@ static FUNCTIONS: [Function; 26] = [
     typed("upper", &[Type::String], |args| Ok(text(string(&args[0]).to_uppercase()))),
     typed("title", &[Type::String], |args| Ok(text(title(&string(&args[0]))))),
     typed("split", &[Type::String, Type::String], split),
-    typed("join", &[Type::Any, Type::String], join),
+    typed("join", &[Type::Strings, Type::String], join),
     typed("pad", &[Type::String, Type::Int, Type::Int], pad),
 ];
 
@@ -93,7 +95,7 @@ fn same(args: &[Value]) -> Outcome {
 
 fn string(value: &Value) -> Rc<str> {
     match value {
-        Value::Str(s) => s.clone(),
+        Value::Str(s) | Value::Number(s) => s.clone(),
         other => Rc::from(print::sprint(std::slice::from_ref(other))),
     }
 }
@@ -113,9 +115,9 @@ fn number(value: &Value) -> Option<i64> {
 
 fn len(args: &[Value]) -> Outcome {
     let length = match &args[0] {
-        Value::Str(s) => s.len(),
+        Value::Str(s) | Value::Number(s) => s.len(),
         Value::List(items) => items.len(),
-        Value::Object(object) if object.kind == Kind::Map => object.fields.len(),
+        Value::Object(object) if object.is_map() => object.fields.len(),
         Value::Nil(Nil::List | Nil::Map) => 0,
         Value::Nil(Nil::Pointer) => return Err("len of nil pointer".into()),
         Value::Missing => return Err("len of untyped nil".into()),
@@ -130,8 +132,12 @@ fn index(args: &[Value]) -> Outcome {
         value = match &value {
             Value::List(items) => items[position(at, items.len(), false)?].clone(),
             Value::Str(s) => Value::Uint(s.as_bytes()[position(at, s.len(), false)?].into()),
-            Value::Object(object) if object.kind == Kind::Map => {
+            Value::Object(object) if object.is_map() => {
                 let key = key(at)?;
+                // Their keys have a type of their own, so that Docker takes the second way here.
+                if object.kind == Kind::Map && matches!(object.name, "Ports" | "PortBindings" | "ExposedPorts") {
+                    return Err("value has type string; should be nat.Port".into());
+                }
                 object.get(&key).unwrap_or_else(|| object.zero())
             }
             Value::Nil(Nil::List) => {
@@ -208,16 +214,16 @@ fn equal(args: &[Value]) -> Result<bool, String> {
     for other in others {
         let same = match (first, other) {
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Str(a), Value::Str(b)) => a == b,
+            (Value::Str(a) | Value::Number(a), Value::Str(b) | Value::Number(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a.partial_cmp(b) == Some(Ordering::Equal),
             (Value::Int(_) | Value::Uint(_), Value::Int(_) | Value::Uint(_)) => whole(first) == whole(other),
             (Value::Missing | Value::Nil(Nil::Pointer), Value::Missing | Value::Nil(Nil::Pointer)) => true,
             (Value::Missing | Value::Nil(Nil::Pointer), _) | (_, Value::Missing | Value::Nil(Nil::Pointer)) => false,
             (Value::List(_) | Value::Object(_) | Value::Nil(_), _) => {
-                return Err(format!("non-comparable type {}: {}", print::sprint(&[first.clone()]), first.type_name()));
+                return Err(not_comparable(first));
             }
             (_, Value::List(_) | Value::Object(_) | Value::Nil(_)) => {
-                return Err(format!("non-comparable type {}: {}", print::sprint(&[other.clone()]), other.type_name()));
+                return Err(not_comparable(other));
             }
             _ => return Err("incompatible types for comparison".into()),
         };
@@ -226,6 +232,10 @@ fn equal(args: &[Value]) -> Result<bool, String> {
         }
     }
     Ok(false)
+}
+
+fn not_comparable(value: &Value) -> String {
+    format!("non-comparable type {}: {}", print::sprint(std::slice::from_ref(value)), value.type_name())
 }
 
 fn whole(value: &Value) -> i128 {
@@ -240,7 +250,7 @@ fn ordering(args: &[Value]) -> Result<Ordering, String> {
     match (&args[0], &args[1]) {
         (Value::Int(_) | Value::Uint(_), Value::Int(_) | Value::Uint(_)) => Ok(whole(&args[0]).cmp(&whole(&args[1]))),
         (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).ok_or_else(|| "NaN has no order".to_owned()),
-        (Value::Str(a), Value::Str(b)) => Ok(a.cmp(b)),
+        (Value::Str(a) | Value::Number(a), Value::Str(b) | Value::Number(b)) => Ok(a.cmp(b)),
         (a, b) => {
             let is_basic = |v: &Value| {
                 matches!(v, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Str(_))
@@ -259,7 +269,8 @@ fn ordering(args: &[Value]) -> Result<Ordering, String> {
 fn title(text: &str) -> String {
     let mut at_start = true;
     let letter = |c: char| {
-        let first = std::mem::replace(&mut at_start, !(c.is_alphanumeric() || c == '_' || c == '\''));
+        let separates = if c.is_ascii() { !c.is_ascii_alphanumeric() && c != '_' } else { c.is_whitespace() };
+        let first = std::mem::replace(&mut at_start, separates);
         if first { c.to_uppercase().collect::<String>() } else { c.to_string() }
     };
     text.chars().map(letter).collect()
@@ -279,12 +290,7 @@ fn join(args: &[Value]) -> Outcome {
     let plain = |value: &Value| print::sprint(std::slice::from_ref(value));
     match &args[0] {
         Value::List(items) => Ok(text(items.iter().map(plain).collect::<Vec<_>>().join(&separator))),
-        Value::Object(object) if object.kind == Kind::Map => {
-            let entry = |(name, value): &&(Rc<str>, Value)| format!("{name}={}", plain(value));
-            Ok(text(Object::sorted(object).iter().map(entry).collect::<Vec<_>>().join(&separator)))
-        }
-        Value::Nil(_) | Value::Missing => Ok(text("")),
-        other => Err(format!("expected slice, got {}", other.type_name())),
+        _ => Ok(text("")),
     }
 }
 

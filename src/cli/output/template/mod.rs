@@ -61,11 +61,15 @@ pub fn listing<T>(columns: &[Column<T>], default: &[&str], format: Option<&str>,
         None | Some("" | "table") => Ok(plain_table(columns, default, rows)),
         Some("json") => Ok(rows.iter().map(|row| format!("{}\n", data(columns, row).to_json())).collect()),
         Some(source) => match source.strip_prefix("table") {
-            Some(source) => {
-                let source = source.trim();
+            Some(_) => {
+                // Its place in what was written is kept, for mistakes; the gap is no part of the first cell.
+                let source = &format!("     {}", &source["table".len()..]);
+                let gap = source.len() - source.trim_start().len();
                 let mut lines = vec![headings(columns, source)?];
                 lines.extend(render_rows(columns, source, rows)?);
-                Ok(table::align(&lines.iter().flat_map(|line| line.split('\n')).collect::<Vec<_>>()))
+                let whole =
+                    |line: &str| line.get(gap..).unwrap_or_default().split('\n').map(str::to_owned).collect::<Vec<_>>();
+                Ok(table::align(&lines.iter().flat_map(|line| whole(line)).collect::<Vec<_>>()))
             }
             None => Ok(render_rows(columns, source, rows)?.iter().flat_map(|line| [line, "\n"]).collect()),
         },
@@ -119,7 +123,8 @@ fn render_rows<T>(columns: &[Column<T>], source: &str, rows: &[T]) -> Result<Vec
     let template = parse::parse(source, false).map_err(|mistake| syntax(source, &mistake, 1))?;
     if rows.is_empty() {
         // A column that there is not is a mistake even where nothing is listed.
-        let fields: Vec<_> = columns.iter().map(|column| (Rc::from(column.name), value::text(column.heading))).collect();
+        let fields: Vec<_> =
+            columns.iter().map(|column| (Rc::from(column.name), value::text(column.heading))).collect();
         let row = Object { kind: Kind::Row, name: "row", fields, labels: Some(Vec::new()) };
         if let Err(mistake) = execute::execute(&template, &value::Value::Object(Rc::new(row)))
             && mistake.message.contains("can't evaluate field")
@@ -170,7 +175,13 @@ impl ObjectTemplate {
     /// It names a field which is not there, or calls something for what it cannot take.
     pub fn render(&self, data: &serde_json::Value) -> Result<String> {
         let Some(template) = &self.0 else { return Ok(format!("{data}\n")) };
-        let text = execute::execute(template, &value::Value::from_json(data)).map_err(|mistake| {
+        // As Docker: what its types cannot satisfy is tried on the JSON itself.
+        let outcome =
+            execute::execute(template, &value::Value::from_json(data)).or_else(|mistake| match mistake.is_bound {
+                true => Err(mistake),
+                false => execute::execute(template, &value::Value::raw(data)),
+            });
+        let text = outcome.map_err(|mistake| {
             let message = format!("template parsing error: template: :{}", at(&template.source, &mistake, true));
             Failure::new(message).hint(pointed(&template.source, mistake.at))
         })?;

@@ -26,11 +26,13 @@ pub struct Parsed {
 pub struct Mistake {
     pub message: String,
     pub at: usize,
+    /// Whether it is only too much.
+    pub is_bound: bool,
 }
 
 impl Mistake {
-    fn new(message: impl Into<String>, at: usize) -> Self {
-        Self { message: message.into(), at }
+    pub fn new(message: impl Into<String>, at: usize) -> Self {
+        Self { message: message.into(), at, is_bound: false }
     }
 }
 
@@ -40,6 +42,8 @@ const END: &str = "\u{1}end of the template\u{1}";
 /// # Errors
 /// The mistake that Go finds while it parses, mostly in its words.
 pub fn parse(source: &str, headings: bool) -> Result<Parsed, Mistake> {
+    // Without the mark first: inside of an action it would be a mistake of its own.
+    Parser::new(source, "{{", "}}").map_err(|error| mistake(source, &error))?;
     let ended = format!("{source}{END}");
     let parser = Parser::new(&ended, "{{", "}}").map_err(|error| mistake(&ended, &error))?;
     let (mut body, defined) = parser.parse().map_err(|error| mistake(&ended, &error))?;
@@ -49,17 +53,17 @@ pub fn parse(source: &str, headings: bool) -> Result<Parsed, Mistake> {
             text.text = kept.into();
         }
         // gotmpl stops at an end that ends nothing, and ends what has no end.
-        _ => return Err(unbalanced(source, &body)),
+        _ => return Err(unbalanced(source)),
     }
     let mut named: HashMap<String, Rc<ListNode>> = HashMap::new();
     for define in defined {
         let is_empty = define.body.nodes.iter().all(is_empty_tree);
-        let check = Check { headings, variables: vec!["$".into()], loops: 0 };
+        let check = Check { source, headings, variables: vec!["$".into()], loops: 0 };
         check.run(&define.body)?;
         match named.get(define.name.as_str()) {
             Some(_) if is_empty => {}
             Some(other) if !other.nodes.iter().all(is_empty_tree) => {
-                let message = format!("multiple definition of template {:?}", define.name.as_str());
+                let message = format!("template: multiple definition of template {:?}", define.name.as_str());
                 return Err(Mistake::new(message, define.pos.offset));
             }
             _ => {
@@ -67,23 +71,14 @@ pub fn parse(source: &str, headings: bool) -> Result<Parsed, Mistake> {
             }
         }
     }
-    Check { headings, variables: vec!["$".into()], loops: 0 }.run(&body)?;
+    Check { source, headings, variables: vec!["$".into()], loops: 0 }.run(&body)?;
     Ok(Parsed { source: source.to_owned(), body: Rc::new(body), named, headings })
 }
 
 /// Where blocks do not match: an open one is still open behind the last text; else there is one end
 /// too many, behind what was read.
-fn unbalanced(source: &str, body: &ListNode) -> Mistake {
-    fn holds_end(list: &ListNode) -> bool {
-        list.nodes.iter().any(|node| match node {
-            Node::Text(text) => text.text.contains(END),
-            Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
-                holds_end(&branch.body) || branch.else_body.as_ref().is_some_and(holds_end)
-            }
-            _ => false,
-        })
-    }
-    // What is left: the blocks' words in the order in which they stand.
+fn unbalanced(source: &str) -> Mistake {
+    // The blocks' words in the order in which they stand.
     let mut open: Vec<usize> = Vec::new();
     let mut rest = 0;
     while let Some(from) = source[rest..].find("{{").map(|at| rest + at) {
@@ -98,23 +93,44 @@ fn unbalanced(source: &str, body: &ListNode) -> Mistake {
         }
         rest = (to + 2).min(source.len());
     }
-    let _ = holds_end(body);
     Mistake::new("unexpected EOF", source.len())
 }
 
 /// gotmpl's error in Go's words, where they are known.
 fn mistake(source: &str, error: &TemplateError) -> Mistake {
-    let (TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. }) = error else {
+    let (TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. }) = error
+    else {
         return Mistake::new(error.to_string(), 0);
     };
     let start: usize = source.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let column = source[start..].char_indices().nth(col.saturating_sub(1)).map_or(source.len() - start, |(at, _)| at);
-    let at = (start + column).min(source.len().saturating_sub(END.len()));
+    let mut at = (start + column).min(source.strip_suffix(END).unwrap_or(source).len());
     // The token that gotmpl names by its kind: `expected closing delimiter, got Field (".x")`.
     let token = message.rsplit_once(" (").and_then(|(_, token)| token.strip_suffix(')'));
+    // The first word of the action.
+    let word = source[..at].rfind("{{").map(|from| source[from + 2..].trim_start_matches("- ").trim_start());
+    let word = word.and_then(|rest| rest.split(|c: char| !c.is_ascii_alphabetic()).next()).unwrap_or_default();
+    let character = message.strip_prefix("unexpected character: '").and_then(|rest| rest.chars().next());
     let message = match message.as_str() {
-        "empty command" => "missing value for command".into(),
-        _ if message.contains("Eof") => "unexpected EOF".into(),
+        "empty command" if matches!(word, "if" | "range" | "with") => format!("missing value for {word}"),
+        "empty command" if !source[at..].starts_with('|') => "missing value for command".into(),
+        "unexpected token: Else" => "expected end; found {{else}}".into(),
+        "unterminated string" => "unterminated quoted string".into(),
+        "unterminated raw string" => "unterminated raw quoted string".into(),
+        "unexpected token: Eof" => "unexpected EOF".into(),
+        _ if message.ends_with(" expects a string name") => {
+            // gotmpl is past it by now.
+            let clause = message.split(' ').next().unwrap_or_default();
+            at = source[..at].rfind(clause).map_or(at, |from| from + clause.len());
+            let rest = source[at..].trim_start();
+            let name = rest.split([' ', '}']).next().filter(|name| !name.is_empty());
+            format!("unexpected {:?} in {clause} clause", name.unwrap_or("}}"))
+        }
+        "empty command" if source[at..].starts_with('|') => "unexpected \"|\" in command".into(),
+        _ if message.ends_with("variables outside a range pipeline") => "too many declarations in command".into(),
+        _ if character.is_some() => format!("unexpected {:?} in command", character.unwrap_or_default().to_string()),
+        _ if message.starts_with("expected RightParen") => "unclosed left paren".into(),
+        _ if token == Some("\")\"") => "unexpected right paren".into(),
         _ if message.starts_with("expected ") && token.is_some() => {
             format!("unexpected {} in command", token.unwrap_or_default())
         }
@@ -124,14 +140,15 @@ fn mistake(source: &str, error: &TemplateError) -> Mistake {
 }
 
 /// Looks for functions and variables that there are not, and for words out of place.
-struct Check {
+struct Check<'a> {
+    source: &'a str,
     headings: bool,
     variables: Vec<String>,
     /// How many `range` there are around.
     loops: usize,
 }
 
-impl Check {
+impl Check<'_> {
     fn run(mut self, list: &ListNode) -> Result<(), Mistake> {
         self.list(list)
     }
@@ -191,6 +208,18 @@ impl Check {
     }
 
     fn command(&mut self, command: &CommandNode) -> Result<(), Mistake> {
+        for arg in &command.args[1..] {
+            let at = arg.pos().offset;
+            let before = self.source.get(..at).and_then(|text| text.chars().next_back());
+            if !before.is_some_and(char::is_whitespace) {
+                let what = if matches!(arg, Expr::Dot(_) | Expr::Field(..)) {
+                    "<.>".to_owned()
+                } else {
+                    format!("{:?}", self.source.get(at..at + 1).unwrap_or_default())
+                };
+                return Err(Mistake::new(format!("unexpected {what} in operand"), at));
+            }
+        }
         command.args.iter().try_for_each(|arg| self.expression(arg))
     }
 

@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
-use super::value::{Kind, Nil, Value};
+use super::value::{Nil, Value};
 
 /// The widest field and longest number that a verb may ask for, as in Go.
 const WIDEST: usize = 1_000_000;
+/// Bytes of what `printf` makes at once.
+const LONGEST: usize = 64 << 20;
 
 /// `fmt.Sprint`: a space between two neighbours of which neither is a string.
 pub fn sprint(args: &[Value]) -> String {
     let mut out = String::new();
     for (n, arg) in args.iter().enumerate() {
-        let is_string = |v: &Value| matches!(v, Value::Str(_));
+        let is_string = |v: &Value| matches!(v, Value::Str(_) | Value::Number(_));
         if n > 0 && !is_string(arg) && !is_string(&args[n - 1]) {
             out.push(' ');
         }
@@ -39,7 +41,7 @@ pub fn plain(out: &mut String, value: &Value) {
         Value::Int(n) => drop(write!(out, "{n}")),
         Value::Uint(n) => drop(write!(out, "{n}")),
         Value::Float(n) => out.push_str(&shortest(*n, 21)),
-        Value::Str(s) => out.push_str(s),
+        Value::Str(s) | Value::Number(s) => out.push_str(s),
         _ => out.push_str("<nil>"),
     });
 }
@@ -61,7 +63,7 @@ fn each(out: &mut String, value: &Value, named: bool, leaf: &mut dyn FnMut(&mut 
             out.push(']');
         }
         Value::Object(object) => {
-            let is_map = object.kind == Kind::Map;
+            let is_map = object.is_map();
             let fields = if is_map { object.sorted() } else { object.fields.iter().collect() };
             out.push_str(if is_map { "map[" } else { "{" });
             for (n, (name, field)) in fields.into_iter().enumerate() {
@@ -89,7 +91,11 @@ fn shortest(n: f64, large: i32) -> String {
     let scientific = format!("{n:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if exponent < -4 || exponent >= large { format!("{digits}{}", self::exponent('e', exponent)) } else { n.to_string() }
+    if exponent < -4 || exponent >= large {
+        format!("{digits}{}", self::exponent('e', exponent))
+    } else {
+        n.to_string()
+    }
 }
 
 fn special(n: f64) -> Option<String> {
@@ -118,7 +124,10 @@ struct Spec {
 }
 
 /// `fmt.Sprintf`.
-pub fn sprintf(format: &str, args: &[Value]) -> String {
+///
+/// # Errors
+/// It would be longer than anybody reads.
+pub fn sprintf(format: &str, args: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut chars = format.chars().peekable();
     let mut next = 0;
@@ -127,6 +136,9 @@ pub fn sprintf(format: &str, args: &[Value]) -> String {
         if c != '%' {
             out.push(c);
             continue;
+        }
+        if out.len() > LONGEST {
+            return Err(format!("the text is longer than {LONGEST} bytes"));
         }
         let mut spec = Spec::default();
         let mut good_index = true;
@@ -194,7 +206,7 @@ pub fn sprintf(format: &str, args: &[Value]) -> String {
         });
         let _ = write!(out, "%!(EXTRA {})", extra.collect::<Vec<_>>().join(", "));
     }
-    out
+    Ok(out)
 }
 
 enum Size {
@@ -244,7 +256,7 @@ impl Spec {
                 Value::Int(n) => self.integer(verb, n.unsigned_abs(), *n < 0),
                 Value::Uint(n) => self.integer(verb, *n, false),
                 Value::Float(n) => self.float(verb, *n),
-                Value::Str(s) => self.string(verb, s),
+                Value::Str(s) | Value::Number(s) => self.string(verb, s),
                 Value::Missing | Value::Nil(_) => Some(self.padded("<nil>".into(), false)),
                 _ => None,
             };
@@ -319,14 +331,20 @@ impl Spec {
             'f' | 'F' => format!("{size:.*}", self.precision.unwrap_or(6)),
             'e' | 'E' => scientific(size, self.precision.unwrap_or(6), verb),
             'v' if self.precision.is_none() => shortest(size, 21),
-            'g' | 'G' if self.precision.is_none() => shortest(size, 21).replace('e', if verb == 'G' { "E" } else { "e" }),
+            'g' | 'G' if self.precision.is_none() => {
+                shortest(size, 6).replace('e', if verb == 'G' { "E" } else { "e" })
+            }
             'v' | 'g' | 'G' => {
                 let digits = self.precision.unwrap_or_default().max(1);
                 let text = scientific(size, digits - 1, if verb == 'G' { 'E' } else { 'e' });
                 let (mantissa, tail) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
                 let exponent: i32 = tail.parse().unwrap_or_default();
                 let trim = |text: &str| {
-                    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+                    if text.contains('.') {
+                        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+                    } else {
+                        text.to_owned()
+                    }
                 };
                 if exponent < -4 || exponent >= i32::try_from(digits).unwrap_or(i32::MAX) {
                     trim(mantissa) + &self::exponent(if verb == 'G' { 'E' } else { 'e' }, exponent)
@@ -345,7 +363,13 @@ impl Spec {
         let hex = |upper: bool| {
             let bytes = s.bytes().take(self.precision.unwrap_or(usize::MAX));
             let separator = if self.space { " " } else { "" };
-            let prefix = if !self.sharp { "" } else if upper { "0X" } else { "0x" };
+            let prefix = if !self.sharp {
+                ""
+            } else if upper {
+                "0X"
+            } else {
+                "0x"
+            };
             let shown: Vec<_> = bytes
                 .enumerate()
                 .map(|(n, b)| {
@@ -358,7 +382,9 @@ impl Spec {
         let shown = match verb {
             'v' if self.sharp => quoted(&cut),
             'v' | 's' => cut,
-            'q' if self.sharp && !cut.contains('`') && !cut.chars().any(|c| c.is_control() && c != '\t') => format!("`{cut}`"),
+            'q' if self.sharp && !cut.contains('`') && !cut.chars().any(|c| c.is_control() && c != '\t') => {
+                format!("`{cut}`")
+            }
             'q' => quoted(&cut),
             'x' => hex(false),
             'X' => hex(true),

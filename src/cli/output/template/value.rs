@@ -17,6 +17,9 @@ pub enum Value {
     Uint(u64),
     Float(f64),
     Str(Rc<str>),
+    /// A number as it is written, which is a string to Go (`json.Number`): in the second try of an
+    /// object, see [`Kind::Raw`].
+    Number(Rc<str>),
     List(Rc<Vec<Value>>),
     Object(Rc<Object>),
 }
@@ -50,6 +53,9 @@ pub enum Kind {
     Struct,
     /// Has keys of the user's: another one is not there.
     Map,
+    /// JSON as it is: what Docker tries a template on that its types could not satisfy. Every key must
+    /// be there.
+    Raw,
     /// A row of a listing: a struct with Docker's name for it and the method `Label`.
     Row,
     /// The headings of a listing's columns.
@@ -148,13 +154,16 @@ impl Object {
         if self.kind != Kind::Struct {
             return own(name);
         }
-        own(name)
-            .or_else(|| ALIASES.iter().find(|(alias, _)| *alias == name).and_then(|(_, json)| own(json)))
-            .or_else(|| OPTIONAL.iter().find(|(of, own, _)| *of == self.name && *own == name).map(|(_, _, zero)| zero()))
+        own(name).or_else(|| ALIASES.iter().find(|(alias, _)| *alias == name).and_then(|(_, json)| own(json))).or_else(
+            || OPTIONAL.iter().find(|(of, own, _)| *of == self.name && *own == name).map(|(_, _, zero)| zero()),
+        )
     }
 
     /// The value that Go gives for `index` of a map without that key: its elements' zero.
     pub fn zero(&self) -> Value {
+        if self.kind == Kind::Raw {
+            return Value::Missing;
+        }
         match self.name {
             "Ports" | "PortBindings" => Value::Nil(Nil::List),
             "Networks" | "Containers" | "Volumes" | "ExposedPorts" | "Runtimes" | "IndexConfigs" => {
@@ -162,6 +171,11 @@ impl Object {
             }
             _ => text(""),
         }
+    }
+
+    /// Whether it can be walked and has a length.
+    pub fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map | Kind::Raw)
     }
 
     /// In the order in which a map is walked and written: by key.
@@ -176,6 +190,21 @@ impl Value {
     /// Docker's JSON, with what its names tell of types.
     pub fn from_json(json: &Json) -> Self {
         Self::named("", "", json)
+    }
+
+    /// JSON without its types.
+    pub fn raw(json: &Json) -> Self {
+        match json {
+            Json::Null => Self::Missing,
+            Json::Bool(yes) => Self::Bool(*yes),
+            Json::Number(n) => Self::Number(Rc::from(n.to_string())),
+            Json::String(s) => text(s),
+            Json::Array(items) => Self::List(Rc::new(items.iter().map(Self::raw).collect())),
+            Json::Object(fields) => {
+                let fields = fields.iter().map(|(key, value)| (Rc::from(key.as_str()), Self::raw(value))).collect();
+                Self::Object(Rc::new(Object { kind: Kind::Raw, name: "-", fields, labels: None }))
+            }
+        }
     }
 
     /// `parent`: the name of the object that has it.
@@ -223,10 +252,11 @@ impl Value {
             Self::Float(n) if n.fract() == 0.0 && n.abs() < 1e15 => (*n as i64).into(),
             Self::Float(n) => (*n).into(),
             Self::Str(s) => s.as_ref().into(),
+            Self::Number(n) => n.parse().map_or(Json::Null, Json::Number),
             Self::List(items) => items.iter().map(Self::to_json).collect(),
             Self::Object(object) => {
                 let fields = match object.kind {
-                    Kind::Map => object.sorted(),
+                    Kind::Map | Kind::Raw => object.sorted(),
                     _ => object.fields.iter().collect(),
                 };
                 Json::Object(fields.into_iter().map(|(name, field)| (name.to_string(), field.to_json())).collect())
@@ -242,9 +272,9 @@ impl Value {
             Self::Int(n) => *n != 0,
             Self::Uint(n) => *n != 0,
             Self::Float(n) => *n != 0.0,
-            Self::Str(s) => !s.is_empty(),
+            Self::Str(s) | Self::Number(s) => !s.is_empty(),
             Self::List(items) => !items.is_empty(),
-            Self::Object(object) => object.kind != Kind::Map || !object.fields.is_empty(),
+            Self::Object(object) => !object.is_map() || !object.fields.is_empty(),
         }
     }
 
@@ -260,6 +290,7 @@ impl Value {
             Self::Uint(_) => "uint".into(),
             Self::Float(_) => "float64".into(),
             Self::Str(_) => "string".into(),
+            Self::Number(_) => "json.Number".into(),
             Self::List(items) => match items.first() {
                 Some(first) if !matches!(first, Self::Object(_)) => format!("[]{}", first.type_name()),
                 _ => "[]interface {}".into(),
