@@ -214,10 +214,16 @@ fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
         done => unless_gone(done),
     };
     if let Ok(mut lingering) = LINGERING.lock() {
+        // One wait for many, where there is no rest.
+        if lingering.len() == MOST_LINGERING {
+            lingering.clear();
+        }
         lingering.push(socket);
     }
     done.map_err(|refused| explained("take from the rules for networks", refused))
 }
+
+const MOST_LINGERING: usize = 16;
 
 /// Sockets that took something away. To close one is to wait for the kernel's cleaning up, tens of
 /// milliseconds, which nobody has to who is about to end: their process's end closes them, or [`rest`].

@@ -87,8 +87,11 @@ both!(runs, |cx| {
         || until("the name is free", || cx.ctr("rm -f it").code == 0 && !cx.root().join("names/it").exists()),
         // The address and the port are nobody's once it is gone.
         |_| {
-            cx.ctr("rm -f it");
-            until("it is gone", || cx.ctr("ps -aq").succeeds().is_empty());
+            // One that had not got its name yet is given it by the next command that sees it.
+            until("it is gone", || {
+                cx.ctr("rm -f it");
+                cx.ctr("ps -aq").succeeds().is_empty()
+            });
             cx.ctr("run --rm --network net --ip 10.89.0.9 -p 8080:80 busybox true").prints("");
         },
     );
