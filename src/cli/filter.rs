@@ -76,9 +76,10 @@ impl Filters {
                 "status" => filters.statuses.push(match value.as_str() {
                     "created" => Some(Status::Created),
                     "running" => Some(Status::Running),
+                    "paused" => Some(Status::Paused),
                     "exited" => Some(Status::Exited),
                     // No container is ever in these.
-                    "paused" | "restarting" | "removing" | "dead" => None,
+                    "restarting" | "removing" | "dead" => None,
                     _ => return Err(invalid().into()),
                 }),
                 "exited" => filters.codes.push(value.parse().map_err(|_| invalid())?),
@@ -165,7 +166,7 @@ impl Resolved<'_> {
     /// be. Inside or outside, for what is published.
     fn has_ports(&self, container: &Container) -> bool {
         let shown = match container.status() {
-            Status::Running => container.state.ports.clone(),
+            status if status.is_running() => container.state.ports.clone(),
             _ => network::shown_ports(self.store, &container.id).unwrap_or_default(),
         };
         let any = |given: &[Ports], published| {
@@ -218,7 +219,8 @@ mod tests {
         let pairs: Vec<_> = given.iter().map(|text| pair(text).unwrap()).collect();
         let now = jiff::Timestamp::now();
         let mut all = vec![
-            container("web1", Phase::Running { started: now }),
+            container("web1", Phase::Running { started: now, paused: false }),
+            container("cache", Phase::Running { started: now, paused: true }),
             container("web2", Phase::Exited { started: now, finished: now, code: 3, oom_killed: false }),
             container("db", Phase::Created { failure: None }),
         ];
@@ -232,13 +234,14 @@ mod tests {
         assert_eq!(names_of(&["name=web"]), ["web1", "web2"]);
         assert_eq!(names_of(&["name=^web1$", "name=^/db$"]), ["web1", "db"]);
         assert_eq!(names_of(&["status=exited", "status=created"]), ["web2", "db"]);
+        assert_eq!(names_of(&["status=paused"]), ["cache"]);
         assert_eq!(names_of(&["exited=3"]), ["web2"]);
         assert_eq!(names_of(&["exited=0"]), [""; 0]);
-        assert_eq!(names_of(&["label=a=1", "label=b"]).len(), 3);
+        assert_eq!(names_of(&["label=a=1", "label=b"]).len(), 4);
         assert_eq!(names_of(&["label=a=2"]), [""; 0]);
-        assert_eq!(names_of(&["ancestor=busybox:latest"]).len(), 3);
-        assert_eq!(names_of(&["ancestor=abcd"]).len(), 3);
-        assert_eq!(names_of(&["status=paused"]), [""; 0]);
+        assert_eq!(names_of(&["ancestor=busybox:latest"]).len(), 4);
+        assert_eq!(names_of(&["ancestor=abcd"]).len(), 4);
+        assert_eq!(names_of(&["status=dead"]), [""; 0]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn known(store: &Store) -> Result<Value> {
         "ID": "",
         "Containers": containers.len(),
         "ContainersRunning": count(Status::Running),
-        "ContainersPaused": 0,
+        "ContainersPaused": count(Status::Paused),
         "ContainersStopped": count(Status::Created) + count(Status::Exited),
         "Images": images.len(),
         "Driver": "overlay",

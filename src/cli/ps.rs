@@ -11,7 +11,7 @@ use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
 use crate::container::bind::Bind;
 use crate::container::config::ContainerConfig;
-use crate::container::list::{self, Container, Status};
+use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
 use crate::container::start;
 use crate::container::state::Phase;
@@ -108,7 +108,7 @@ impl Run for Ps {
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filters.ask_for_status();
         filters.resolve(&store, &containers)?.retain(&mut containers);
-        containers.retain(|container| all || container.status() == Status::Running);
+        containers.retain(|container| all || container.status().is_running());
         if let Some(last) = usize::try_from(last).ok().filter(|last| *last > 0) {
             containers.truncate(last);
         }
@@ -213,7 +213,7 @@ impl Row {
 
     /// Nothing is published of what does not run.
     fn ports(&self) -> &str {
-        if self.container.status() == Status::Running { &self.container.state.ports } else { "" }
+        if self.container.status().is_running() { &self.container.state.ports } else { "" }
     }
 
     fn networks(&self) -> String {
@@ -230,7 +230,9 @@ fn status(phase: &Phase) -> String {
     let now = jiff::Timestamp::now().as_second();
     match phase {
         Phase::Created { .. } => "Created".into(),
-        Phase::Running { started } => format!("Up {}", units::duration(now - started.as_second())),
+        Phase::Running { started, paused } => {
+            format!("Up {}{}", units::duration(now - started.as_second()), if *paused { " (Paused)" } else { "" })
+        }
         Phase::Exited { finished, code, .. } => {
             format!("Exited ({code}) {} ago", units::duration(now - finished.as_second()))
         }
@@ -284,7 +286,8 @@ mod tests {
     #[test]
     fn states_in_dockers_words() {
         let ago = |seconds: i64| Timestamp::now() - seconds.seconds();
-        assert_eq!(status(&Phase::Running { started: ago(5) }), "Up 5 seconds");
+        assert_eq!(status(&Phase::Running { started: ago(5), paused: false }), "Up 5 seconds");
+        assert_eq!(status(&Phase::Running { started: ago(120), paused: true }), "Up 2 minutes (Paused)");
         let exited = Phase::Exited { started: ago(9), finished: ago(180), code: 143, oom_killed: false };
         assert_eq!(status(&exited), "Exited (143) 3 minutes ago");
         assert_eq!(status(&Phase::Created { failure: Some((127, "x".into())) }), "Created");

@@ -54,7 +54,7 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     let directory = store.container(id);
     let path = directory.join("state.json");
     let Some(mut state) = record::read::<State>(&path)? else { return Ok(Healed::Nothing) };
-    let Phase::Running { started } = state.phase else {
+    let Phase::Running { started, .. } = state.phase else {
         remove_old_traces(store, id);
         return Ok(Healed::Nothing);
     };

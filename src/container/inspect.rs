@@ -24,7 +24,7 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
     let container = list::one(store, id)?;
     let config = start::config(store, id)?;
     let wish = network::wish(store, &config)?;
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let process = if running { record::read::<Process>(&store.container(id).join(state::PROCESS))? } else { None };
     let argv = config.argv();
     let dir = store.container(id);
@@ -80,19 +80,19 @@ pub fn time(time: Timestamp) -> String {
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn state_of(container: &Container, process: Option<&Process>) -> Value {
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let State { phase, .. } = &container.state;
     let (started, finished, oom_killed, error) = match phase {
         Phase::Created { failure } => {
             (NEVER.into(), NEVER.into(), false, failure.as_ref().map_or("", |(_, why)| why.as_str()))
         }
-        Phase::Running { started } => (time(*started), NEVER.into(), false, ""),
+        Phase::Running { started, .. } => (time(*started), NEVER.into(), false, ""),
         Phase::Exited { started, finished, oom_killed, .. } => (time(*started), time(*finished), *oom_killed, ""),
     };
     json!({
         "Status": container.status().as_str(),
         "Running": running,
-        "Paused": false,
+        "Paused": container.status() == Status::Paused,
         "Restarting": false,
         "OOMKilled": oom_killed,
         "Dead": false,

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 
 use crate::container::config::ContainerConfig;
-use crate::container::list::Status;
 use crate::container::state::{Phase, State};
 use crate::container::{launch, state, stop};
 use crate::error::{self, Failure, exit};
@@ -37,7 +36,7 @@ pub fn start(
         if !state::is_alive(store, id) {
             break lock;
         }
-        if container.status() == Status::Running {
+        if container.status().is_running() {
             return Ok(Start::Running);
         }
         // It has ended, and its monitor is about to leave; or who started it was killed, since nobody

@@ -218,7 +218,7 @@ impl Monitor {
         };
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
-        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
         Ok(before)

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::container::config::{ContainerConfig, Endpoint};
-use crate::container::list::{Container, Status};
+use crate::container::list::Container;
 use crate::container::network::{self, Mode, Wish};
 use crate::container::state::Process;
 use crate::network::mac::Mac;
@@ -25,7 +25,7 @@ pub fn settings(
     wish: &Wish,
     process: Option<&Process>,
 ) -> Result<Value> {
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let members = if running { member::of_container(store, &container.id)? } else { Vec::new() };
     let mut shown = Map::new();
     for endpoint in &wish.endpoints {
