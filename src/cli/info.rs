@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{template, units};
 use crate::cli::{Globals, Run, output, version};
+use crate::container::inspect;
 use crate::container::list::{self, Status};
 use crate::image::index::Index;
 use crate::runtime::cgroup;
@@ -63,7 +64,7 @@ fn known(store: &Store) -> Result<Value> {
         "ContainersPaused": count(Status::Paused),
         "ContainersStopped": count(Status::Created) + count(Status::Exited),
         "Images": images.len(),
-        "Driver": "overlay",
+        "Driver": inspect::DRIVER,
         "DockerRootDir": store.root().to_string_lossy(),
         "RunRoot": store.run().to_string_lossy(),
         "LoggingDriver": "json-file",

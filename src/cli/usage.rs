@@ -61,11 +61,17 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
                 "invalid argument {:?} for {:?} flag: {}",
                 value.unwrap_or_default(),
                 full_name(command, flag),
-                number(&why, value)
+                number(&why, value, flag)
             )
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
-            return Err(too_few(words, required(command)));
+            let (least, most) = (required(command), most(command));
+            let error = match most {
+                Some(most) if most == least => exactly(words, least),
+                Some(most) => between(words, least, most),
+                None => too_few(words, least),
+            };
+            return Err(error);
         }
         ErrorKind::InvalidUtf8 => match args.iter().find(|arg| arg.to_str().is_none()) {
             Some(arg) => format!("{arg:?} is not UTF-8"),
@@ -107,8 +113,10 @@ fn missing_value(command: &Command, flag: &str, args: &[OsString]) -> String {
 }
 
 /// Rust's words for a wrong number, in Go's.
-fn number(why: &str, value: Option<&str>) -> String {
-    let go = |reason: &str| format!("parsing {:?}: {reason}", value.unwrap_or_default());
+fn number(why: &str, value: Option<&str>, flag: &str) -> String {
+    // The only flag of Docker's whose type has no sign.
+    let parser = if flag == "--blkio-weight" { "ParseUint" } else { "ParseInt" };
+    let go = |reason: &str| format!("strconv.{parser}: parsing {:?}: {reason}", value.unwrap_or_default());
     if why.contains("invalid digit") || why.contains("cannot parse integer from empty") {
         go("invalid syntax")
     } else if why.contains("is not in") || why.contains("too large") || why.contains("too small") {
@@ -140,13 +148,36 @@ pub fn too_few(words: &str, least: usize) -> anyhow::Error {
     Failure::new(format!("'ctr {words}' requires at least {least} argument{plural}")).hint(see(words)).exit(1).into()
 }
 
-fn too_many(command: &Command, words: &str) -> anyhow::Error {
-    let message = match command.get_positionals().count() {
-        0 => format!("'ctr {words}' accepts no arguments"),
-        1 => format!("'ctr {words}' requires 1 argument"),
-        most => format!("'ctr {words}' requires {most} arguments"),
+/// Docker's sentence for a number of arguments that may differ.
+fn between(words: &str, least: usize, most: usize) -> anyhow::Error {
+    let plural = |n| if n == 1 { "" } else { "s" };
+    let message = match least {
+        0 => format!("'ctr {words}' requires at most {most} argument{}", plural(most)),
+        _ => format!("'ctr {words}' requires at least {least} and at most {most} argument{}", plural(most)),
     };
     Failure::new(message).hint(see(words)).exit(1).into()
+}
+
+fn too_many(command: &Command, words: &str) -> anyhow::Error {
+    match (required(command), most(command).unwrap_or_default()) {
+        (_, 0) => Failure::new(format!("'ctr {words}' accepts no arguments")).hint(see(words)).exit(1).into(),
+        (least, most) if least < most => between(words, least, most),
+        (_, most) => exactly(words, most),
+    }
+}
+
+fn exactly(words: &str, number: usize) -> anyhow::Error {
+    let plural = if number == 1 { "" } else { "s" };
+    Failure::new(format!("'ctr {words}' requires {number} argument{plural}")).hint(see(words)).exit(1).into()
+}
+
+/// How many arguments a command takes at most; `None`: any number.
+fn most(command: &Command) -> Option<usize> {
+    let takes_many = |arg: &&clap::Arg| {
+        matches!(arg.get_action(), clap::ArgAction::Append) || arg.get_num_args().is_some_and(|n| n.max_values() > 1)
+    };
+    let found = command.get_positionals().find(takes_many);
+    found.is_none().then(|| command.get_positionals().count())
 }
 
 /// No word, or an unknown one, where the command should stand; help for the whole or for a group.
@@ -260,7 +291,42 @@ mod tests {
                 "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
                 125,
             ),
-            ("stop -t a x", "invalid argument \"a\" for \"-t, --timeout\" flag: parsing \"a\": invalid syntax", 125),
+            ("rename a", "'ctr rename' requires 2 arguments", 1),
+            ("rename a b c", "'ctr rename' requires 2 arguments", 1),
+            ("logs", "'ctr logs' requires 1 argument", 1),
+            ("attach a b", "'ctr attach' requires 1 argument", 1),
+            ("wait", "'ctr wait' requires at least 1 argument", 1),
+            ("images a b", "'ctr images' requires at most 1 argument", 1),
+            ("port", "'ctr port' requires at least 1 and at most 2 arguments", 1),
+            ("port a b c", "'ctr port' requires at least 1 and at most 2 arguments", 1),
+            ("pull", "'ctr pull' requires 1 argument", 1),
+            ("import", "'ctr import' requires at least 1 argument", 1),
+            ("load x", "'ctr load' accepts no arguments", 1),
+            ("inspect", "'ctr inspect' requires at least 1 argument", 1),
+            ("container inspect", "'ctr container inspect' requires at least 1 argument", 1),
+            ("update", "'ctr update' requires at least 1 argument", 1),
+            ("network create", "'ctr network create' requires 1 argument", 1),
+            ("network connect a", "'ctr network connect' requires 2 arguments", 1),
+            ("network connect a b c", "'ctr network connect' requires 2 arguments", 1),
+            ("network rm", "'ctr network rm' requires at least 1 argument", 1),
+            ("version x", "'ctr version' accepts no arguments", 1),
+            (
+                "ps -n x",
+                "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+                125,
+            ),
+            (
+                "ps -f foo",
+                "invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+                125,
+            ),
+            ("ps -z", "unknown shorthand flag: 'z' in -z", 125),
+            ("inspect -f", "flag needs an argument: 'f' in -f", 125),
+            (
+                "stop -t a x",
+                "invalid argument \"a\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"a\": invalid syntax",
+                125,
+            ),
             ("run --gpus all b", "the option \"--gpus\" is not supported yet", 125),
             ("run -p a:80 b", "invalid hostPort: a", 125),
         ];

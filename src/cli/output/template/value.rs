@@ -63,8 +63,9 @@ pub enum Kind {
 }
 
 /// The members of Docker's objects that are maps.
-const MAPS: [&str; 20] = [
+const MAPS: [&str; 21] = [
     "Annotations",
+    "Attributes",
     "AuxiliaryAddresses",
     "Containers",
     "Data",
