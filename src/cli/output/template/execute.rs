@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr, TemplateNode};
 
+use super::fmt;
 use super::functions::{self, Function, Type};
 use super::parse::{Mistake, Parsed};
-use super::print;
 use super::value::{Kind, Nil, Object, Value, text};
 
 /// How deep templates, blocks and parentheses may stand in each other while it runs: the stack is not
@@ -126,7 +126,7 @@ impl Run<'_> {
                 match value {
                     Value::Str(text) => self.write(&text, action.pos),
                     Value::Missing => self.write("<no value>", action.pos),
-                    value => self.write(&print::sprint(&[value]), action.pos),
+                    value => self.write(&fmt::sprint(&[value]), action.pos),
                 }
             }
             Node::If(branch) => self.scoped(branch.pos, |run| {
@@ -174,14 +174,14 @@ impl Run<'_> {
             Value::Object(object) if object.is_map() => object.fields.len(),
             Value::Int(_) | Value::Uint(_) if declared.len() > 1 => {
                 let place = place_of_pipe(&branch.pipe);
-                let message = format!("can't use {} to iterate over more than one variable", print::sprint(&[over]));
+                let message = format!("can't use {} to iterate over more than one variable", fmt::sprint(&[over]));
                 return Err(self.mistake(&place, message));
             }
             Value::Int(n) => count(*n),
             Value::Uint(n) => usize::try_from(*n).unwrap_or(usize::MAX),
             Value::Nil(Nil::List | Nil::Map) | Value::Missing => 0,
             other => {
-                let message = format!("range can't iterate over {}", print::sprint(&[other.clone()]));
+                let message = format!("range can't iterate over {}", fmt::sprint(&[other.clone()]));
                 return Err(self.mistake(&place_of_pipe(&branch.pipe), message));
             }
         };
@@ -226,7 +226,7 @@ impl Run<'_> {
         self.step(call.pos)?;
         let Some(body) = self.template.named.get(call.name.as_str()).cloned() else {
             let argument = call.pipe.as_ref().map_or(String::new(), |pipe| format!(" {}", shown_pipe(pipe)));
-            let shown = format!("{{{{template {}{argument}}}}}", print::quoted(&call.name));
+            let shown = format!("{{{{template {}{argument}}}}}", fmt::quoted(&call.name));
             let word = self.template.source.get(call.pos.offset..).unwrap_or_default();
             let name = word.find(['"', '`']).filter(|at| *at < 50).unwrap_or_default();
             let place = Place { offset: call.pos.offset + name, shown };
@@ -571,7 +571,7 @@ fn shown(expression: &Expr) -> String {
         Expr::Field(_, names) => path(names),
         Expr::Variable(_, name, names) => format!("{name}{}", path(names)),
         Expr::Identifier(_, name) => name.to_string(),
-        Expr::String(_, text) => print::quoted(text),
+        Expr::String(_, text) => fmt::quoted(text),
         Expr::Number(_, Number::Int(n)) => n.to_string(),
         Expr::Number(_, Number::Uint(n)) => n.to_string(),
         Expr::Number(_, Number::Float(n)) => format!("{n:?}"),

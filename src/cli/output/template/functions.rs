@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::print;
+use super::fmt;
 use super::value::{Kind, Nil, Value, text};
 
 /// What a function says is wrong: Go puts `error calling NAME: ` before it.
@@ -51,9 +51,9 @@ static FUNCTIONS: [Function; 26] = [
     any("js", 0, MANY, |args| Ok(text(gotmpl::js_escape(&joined(args))))),
     any("len", 1, 1, len),
     any("not", 1, 1, |args| Ok(Value::Bool(!args[0].is_true()))),
-    any("print", 0, MANY, |args| Ok(text(print::sprint(args)))),
-    any("printf", 1, MANY, |args| print::sprintf(&string(&args[0]), &args[1..]).map(text)),
-    any("println", 0, MANY, |args| Ok(text(print::sprintln(args)))),
+    any("print", 0, MANY, |args| Ok(text(fmt::sprint(args)))),
+    any("printf", 1, MANY, |args| fmt::sprintf(&string(&args[0]), &args[1..]).map(text)),
+    any("println", 0, MANY, |args| Ok(text(fmt::sprintln(args)))),
     any("urlquery", 0, MANY, |args| Ok(text(gotmpl::url_encode(&joined(args))))),
     any("eq", 1, MANY, |args| equal(args).map(Value::Bool)),
     any("ge", 2, 2, |args| ordering(args).map(|order| Value::Bool(order != Ordering::Less))),
@@ -96,13 +96,13 @@ fn same(args: &[Value]) -> Outcome {
 fn string(value: &Value) -> Rc<str> {
     match value {
         Value::Str(s) | Value::Number(s) => s.clone(),
-        other => Rc::from(print::sprint(std::slice::from_ref(other))),
+        other => Rc::from(fmt::sprint(std::slice::from_ref(other))),
     }
 }
 
 /// The arguments of the escaping functions: a string as it is, else as `print` has them.
 fn joined(args: &[Value]) -> String {
-    print::sprint(args)
+    fmt::sprint(args)
 }
 
 fn number(value: &Value) -> Option<i64> {
@@ -235,7 +235,7 @@ fn equal(args: &[Value]) -> Result<bool, String> {
 }
 
 fn not_comparable(value: &Value) -> String {
-    format!("non-comparable type {}: {}", print::sprint(std::slice::from_ref(value)), value.type_name())
+    format!("non-comparable type {}: {}", fmt::sprint(std::slice::from_ref(value)), value.type_name())
 }
 
 fn whole(value: &Value) -> i128 {
@@ -287,7 +287,7 @@ fn split(args: &[Value]) -> Outcome {
 
 fn join(args: &[Value]) -> Outcome {
     let separator = string(&args[1]);
-    let plain = |value: &Value| print::sprint(std::slice::from_ref(value));
+    let plain = |value: &Value| fmt::sprint(std::slice::from_ref(value));
     match &args[0] {
         Value::List(items) => Ok(text(items.iter().map(plain).collect::<Vec<_>>().join(&separator))),
         _ => Ok(text("")),

@@ -10,9 +10,9 @@
 //! [`listing`] is for what has rows, [`render`] for what has one object.
 
 mod execute;
+mod fmt;
 mod functions;
 mod parse;
-mod print;
 mod value;
 
 use std::rc::Rc;
@@ -23,10 +23,10 @@ use gotmpl::Value;
 
 use self::parse::{Mistake, Parsed};
 use self::value::{Kind, Object};
-use crate::cli::output::table;
+use crate::cli::output::{self, table};
 use crate::error::Failure;
 
-pub use self::print::quoted;
+pub use self::fmt::quoted;
 
 /// A column of a listing: its name in templates, its heading, and its cell for a row.
 pub struct Column<T> {
@@ -111,7 +111,7 @@ fn data<T>(columns: &[Column<T>], row: &T) -> value::Value {
         },
         None => {
             let column = fields.iter().find(|(name, _)| &**name == "Labels");
-            let all = column.map(|(_, cell)| print::sprint(std::slice::from_ref(cell))).unwrap_or_default();
+            let all = column.map(|(_, cell)| fmt::sprint(std::slice::from_ref(cell))).unwrap_or_default();
             let pairs = all.split(',').filter_map(|label| label.split_once('='));
             pairs.map(|(name, label)| (Rc::from(name), value::text(label))).collect()
         }
@@ -154,6 +154,22 @@ fn headings<T>(columns: &[Column<T>], source: &str) -> Result<String> {
 /// is not there.
 pub fn render(source: &str, data: &serde_json::Value) -> Result<String> {
     ObjectTemplate::check(source)?.render(data)
+}
+
+/// [`render`], printed; where the template is wrong for the object Docker ends the empty line.
+///
+/// # Errors
+/// As [`render`].
+pub fn print(source: &str, data: &serde_json::Value) -> Result<u8> {
+    let template = ObjectTemplate::check(source)?;
+    match template.render(data) {
+        Ok(text) => output::print(&text),
+        Err(failure) => {
+            output::print("\n");
+            return Err(failure);
+        }
+    }
+    Ok(0)
 }
 
 /// A template for objects, checked before the first of them is looked for.
