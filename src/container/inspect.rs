@@ -9,12 +9,11 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::container::bind::Bind;
 use crate::container::config::{ContainerConfig, RootFs};
 use crate::container::list::{Container, Status};
 use crate::container::network::{self, Wish};
 use crate::container::state::{Phase, Process, State};
-use crate::container::{list, spec, start, state};
+use crate::container::{list, mounts, spec, start, state};
 use crate::store::{Id, Store, record};
 
 /// The container as `inspect` shows it. `size`: what it wrote and its whole tree, in bytes.
@@ -153,31 +152,18 @@ fn graph_driver(store: &Store, config: &ContainerConfig, process: Option<&Proces
     }
 }
 
-/// `-v` and `--mount` as Docker lists them; tmpfs of `--tmpfs` is only in `HostConfig`.
 fn mounts(config: &ContainerConfig) -> Value {
-    let binds = config.host_config.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| {
+    let shown = mounts::of(config).into_iter().map(|mount| {
         json!({
-            "Type": "bind",
-            "Source": bind.source,
-            "Destination": bind.target,
-            "Mode": bind.options.join(","),
-            "RW": !bind.has("ro"),
-            "Propagation": bind.propagation(),
-        })
-    });
-    let mounts = config.host_config.mounts.iter().map(|mount| {
-        let propagation = mount.bind_options.as_ref().map(|bind| bind.propagation.as_str());
-        let propagation = propagation.filter(|p| !p.is_empty()).unwrap_or("rprivate");
-        json!({
-            "Type": mount.r#type,
+            "Type": mount.kind,
             "Source": mount.source,
             "Destination": mount.target,
-            "Mode": "",
+            "Mode": mount.mode,
             "RW": !mount.read_only,
-            "Propagation": if mount.r#type == "bind" { propagation } else { "" },
+            "Propagation": mount.propagation,
         })
     });
-    binds.chain(mounts).collect()
+    shown.collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ static FUNCTIONS: [Function; 26] = [
     any("le", 2, 2, |args| ordering(args).map(|order| Value::Bool(order != Ordering::Greater))),
     any("lt", 2, 2, |args| ordering(args).map(|order| Value::Bool(order == Ordering::Less))),
     any("ne", 2, 2, |args| equal(args).map(|same| Value::Bool(!same))),
-    typed("json", &[Type::Any], |args| Ok(text(args[0].to_json().to_string()))),
+    typed("json", &[Type::Any], |args| Ok(text(args[0].json_text()))),
     typed("lower", &[Type::String], |args| Ok(text(string(&args[0]).to_lowercase()))),
     typed("upper", &[Type::String], |args| Ok(text(string(&args[0]).to_uppercase()))),
     typed("title", &[Type::String], |args| Ok(text(title(&string(&args[0]))))),

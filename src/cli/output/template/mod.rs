@@ -59,7 +59,7 @@ pub fn listing<T>(columns: &[Column<T>], default: &[&str], format: Option<&str>,
     let format = format.map(unescape);
     match format.as_deref() {
         None | Some("" | "table") => Ok(plain_table(columns, default, rows)),
-        Some("json") => Ok(rows.iter().map(|row| format!("{}\n", data(columns, row).to_json())).collect()),
+        Some("json") => Ok(rows.iter().map(|row| data(columns, row).json_text() + "\n").collect()),
         Some(source) => match source.strip_prefix("table") {
             Some(_) => {
                 // Its place in what was written is kept, for mistakes; the gap is no part of the first cell.

@@ -257,11 +257,23 @@ impl Value {
             Self::List(items) => items.iter().map(Self::to_json).collect(),
             Self::Object(object) => {
                 let fields = match object.kind {
-                    Kind::Map | Kind::Raw => object.sorted(),
+                    Kind::Map | Kind::Raw | Kind::Row => object.sorted(),
                     _ => object.fields.iter().collect(),
                 };
                 Json::Object(fields.into_iter().map(|(name, field)| (name.to_string(), field.to_json())).collect())
             }
+        }
+    }
+
+    /// [`Self::to_json`] as text. Docker writes its rows by way of another encoder, which puts what HTML
+    /// would take for its own in escapes.
+    pub fn json_text(&self) -> String {
+        let text = self.to_json().to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        match self {
+            Self::Object(object) if object.kind == Kind::Row => {
+                text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+            }
+            _ => text,
         }
     }
 
