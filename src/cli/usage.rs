@@ -36,7 +36,9 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
                 .iter()
                 .filter_map(|arg| arg.to_str())
                 .find(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(letter));
-            format!("unknown shorthand flag: '{letter}' in {}", cluster.unwrap_or(flag))
+            // Those before it in the same word are done with by then.
+            let rest = cluster.and_then(|arg| arg.find(letter).map(|at| &arg[at..]));
+            format!("unknown shorthand flag: '{letter}' in -{}", rest.unwrap_or(letter))
         }
         ErrorKind::UnknownArgument => return Err(too_many(command, words)),
         // An argument without a flag: its own mistake, as Docker's commands find it themselves.
@@ -68,8 +70,9 @@ pub fn refused(error: &clap::Error, command: &Command, words: &str, args: &[OsSt
             let (least, most) = (required(command), most(command));
             let error = match most {
                 Some(most) if most == least => exactly(words, least),
-                Some(most) => between(words, least, most),
-                None => too_few(words, least),
+                // Docker's `import` says nothing of how many are too many.
+                Some(most) if !words.ends_with("import") => between(words, least, most),
+                _ => too_few(words, least),
             };
             return Err(error);
         }
@@ -270,11 +273,27 @@ mod tests {
         (error::message(&failure), error::exit_code(&failure))
     }
 
+    /// What `docker` says to each of these (`tests/golden/record.py` asked it).
+    #[test]
+    fn messages_are_those_of_dockers_client() {
+        let cases = include_str!("../../tests/golden/usage.json");
+        let cases: Vec<(String, u8, String)> = serde_json::from_str(cases).unwrap();
+        for (line, code, message) in cases {
+            // Docker has kinds of objects that ctr has not.
+            if line.starts_with("inspect --type foo") {
+                let expected = "unknown type: \"foo\": must be one of \"container\", \"image\", \"network\"";
+                assert!(run(&line).0.starts_with(expected), "{:?}", run(&line));
+                continue;
+            }
+            assert_eq!(run(&line), (message.replace("'docker ", "'ctr "), Some(code)), "{line}");
+        }
+    }
+
     #[test]
     fn messages_are_dockers() {
         let cases = [
             ("run --foo x", "unknown flag: --foo", 125),
-            ("run -itZ x", "unknown shorthand flag: 'Z' in -itZ", 125),
+            ("run -itZ x", "unknown shorthand flag: 'Z' in -Z", 125),
             ("run", "'ctr run' requires at least 1 argument", 1),
             ("ps x", "'ctr ps' accepts no arguments", 1),
             ("foo", "\"foo\" is not a ctr command", 1),
@@ -291,37 +310,6 @@ mod tests {
                 "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
                 125,
             ),
-            ("rename a", "'ctr rename' requires 2 arguments", 1),
-            ("rename a b c", "'ctr rename' requires 2 arguments", 1),
-            ("logs", "'ctr logs' requires 1 argument", 1),
-            ("attach a b", "'ctr attach' requires 1 argument", 1),
-            ("wait", "'ctr wait' requires at least 1 argument", 1),
-            ("images a b", "'ctr images' requires at most 1 argument", 1),
-            ("port", "'ctr port' requires at least 1 and at most 2 arguments", 1),
-            ("port a b c", "'ctr port' requires at least 1 and at most 2 arguments", 1),
-            ("pull", "'ctr pull' requires 1 argument", 1),
-            ("import", "'ctr import' requires at least 1 argument", 1),
-            ("load x", "'ctr load' accepts no arguments", 1),
-            ("inspect", "'ctr inspect' requires at least 1 argument", 1),
-            ("container inspect", "'ctr container inspect' requires at least 1 argument", 1),
-            ("update", "'ctr update' requires at least 1 argument", 1),
-            ("network create", "'ctr network create' requires 1 argument", 1),
-            ("network connect a", "'ctr network connect' requires 2 arguments", 1),
-            ("network connect a b c", "'ctr network connect' requires 2 arguments", 1),
-            ("network rm", "'ctr network rm' requires at least 1 argument", 1),
-            ("version x", "'ctr version' accepts no arguments", 1),
-            (
-                "ps -n x",
-                "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
-                125,
-            ),
-            (
-                "ps -f foo",
-                "invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
-                125,
-            ),
-            ("ps -z", "unknown shorthand flag: 'z' in -z", 125),
-            ("inspect -f", "flag needs an argument: 'f' in -f", 125),
             (
                 "stop -t a x",
                 "invalid argument \"a\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"a\": invalid syntax",

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Records what Docker's own client makes of templates: templates.json.
+"""Records what Docker's own client says: templates.json, schema.json, usage.json.
 
     tests/golden/record.py          needs `docker` (the client alone; this plays the daemon)
 
 Each case is a template and the object it is applied to, as Docker's daemon would give it. Recorded
 are standard output, standard error and the exit code of `docker inspect -f TEMPLATE box` (object),
 or of `docker ps -a --format TEMPLATE` (rows).
+
+The schema is what `{{json .}}` makes of objects that have nothing in them: all members of Docker's
+types, in their order. The usage is what wrong command lines get.
 """
 import json, os, subprocess, sys, tempfile, time
 
@@ -343,6 +346,40 @@ raw
 pretty
 '''
 
+# Objects with nothing in them but what makes Docker show the types of their parts.
+EMPTY = {
+    "/containers/empty/json": {"Id": "x", "State": {}, "HostConfig": {}, "Config": {}, "Mounts": [{}],
+                               "NetworkSettings": {"Networks": {"bridge": {}}}, "GraphDriver": {"Data": None}},
+    "/networks/empty": {"Name": "empty", "Containers": {"x": {}}, "IPAM": {"Config": [{}]}},
+    "/images/empty/json": {"Id": "x", "RootFS": {"Type": "layers"}},
+    "/info": {}, "/version": {"Components": [{"Name": "Engine", "Version": "1", "Details": {}}]},
+    "/networks": [{"Name": "web", "Id": "x"}],
+    "/images/json": [{"Id": "sha256:" + "a" * 64, "RepoTags": ["busybox:latest"], "RepoDigests": [], "Created": 1714564800,
+                      "Size": 4500000, "SharedSize": -1, "Containers": -1, "Labels": None, "ParentId": ""}],
+}
+
+SCHEMA = {
+    "container": ["inspect", "-f", "{{json .}}", "empty"],
+    "network": ["network", "inspect", "-f", "{{json .}}", "empty"],
+    "image": ["image", "inspect", "-f", "{{json .}}", "empty"],
+    "info": ["info", "-f", "{{json .}}"],
+    "version": ["version", "-f", "{{json .}}"],
+    "ps": ["ps", "-a", "--format", "json", "-n", "1"],
+    "images": ["images", "--format", "json"],
+    "network ls": ["network", "ls", "--format", "json"],
+}
+
+USAGE = """
+run|run --foo x|run -itZ x|run --name|run -v|run --rm=maybe b|run --pids-limit a b|run --blkio-weight a b
+create|exec|exec a|exec --foo a b|start|start --foo|stop|stop -t a x|stop --foo|kill|kill --foo|attach|attach a b
+wait|rename|rename a|rename a b c|rm|rm --foo|images a b|images --foo|images -f foo|import|load x|inspect
+inspect -f|inspect --foo|container inspect|image inspect|logs|logs a b|logs --foo|network create|network create a b
+network ls x|network inspect|network connect|network connect a|network connect a b c|network disconnect a|network rm
+network prune x|port|port a b c|update|update --foo|info x|info --foo|pull|pull a b|rmi|rmi --foo|version x|version --foo
+ps x|ps --foo|ps -z|ps -f foo|ps -n x|ps -n|container ls x|container ps --foo|container list -n x|image ls a b
+inspect --type foo x|container run|image rm
+""".replace("\n", "|").strip("|").split("|")
+
 def run(sock, *args):
     env = dict(os.environ, DOCKER_HOST="unix://" + sock, TZ="UTC", HOME="/nonexistent")
     done = subprocess.run(["docker", *args], env=env, capture_output=True, text=True)
@@ -351,7 +388,7 @@ def run(sock, *args):
 def main():
     with tempfile.TemporaryDirectory() as dir:
         sock, objects = dir + "/docker.sock", dir + "/objects.json"
-        json.dump({"/containers/box/json": BOX, "/containers/json": ROWS}, open(objects, "w"))
+        json.dump({"/containers/box/json": BOX, "/containers/json": ROWS, **EMPTY}, open(objects, "w"))
         daemon = subprocess.Popen([sys.executable, HERE + "/daemon.py", sock, objects])
         try:
             while not os.path.exists(sock):
@@ -361,6 +398,10 @@ def main():
                 cases["object"].append({"template": template, **run(sock, "inspect", "-f", template, "box")})
             for template in lines(LIST):
                 cases["rows"].append({"template": template, **run(sock, "ps", "-a", "--format", template)})
+            schema = {name: json.loads(run(sock, *args)["out"].splitlines()[0]) for name, args in SCHEMA.items()}
+            # Its first line says what is wrong, the others are Docker's own help.
+            usage = [(line, done["code"], done["err"].splitlines()[0].removeprefix("docker: "))
+                     for line in USAGE for done in [run(sock, *line.split())]]
         finally:
             daemon.terminate()
     with open(HERE + "/templates.json", "w") as out:
@@ -368,6 +409,11 @@ def main():
         for n, (kind, found) in enumerate(cases.items()):
             out.write(("," if n else "") + f'\n"{kind}": [\n' + ",\n".join(json.dumps(c, ensure_ascii=False) for c in found) + "\n]")
         out.write("\n}\n")
+    with open(HERE + "/schema.json", "w") as out:
+        json.dump(schema, out, indent=1)
+        out.write("\n")
+    with open(HERE + "/usage.json", "w") as out:
+        out.write("[\n" + ",\n".join(json.dumps(case) for case in usage) + "\n]\n")
 
 def lines(text):
     # A line that does not begin a template belongs to the one before: comments and texts of two lines.
