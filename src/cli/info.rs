@@ -1,5 +1,6 @@
 //! `ctr info`.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -247,14 +248,17 @@ fn plain(known: &Value) -> String {
     // `name=seccomp,profile=builtin`.
     for option in known["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let mut parts = option.split(',').filter_map(|part| part.split_once('='));
-        text.push_str(&format!("  {}\n", parts.next().map_or(option, |(_, name)| name)));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {}", parts.next().map_or(option, |(_, name)| name));
         for (key, value) in parts {
             let mut letters = key.chars();
             let key: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-            text.push_str(&format!("   {key}: {value}\n"));
+            let _ = writeln!(text, "   {key}: {value}");
         }
     }
-    let mut line = |name: &str, value: &str| text.push_str(&format!(" {name}: {value}\n"));
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, " {name}: {value}");
+    };
     line("Kernel Version", &show("KernelVersion"));
     line("Operating System", &show("OperatingSystem"));
     line("OSType", "linux");

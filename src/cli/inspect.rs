@@ -141,12 +141,13 @@ pub fn print(format: Option<&str>, names: &[String], find: impl Fn(&str) -> Resu
     let mut text = String::new();
     let mut failures = Vec::new();
     for name in names {
-        let object = find(name).and_then(|object| match &template {
-            Some(template) => template.render(&object).map(|shown| text.push_str(&shown)),
-            None => {
+        let object = find(name).and_then(|object| {
+            if let Some(template) = &template {
+                text.push_str(&template.render(&object)?);
+            } else {
                 found.push(object);
-                Ok(())
             }
+            Ok(())
         });
         failures.extend(object.err());
     }

@@ -350,7 +350,7 @@ pretty
 EMPTY = {
     "/containers/empty/json": {"Id": "x", "State": {}, "HostConfig": {}, "Config": {}, "Mounts": [{}],
                                "NetworkSettings": {"Networks": {"bridge": {}}}, "GraphDriver": {"Data": None}},
-    "/networks/empty": {"Name": "empty", "Containers": {"x": {}}, "IPAM": {"Config": [{}]}},
+    "/networks/empty": {"Name": "empty", "Containers": {}, "IPAM": {"Config": [{}]}},
     "/images/empty/json": {"Id": "x", "RootFS": {"Type": "layers"}},
     "/info": {}, "/version": {"Components": [{"Name": "Engine", "Version": "1", "Details": {}}]},
     "/networks": [{"Name": "web", "Id": "x"}],
@@ -377,7 +377,7 @@ inspect -f|inspect --foo|container inspect|image inspect|logs|logs a b|logs --fo
 network ls x|network inspect|network connect|network connect a|network connect a b c|network disconnect a|network rm
 network prune x|port|port a b c|update|update --foo|info x|info --foo|pull|pull a b|rmi|rmi --foo|version x|version --foo
 ps x|ps --foo|ps -z|ps -f foo|ps -n x|ps -n|container ls x|container ps --foo|container list -n x|image ls a b
-inspect --type foo x|container run|image rm
+inspect --type foo x|image rm
 """.replace("\n", "|").strip("|").split("|")
 
 def run(sock, *args):

@@ -137,11 +137,11 @@ both!(nothing_as_docker_shows_it, |cx| {
 
 both!(what_scripts_ask_for, |cx| {
     cx.busybox();
-    cx.ctr("run --name box --memory 64m -e A=1 --label x=y busybox sh -c 'exit 3'").succeeds_or_warns(3);
+    cx.ctr("run --name box --shm-size 64m -e A=1 --label x=y busybox sh -c 'exit 3'").is(3, "", "");
     let cases = [
         ("{{.State.ExitCode}}", "3"),
         ("{{.State.Status}} {{.State.Running}} {{.State.Paused}} {{.State.OOMKilled}}", "exited false false false"),
-        ("{{.HostConfig.Memory}}", "67108864"),
+        ("{{.HostConfig.ShmSize}} {{.HostConfig.Memory}}", "67108864 0"),
         ("{{range .Mounts}}{{.Source}}{{end}}", ""),
         ("{{if eq .State.ExitCode 0}}ok{{else}}failed{{end}}", "failed"),
         ("{{index .Config.Labels \"x\"}} {{.Config.Labels.x}} {{index .Config.Labels \"none\"}}|", "y y |"),

@@ -45,12 +45,6 @@ impl Ran {
         assert!(wanted, "exit code 1, an empty line and an error with {part:?} in it were expected\n{self}");
     }
 
-    /// It ended with this code and printed nothing; what it warned of does not matter.
-    #[track_caller]
-    pub fn succeeds_or_warns(&self, code: i32) {
-        assert!(self.code == code && self.stdout.is_empty(), "exit code {code} and no output were expected\n{self}");
-    }
-
     /// All three at once.
     #[track_caller]
     pub fn is(&self, code: i32, stdout: &str, stderr: &str) {

@@ -8,6 +8,7 @@ use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeN
 use super::fmt;
 use super::functions::{self, Function, Type};
 use super::parse::{Mistake, Parsed};
+use super::place::{Place, last_of_pipe, of_call, place_of, shown, shown_pipe};
 use super::value::{Kind, Nil, Object, Value, text};
 
 /// How deep templates, blocks and parentheses may stand in each other while it runs: the stack is not
@@ -58,13 +59,6 @@ struct Run<'a> {
     bytes: usize,
     /// Whether the data are without types.
     raw: bool,
-}
-
-/// A place: where it is, and how what stands there is written.
-#[derive(Clone)]
-struct Place {
-    offset: usize,
-    shown: String,
 }
 
 impl Run<'_> {
@@ -173,7 +167,7 @@ impl Run<'_> {
             Value::List(items) => items.len(),
             Value::Object(object) if object.is_map() => object.fields.len(),
             Value::Int(_) | Value::Uint(_) if declared.len() > 1 => {
-                let place = place_of_pipe(&branch.pipe);
+                let place = last_of_pipe(&branch.pipe);
                 let message = format!("can't use {} to iterate over more than one variable", fmt::sprint(&[over]));
                 return Err(self.mistake(&place, message));
             }
@@ -181,8 +175,8 @@ impl Run<'_> {
             Value::Uint(n) => usize::try_from(*n).unwrap_or(usize::MAX),
             Value::Nil(Nil::List | Nil::Map) | Value::Missing => 0,
             other => {
-                let message = format!("range can't iterate over {}", fmt::sprint(&[other.clone()]));
-                return Err(self.mistake(&place_of_pipe(&branch.pipe), message));
+                let message = format!("range can't iterate over {}", fmt::sprint(std::slice::from_ref(other)));
+                return Err(self.mistake(&last_of_pipe(&branch.pipe), message));
             }
         };
         if length == 0 {
@@ -450,10 +444,10 @@ impl Run<'_> {
         if name == "call" {
             let of = args.first().map_or_else(String::new, |arg| shown(arg) + " ");
             let message = format!("error calling call: non-function {of}of type {}", values[0].type_name());
-            return Err(self.mistake(&place_of_call(command), message));
+            return Err(self.mistake(&of_call(command), message));
         }
         let result = (function.call)(&values)
-            .map_err(|message| self.mistake(&place_of_call(command), format!("error calling {name}: {message}")))?;
+            .map_err(|message| self.mistake(&of_call(command), format!("error calling {name}: {message}")))?;
         self.spend(weight(&result), command.pos)?;
         Ok(result)
     }
@@ -529,67 +523,4 @@ fn label(row: &Object, args: &[Value]) -> Result<Value, String> {
     }
     let found = row.labels.iter().flatten().find(|(own, _)| own == name);
     Ok(found.map_or_else(|| text(""), |(_, value)| value.clone()))
-}
-
-/// Go places a chain at its second name.
-fn place_of(expression: &Expr) -> Place {
-    let pos = expression.pos().offset;
-    let offset = match expression {
-        Expr::Field(_, names) if names.len() > 1 => pos + 1 + names[0].len(),
-        Expr::Variable(_, name, names) if !names.is_empty() => pos + name.len(),
-        // What was looked at last, when the fields of the outcome are.
-        Expr::Chain(_, inner, _) => return last_place(inner),
-        _ => pos,
-    };
-    Place { offset, shown: shown(expression) }
-}
-
-fn last_place(expression: &Expr) -> Place {
-    match expression {
-        Expr::Pipe(_, pipe) => place_of_pipe(pipe),
-        other => place_of(other),
-    }
-}
-
-/// The last that a pipeline looks at.
-fn place_of_pipe(pipe: &PipeNode) -> Place {
-    let last = pipe.commands.last().and_then(|command| command.args.last());
-    last.map_or_else(|| Place { offset: pipe.pos.offset, shown: String::new() }, last_place)
-}
-
-/// A function with its arguments.
-fn place_of_call(command: &CommandNode) -> Place {
-    let shown = command.args.iter().map(shown).collect::<Vec<_>>().join(" ");
-    Place { offset: command.args[0].pos().offset, shown }
-}
-
-/// An expression as Go writes it.
-fn shown(expression: &Expr) -> String {
-    let path = |names: &[SmolStr]| names.iter().map(|name| format!(".{name}")).collect::<String>();
-    match expression {
-        Expr::Dot(_) => ".".into(),
-        Expr::Field(_, names) => path(names),
-        Expr::Variable(_, name, names) => format!("{name}{}", path(names)),
-        Expr::Identifier(_, name) => name.to_string(),
-        Expr::String(_, text) => fmt::quoted(text),
-        Expr::Number(_, Number::Int(n)) => n.to_string(),
-        Expr::Number(_, Number::Uint(n)) => n.to_string(),
-        Expr::Number(_, Number::Float(n)) => format!("{n:?}"),
-        Expr::Bool(_, yes) => yes.to_string(),
-        Expr::Nil(_) => "nil".into(),
-        Expr::Pipe(_, pipe) => format!("({})", shown_pipe(pipe)),
-        Expr::Chain(_, inner, names) => format!("{}{}", shown(inner), path(names)),
-    }
-}
-
-fn shown_pipe(pipe: &PipeNode) -> String {
-    let declared = match (&pipe.decl[..], pipe.is_assign) {
-        ([], _) => String::new(),
-        (names, assign) => {
-            let names = names.iter().map(SmolStr::as_str).collect::<Vec<_>>().join(", ");
-            format!("{names} {} ", if assign { "=" } else { ":=" })
-        }
-    };
-    let command = |c: &CommandNode| c.args.iter().map(shown).collect::<Vec<_>>().join(" ");
-    declared + &pipe.commands.iter().map(command).collect::<Vec<_>>().join(" | ")
 }

@@ -260,13 +260,12 @@ impl Spec {
                 Value::Missing | Value::Nil(_) => Some(self.padded("<nil>".into(), false)),
                 _ => None,
             };
-            match shown {
-                Some(shown) => out.push_str(&shown),
-                None => {
-                    let _ = write!(out, "%!{verb}({}=", leaf.type_name());
-                    plain(out, leaf);
-                    out.push(')');
-                }
+            if let Some(shown) = shown {
+                out.push_str(&shown);
+            } else {
+                let _ = write!(out, "%!{verb}({}=", leaf.type_name());
+                plain(out, leaf);
+                out.push(')');
             }
         });
     }

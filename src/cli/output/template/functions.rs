@@ -65,8 +65,8 @@ static FUNCTIONS: [Function; 26] = [
     typed("lower", &[Type::String], |args| Ok(text(string(&args[0]).to_lowercase()))),
     typed("upper", &[Type::String], |args| Ok(text(string(&args[0]).to_uppercase()))),
     typed("title", &[Type::String], |args| Ok(text(title(&string(&args[0]))))),
-    typed("split", &[Type::String, Type::String], split),
-    typed("join", &[Type::Strings, Type::String], join),
+    typed("split", &[Type::String, Type::String], |args| Ok(split(args))),
+    typed("join", &[Type::Strings, Type::String], |args| Ok(join(args))),
     typed("pad", &[Type::String, Type::Int, Type::Int], pad),
 ];
 
@@ -74,23 +74,19 @@ static TRUNCATE: Function = typed("truncate", &[Type::String, Type::Int], trunca
 
 /// What shortens or turns a cell leaves its heading alone, as Docker's `HeaderFunctions`.
 static OF_HEADINGS: [Function; 7] = [
-    typed("json", &[Type::String], same),
-    typed("lower", &[Type::String], same),
-    typed("upper", &[Type::String], same),
-    typed("title", &[Type::String], same),
-    typed("split", &[Type::String, Type::String], same),
-    typed("join", &[Type::String, Type::String], same),
-    typed("truncate", &[Type::String, Type::Int], same),
+    typed("json", &[Type::String], |args| Ok(args[0].clone())),
+    typed("lower", &[Type::String], |args| Ok(args[0].clone())),
+    typed("upper", &[Type::String], |args| Ok(args[0].clone())),
+    typed("title", &[Type::String], |args| Ok(args[0].clone())),
+    typed("split", &[Type::String, Type::String], |args| Ok(args[0].clone())),
+    typed("join", &[Type::String, Type::String], |args| Ok(args[0].clone())),
+    typed("truncate", &[Type::String, Type::Int], |args| Ok(args[0].clone())),
 ];
 
 /// `headings`: for the first line of a table.
 pub fn find(name: &str, headings: bool) -> Option<&'static Function> {
     let own = if headings { &OF_HEADINGS[..] } else { &[] };
     own.iter().chain(&FUNCTIONS).chain([&TRUNCATE]).find(|function| function.name == name)
-}
-
-fn same(args: &[Value]) -> Outcome {
-    Ok(args[0].clone())
 }
 
 fn string(value: &Value) -> Rc<str> {
@@ -276,21 +272,21 @@ fn title(text: &str) -> String {
     text.chars().map(letter).collect()
 }
 
-fn split(args: &[Value]) -> Outcome {
+fn split(args: &[Value]) -> Value {
     let (whole, separator) = (string(&args[0]), string(&args[1]));
     let parts: Vec<Value> = match &*separator {
         "" => whole.chars().map(|c| text(c.to_string())).collect(),
         separator => whole.split(separator).map(text).collect(),
     };
-    Ok(Value::List(Rc::new(parts)))
+    Value::List(Rc::new(parts))
 }
 
-fn join(args: &[Value]) -> Outcome {
+fn join(args: &[Value]) -> Value {
     let separator = string(&args[1]);
     let plain = |value: &Value| fmt::sprint(std::slice::from_ref(value));
     match &args[0] {
-        Value::List(items) => Ok(text(items.iter().map(plain).collect::<Vec<_>>().join(&separator))),
-        _ => Ok(text("")),
+        Value::List(items) => text(items.iter().map(plain).collect::<Vec<_>>().join(&separator)),
+        _ => text(""),
     }
 }
 

@@ -13,6 +13,7 @@ mod execute;
 mod fmt;
 mod functions;
 mod parse;
+mod place;
 mod value;
 
 use std::rc::Rc;
@@ -63,15 +64,16 @@ pub fn listing<T>(columns: &[Column<T>], default: &[&str], format: Option<&str>,
         Some(source) => match source.strip_prefix("table") {
             Some(_) => {
                 // Its place in what was written is kept, for mistakes; the gap is no part of the first cell.
+                let written = source;
                 let source = &format!("     {}", &source["table".len()..]);
                 let gap = source.len() - source.trim_start().len();
-                let mut lines = vec![headings(columns, source)?];
-                lines.extend(render_rows(columns, source, rows)?);
+                let mut lines = vec![headings(columns, source, written)?];
+                lines.extend(render_rows(columns, source, written, rows)?);
                 let whole =
                     |line: &str| line.get(gap..).unwrap_or_default().split('\n').map(str::to_owned).collect::<Vec<_>>();
                 Ok(table::align(&lines.iter().flat_map(|line| whole(line)).collect::<Vec<_>>()))
             }
-            None => Ok(render_rows(columns, source, rows)?.iter().flat_map(|line| [line, "\n"]).collect()),
+            None => Ok(render_rows(columns, source, source, rows)?.iter().flat_map(|line| [line, "\n"]).collect()),
         },
     }
 }
@@ -102,25 +104,21 @@ fn data<T>(columns: &[Column<T>], row: &T) -> value::Value {
     let shown = columns.iter().filter(|column| column.name != LABEL_MAP);
     let fields: Vec<(Rc<str>, value::Value)> =
         shown.map(|column| (Rc::from(column.name), value::Value::from_cell(&(column.cell)(row)))).collect();
-    let labels = match columns.iter().find(|column| column.name == LABEL_MAP) {
-        Some(column) => match (column.cell)(row) {
-            Value::Map(labels) => {
-                labels.iter().map(|(name, label)| (Rc::from(name.as_ref()), value::Value::from_cell(label))).collect()
-            }
-            _ => Vec::new(),
-        },
-        None => {
-            let column = fields.iter().find(|(name, _)| &**name == "Labels");
-            let all = column.map(|(_, cell)| fmt::sprint(std::slice::from_ref(cell))).unwrap_or_default();
-            let pairs = all.split(',').filter_map(|label| label.split_once('='));
-            pairs.map(|(name, label)| (Rc::from(name), value::text(label))).collect()
-        }
+    let map = columns.iter().find(|column| column.name == LABEL_MAP).map(|column| (column.cell)(row));
+    let labels = if let Some(Value::Map(labels)) = map {
+        labels.iter().map(|(name, label)| (Rc::from(name.as_ref()), value::Value::from_cell(label))).collect()
+    } else {
+        let column = fields.iter().find(|(name, _)| &**name == "Labels");
+        let all = column.map(|(_, cell)| fmt::sprint(std::slice::from_ref(cell))).unwrap_or_default();
+        let pairs = all.split(',').filter_map(|label| label.split_once('='));
+        pairs.map(|(name, label)| (Rc::from(name), value::text(label))).collect()
     };
     value::Value::Object(Rc::new(Object { kind: Kind::Row, name: "row", fields, labels: Some(labels) }))
 }
 
-fn render_rows<T>(columns: &[Column<T>], source: &str, rows: &[T]) -> Result<Vec<String>> {
-    let template = parse::parse(source, false).map_err(|mistake| syntax(source, &mistake, 1))?;
+/// `written`: the source as the user wrote it, for mistakes; its parts are at the same places.
+fn render_rows<T>(columns: &[Column<T>], source: &str, written: &str, rows: &[T]) -> Result<Vec<String>> {
+    let template = parse::parse(source, false).map_err(|mistake| syntax(written, &mistake, 1))?;
     if rows.is_empty() {
         // A column that there is not is a mistake even where nothing is listed.
         let fields: Vec<_> =
@@ -129,21 +127,21 @@ fn render_rows<T>(columns: &[Column<T>], source: &str, rows: &[T]) -> Result<Vec
         if let Err(mistake) = execute::execute(&template, &value::Value::Object(Rc::new(row)))
             && mistake.message.contains("can't evaluate field")
         {
-            return Err(failed(columns, &template, &mistake));
+            return Err(failed(columns, written, &mistake));
         }
     }
     let rendered = rows
         .iter()
-        .map(|row| execute::execute(&template, &data(columns, row)).map_err(|e| failed(columns, &template, &e)));
+        .map(|row| execute::execute(&template, &data(columns, row)).map_err(|e| failed(columns, written, &e)));
     rendered.collect()
 }
 
 /// The first line of `table T`: T with each field replaced by its heading.
-fn headings<T>(columns: &[Column<T>], source: &str) -> Result<String> {
+fn headings<T>(columns: &[Column<T>], source: &str, written: &str) -> Result<String> {
     let fields = columns.iter().map(|column| (Rc::from(column.name), value::text(column.heading))).collect();
     let names = Object { kind: Kind::Headings, name: "", fields, labels: None };
-    let template = parse::parse(source, true).map_err(|mistake| syntax(source, &mistake, 1))?;
-    execute::execute(&template, &value::Value::Object(Rc::new(names))).map_err(|e| failed(columns, &template, &e))
+    let template = parse::parse(source, true).map_err(|mistake| syntax(written, &mistake, 1))?;
+    execute::execute(&template, &value::Value::Object(Rc::new(names))).map_err(|e| failed(columns, written, &e))
 }
 
 /// What `inspect` and `info` know, as a template shows it, with a newline behind it; `json`: on
@@ -192,11 +190,9 @@ impl ObjectTemplate {
     pub fn render(&self, data: &serde_json::Value) -> Result<String> {
         let Some(template) = &self.0 else { return Ok(format!("{data}\n")) };
         // As Docker: what its types cannot satisfy is tried on the JSON itself.
-        let outcome =
-            execute::execute(template, &value::Value::from_json(data)).or_else(|mistake| match mistake.is_bound {
-                true => Err(mistake),
-                false => execute::execute(template, &value::Value::raw(data)),
-            });
+        let outcome = execute::execute(template, &value::Value::from_json(data)).or_else(|mistake| {
+            if mistake.is_bound { Err(mistake) } else { execute::execute(template, &value::Value::raw(data)) }
+        });
         let text = outcome.map_err(|mistake| {
             let message = format!("template parsing error: template: :{}", at(&template.source, &mistake, true));
             Failure::new(message).hint(pointed(&template.source, mistake.at))
@@ -211,9 +207,9 @@ fn syntax(source: &str, mistake: &Mistake, code: u8) -> anyhow::Error {
     Failure::new(message).hint(pointed(source, mistake.at)).exit(code).into()
 }
 
-fn failed<T>(columns: &[Column<T>], template: &Parsed, mistake: &Mistake) -> anyhow::Error {
-    let message = format!("failed to execute template: template: :{}", at(&template.source, mistake, true));
-    let mut hint = pointed(&template.source, mistake.at);
+fn failed<T>(columns: &[Column<T>], source: &str, mistake: &Mistake) -> anyhow::Error {
+    let message = format!("failed to execute template: template: :{}", at(source, mistake, true));
+    let mut hint = pointed(source, mistake.at);
     if mistake.message.contains("can't evaluate field") {
         let names = columns.iter().map(|column| column.name).filter(|name| *name != LABEL_MAP);
         hint = format!("{hint}\n      there are {}", names.collect::<Vec<_>>().join(", "));

@@ -187,11 +187,11 @@ impl Check<'_> {
     fn pipe(&mut self, pipe: &PipeNode) -> Result<(), Mistake> {
         for (stage, command) in pipe.commands.iter().enumerate() {
             self.command(command)?;
-            let can_take = match &command.args[0] {
-                Expr::Bool(..) | Expr::Dot(_) | Expr::Nil(_) | Expr::Number(..) | Expr::String(..) => false,
-                _ => true,
-            };
-            if stage > 0 && !can_take {
+            let is_value = matches!(
+                &command.args[0],
+                Expr::Bool(..) | Expr::Dot(_) | Expr::Nil(_) | Expr::Number(..) | Expr::String(..)
+            );
+            if stage > 0 && is_value {
                 let message = format!("non executable command in pipeline stage {}", stage + 1);
                 return Err(Mistake::new(message, command.args[0].pos().offset));
             }

@@ -1,5 +1,7 @@
 //! What Docker's own client makes of templates (`tests/golden/record.py` asked it), and what is ctr's.
 
+use std::fmt::Write;
+
 use serde_json::Value as Json;
 
 use super::*;
@@ -58,7 +60,7 @@ fn differences(kind: &str, render: impl Fn(&str) -> (String, String, u64)) -> St
         let (out, err, code) = render(template);
         if let Some((_, own)) = OTHERWISE.iter().find(|(other, _)| *other == template) {
             if !format!("{out}{err}").contains(own) {
-                wrong += &format!("{template}\n  expected: {own}\n  ctr:      {:?}\n", (out, err, code));
+                let _ = writeln!(wrong, "{template}\n  expected: {own}\n  ctr:      {:?}", (out, err, code));
             }
             continue;
         }
@@ -66,7 +68,7 @@ fn differences(kind: &str, render: impl Fn(&str) -> (String, String, u64)) -> St
         let docker = case["err"].as_str().unwrap().replace("*formatter.ContainerContext", "row");
         let expected = (case["out"].as_str().unwrap(), docker.as_str(), case["code"].as_u64().unwrap());
         if (out.as_str(), err.as_str(), code) != expected {
-            wrong += &format!("{template}\n  docker: {expected:?}\n  ctr:    {:?}\n", (out, err, code));
+            let _ = writeln!(wrong, "{template}\n  docker: {expected:?}\n  ctr:    {:?}", (out, err, code));
         }
     }
     wrong

@@ -103,9 +103,11 @@ const POINTERS: [&str; 12] = [
     "Rate",
 ];
 
+type Optional = (&'static str, &'static str, fn() -> Value);
+
 /// What Docker's types have and its JSON leaves out while it is empty: the object's name and the
 /// field's.
-const OPTIONAL: [(&str, &str, fn() -> Value); 21] = [
+const OPTIONAL: [Optional; 21] = [
     ("", "SizeRw", || Value::Nil(Nil::Pointer)),
     ("", "SizeRootFs", || Value::Nil(Nil::Pointer)),
     ("State", "Health", || Value::Nil(Nil::Pointer)),
