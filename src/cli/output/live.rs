@@ -42,8 +42,10 @@ fn frame(text: &str, size: Option<(u16, u16)>) -> String {
     };
     let mut out = String::from("\x1b[H");
     for line in text.lines().take((rows - 1).max(1)) {
+        // Cleared first: behind a full line there is nothing to clear.
+        out.push_str("\x1b[2K");
         out.extend(line.chars().filter(|c| !c.is_control()).take(columns));
-        out.push_str("\x1b[K\n");
+        out.push('\n');
     }
     out + "\x1b[J"
 }
@@ -54,10 +56,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_cut() {
-        assert_eq!(frame("abc\nde\n", Some((24, 2))), "\x1b[Hab\x1b[K\nde\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\nde\nf\n", Some((3, 1))), "\x1b[Ha\x1b[K\nd\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\n", Some((1, 1))), "\x1b[Ha\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\n", Some((0, 0))), "\x1b[Habc\x1b[K\n\x1b[J");
-        assert_eq!(frame("a\x1b[31mb\n", None), "\x1b[Ha[31mb\x1b[K\n\x1b[J");
+        assert_eq!(frame("abc\nde\n", Some((24, 2))), "\x1b[H\x1b[2Kab\n\x1b[2Kde\n\x1b[J");
+        assert_eq!(frame("abc\nde\nf\n", Some((3, 1))), "\x1b[H\x1b[2Ka\n\x1b[2Kd\n\x1b[J");
+        assert_eq!(frame("abc\n", Some((1, 1))), "\x1b[H\x1b[2Ka\n\x1b[J");
+        assert_eq!(frame("abc\n", Some((0, 0))), "\x1b[H\x1b[2Kabc\n\x1b[J");
+        assert_eq!(frame("a\x1b[31mb\n", None), "\x1b[H\x1b[2Ka[31mb\n\x1b[J");
     }
 }

