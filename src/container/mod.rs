@@ -15,6 +15,7 @@ pub mod inspect;
 mod launch;
 pub mod list;
 pub mod logs;
+pub mod mounts;
 pub mod name;
 pub mod network;
 pub mod pause;

@@ -212,15 +212,22 @@ fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
     linux.set_resources(Some(resources::of(host).context("resources")?));
     linux.set_devices(Some(devices::of(host)?));
     linux.set_seccomp(None);
+    let (masked, read_only) = hidden_paths(host);
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
+    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
+    Ok(linux)
+}
+
+/// The paths that are masked, and those that are read-only.
+#[must_use]
+pub fn hidden_paths(host: &HostConfig) -> (Vec<String>, Vec<String>) {
     let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
         Some(paths) => paths.clone(),
         None if host.privileged => Vec::new(),
         None => default.iter().map(|&path| path.to_owned()).collect(),
     };
-    linux.set_masked_paths(Some(paths(&host.masked_paths, MASKED_PATHS)));
-    linux.set_readonly_paths(Some(paths(&host.readonly_paths, READONLY_PATHS)));
-    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
-    Ok(linux)
+    (paths(&host.masked_paths, MASKED_PATHS), paths(&host.readonly_paths, READONLY_PATHS))
 }
 
 /// A network namespace that is there already.
