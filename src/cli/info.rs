@@ -67,7 +67,7 @@ fn known(store: &Store) -> Result<Value> {
         "DockerRootDir": store.root().to_string_lossy(),
         "RunRoot": store.run().to_string_lossy(),
         "LoggingDriver": "json-file",
-        "Plugins": { "Log": ["json-file", "none"], "Network": ["host", "none"] },
+        "Plugins": { "Log": ["journald", "json-file", "local", "none"], "Network": ["host", "none"] },
         "CgroupDriver": cgroups.driver,
         "CgroupVersion": if cgroups.version == 0 { "none".to_owned() } else { cgroups.version.to_string() },
         "SecurityOptions": security,

@@ -9,10 +9,11 @@ use anyhow::Context;
 use nix::unistd::Pid;
 
 use super::client::{PATIENCE, Role};
-use super::log::{Driver, Limits, Log};
+use super::log::{Log, Names};
 use super::protocol::{self, Message, PACKET, Stream, VERSION};
 use super::relay::{Ends, Relay, Stop};
 use super::{LONGEST_FAILURE, SOCKET, Streams, failed, to_error};
+use crate::container::config::{Config, ContainerConfig, HostConfig, LogConfig, RootFs};
 use crate::error::{self, Failure};
 use crate::store::{Id, Store};
 use crate::sys::{pidfd, seqpacket};
@@ -35,13 +36,30 @@ struct Heard {
     code: Option<u8>,
 }
 
+fn config(id: &Id, driver: &str) -> ContainerConfig {
+    let log_config = LogConfig { r#type: driver.to_owned(), ..LogConfig::default() };
+    ContainerConfig {
+        id: id.clone(),
+        created: jiff::Timestamp::UNIX_EPOCH,
+        root: RootFs::Directory { path: "/".to_owned() },
+        config: Config::default(),
+        host_config: HostConfig { log_config, ..HostConfig::default() },
+        endpoints: Vec::new(),
+    }
+}
+
 impl Bed {
     fn run(script: &str, foreground: Option<OwnedFd>) -> Self {
+        Self::run_with("json-file", script, foreground, None)
+    }
+
+    /// `pipe`: where standard output goes for the client in the foreground.
+    fn run_with(driver: &str, script: &str, foreground: Option<OwnedFd>, pipe: Option<OwnedFd>) -> Self {
         let home = tempfile::tempdir().expect("temporary directory");
         let id = Id::random().expect("id");
         let store = Store::at(home.path().to_owned(), home.path().join("run"));
         std::fs::create_dir_all(store.container(&id)).expect("directory");
-        let log = Log::open(Driver::JsonFile(Limits { size: 0, files: 1 }), &store, &id).expect("log");
+        let log = Log::open(&store, &config(&id, driver), &Names { name: "box", image_id: "" }).expect("log");
         let listener = seqpacket::listen(home.path(), SOCKET).expect("listen");
         #[allow(clippy::zombie_processes, reason = "the relay waits for it")]
         let mut child = Command::new("sh")
@@ -63,7 +81,7 @@ impl Bed {
             let further = Box::new(|_: &_, _| anyhow::bail!("no further process here"));
             let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
             if let Some(socket) = foreground {
-                relay.join(socket, Role::Foreground(ALL));
+                relay.join(socket, Role::Foreground(ALL), pipe);
             }
             let code = relay.run().expect("run");
             relay.drain();
@@ -81,7 +99,8 @@ impl Bed {
 
     fn log(&self) -> String {
         let store = Store::at(self.home.path().to_owned(), self.home.path().join("run"));
-        std::fs::read_to_string(super::log::path(&store, &self.id)).expect("log")
+        let (path, _) = super::log::path(&store, &self.id, &LogConfig::default()).expect("a file");
+        std::fs::read_to_string(path).expect("log")
     }
 }
 
