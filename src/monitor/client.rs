@@ -59,7 +59,18 @@ pub enum Role {
 impl Client {
     pub fn new(number: u64, socket: OwnedFd, role: Role) -> Self {
         let credit = [WINDOW; 2];
-        Self { number, socket, role, credit, held_since: None, missed: None, waiting: VecDeque::new(), pipe: None, told: false, gone: false }
+        Self {
+            number,
+            socket,
+            role,
+            credit,
+            held_since: None,
+            missed: None,
+            waiting: VecDeque::new(),
+            pipe: None,
+            told: false,
+            gone: false,
+        }
     }
 
     /// Sends standard output into a pipe from now on.

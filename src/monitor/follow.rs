@@ -40,7 +40,8 @@ enum Word {
 impl Follower {
     /// `files`: those that are there, the oldest first, and whether each is compressed.
     pub fn new(number: u64, socket: OwnedFd, files: Vec<(File, bool)>) -> Self {
-        let mut waiting: VecDeque<_> = files.into_iter().map(|(file, compressed)| Word::File(file, compressed)).collect();
+        let mut waiting: VecDeque<_> =
+            files.into_iter().map(|(file, compressed)| Word::File(file, compressed)).collect();
         waiting.push_back(Word::Done);
         let mut follower = Self { number, socket, waiting, under_way: 0, missed: 0, gone: false };
         follower.send(false);

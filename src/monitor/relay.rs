@@ -525,9 +525,7 @@ impl Relay {
                     Err(_) => drop(client),
                 }
             }
-            Some(
-                Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. } | Message::Follow { .. },
-            ) => {
+            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. } | Message::Follow { .. }) => {
                 let e =
                     anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));

@@ -39,6 +39,7 @@ mod rm;
 mod run;
 mod start;
 mod stop;
+mod streams;
 mod tls;
 mod unshare;
 mod wait;

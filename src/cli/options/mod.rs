@@ -24,11 +24,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::monitor::log::Driver;
 use crate::container::config::{Config, Endpoint, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
+use crate::monitor::log::Driver;
 use crate::store::names;
 
 #[derive(Debug, clap::Args)]
@@ -269,10 +269,8 @@ fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {
     if let "syslog" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "k8s-file" | "passthrough" = driver {
         return pending::refused(&format!("--log-driver {driver}"));
     }
-    let config = LogConfig {
-        r#type: driver.to_owned(),
-        config: options.iter().map(|text| lines::pair(text)).collect(),
-    };
+    let config =
+        LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() };
     Driver::check(&config).map_err(|e| Failure::new(e.to_string()).exit(exit::ENGINE))?;
     Ok(config)
 }

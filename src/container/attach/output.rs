@@ -2,9 +2,9 @@
 //! pipe goes there page by page, without being copied (splice(2)), where the kernel can do that.
 
 use std::fs::File;
+use std::io::{stderr, stdout};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::io::{stderr, stdout};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};

@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 
-use super::record::{self, Next, Record};
 use super::Wanted;
+use super::record::{self, Next, Record};
 use crate::monitor::log::file::{GZ, numbered, with_suffix};
 use crate::monitor::log::{Format, frame};
 

@@ -101,7 +101,9 @@ impl Journal {
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         die_with_parent(&mut command);
         let mut child = command.spawn().map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Failure::new("the log is in the journal, and journalctl, which reads it, is not here"),
+            ErrorKind::NotFound => {
+                Failure::new("the log is in the journal, and journalctl, which reads it, is not here")
+            }
             _ => Failure::new("start journalctl").source(e),
         })?;
         let output = child.stdout.take().context("journalctl has no output")?;
@@ -189,7 +191,8 @@ fn record(fields: &Map<String, Value>) -> Option<Record<'_>> {
         Some(time) => Time::Text(time.into()),
         None => Time::Nanoseconds(text("__REALTIME_TIMESTAMP")?.parse::<i64>().ok()? * 1000),
     };
-    let is_own = |name: &str| OWN.contains(&name) || name.starts_with(['_', 'S']) || name.starts_with("CONTAINER_PARTIAL");
+    let is_own =
+        |name: &str| OWN.contains(&name) || name.starts_with(['_', 'S']) || name.starts_with("CONTAINER_PARTIAL");
     let attrs: BTreeMap<_, _> = fields
         .iter()
         .filter(|(name, _)| !is_own(name) && *name != "CONTAINER_TAG")

@@ -134,6 +134,7 @@ fn compressed_files_stand_in_their_place() {
     let path = dir.path().join("log");
     for (name, compressed, text) in [("log", false, "c\n"), ("log.1", false, "b\n"), ("log.2.gz", true, "a\n")] {
         let mut file = write(Format::Json, compressed, &[text]);
+        file.file.seek(SeekFrom::Start(0)).unwrap();
         io::copy(&mut file.file, &mut File::create(dir.path().join(name)).unwrap()).unwrap();
     }
     let files = open_all(&path).unwrap();
