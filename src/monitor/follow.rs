@@ -2,15 +2,18 @@
 //!
 //! It reads the files itself; the monitor, which alone writes and rotates them, hands it each one, in
 //! their order and already open. So a follower neither loses nor repeats a line, however fast the
-//! files are rotated and removed. One that stands still holds nobody up and keeps no more than
-//! [`MOST`] files alive.
+//! files are rotated and removed. As other guests do, one that lags by [`MOST`] files holds the
+//! container back until it has taken another one, but never for longer than [`PATIENCE`]: whoever stands
+//! still is passed over, is told so, and keeps no more files alive than that.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 
+use crate::monitor::client::PATIENCE;
 use crate::monitor::protocol::Message;
 use crate::sys::seqpacket;
 
@@ -26,6 +29,8 @@ pub struct Follower {
     socket: OwnedFd,
     waiting: VecDeque<Word>,
     under_way: u32,
+    /// Since when it has held the container back, without taking anything.
+    held_since: Option<Instant>,
     /// Files that were dropped since it was last told so.
     missed: u64,
     pub gone: bool,
@@ -43,13 +48,26 @@ impl Follower {
         let mut waiting: VecDeque<_> =
             files.into_iter().map(|(file, compressed)| Word::File(file, compressed)).collect();
         waiting.push_back(Word::Done);
-        let mut follower = Self { number, socket, waiting, under_way: 0, missed: 0, gone: false };
+        let mut follower = Self { number, socket, waiting, under_way: 0, held_since: None, missed: 0, gone: false };
         follower.send(false);
         follower
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether no more may be logged because of it.
+    pub fn holds_back(&mut self, now: Instant) -> bool {
+        if self.waiting.len() < MOST {
+            return false;
+        }
+        now.duration_since(*self.held_since.get_or_insert(now)) < PATIENCE
+    }
+
+    /// When [`Follower::holds_back`] will answer otherwise.
+    pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
+        self.held_since.map(|since| since + PATIENCE).filter(|ends| *ends > now)
     }
 
     /// A file that was begun.
@@ -73,6 +91,7 @@ impl Follower {
         match seqpacket::receive(self.socket(), &mut packet, false) {
             Ok((length @ 1.., _)) => {
                 if let Some(Message::Taken { count, .. }) = Message::parse(&packet[..length]) {
+                    self.held_since = None;
                     self.under_way = self.under_way.saturating_sub(count);
                     self.send(false);
                 }

@@ -316,6 +316,9 @@ impl Relay {
             held[0] |= client.holds_back(Stream::Output, now);
             held[1] |= client.holds_back(Stream::Error, now);
         }
+        for follower in &mut self.followers {
+            held = if follower.holds_back(now) { [true; 2] } else { held };
+        }
         let mut sources = Vec::with_capacity(8);
         let mut polls = Vec::with_capacity(8);
         let mut add = |source, fd, events| {
@@ -358,6 +361,7 @@ impl Relay {
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
+        let wakes = wakes.chain(self.followers.iter().filter_map(|follower| follower.patience_ends(now)));
         let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;

@@ -20,7 +20,7 @@ use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
 use crate::monitor::log::{Log, Names};
-use crate::monitor::network::Sandbox;
+use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
@@ -92,6 +92,8 @@ struct Running {
     before: Phase,
     started: Timestamp,
     pid: Pid,
+    /// The program that connects it, which ends with it.
+    pasta: Option<Connected>,
 }
 
 impl Monitor {
@@ -99,6 +101,8 @@ impl Monitor {
         // The container's processes must not look into this one: prctl(2), PR_SET_DUMPABLE.
         nix::sys::prctl::set_dumpable(false)?;
         nix::sys::prctl::set_name(c"ctr-monitor")?;
+        // A published port is one, and a thousand may be.
+        descriptors::raise_limit();
         let [_, id, root, run] = <[OsString; 4]>::try_from(arguments).ok().context("wrong arguments")?;
         let id = id.to_str().context("wrong id")?.parse()?;
         Ok(Self { store: Store::at(PathBuf::from(root), PathBuf::from(run)), id })
@@ -178,6 +182,7 @@ impl Monitor {
         if let Some(sandbox) = &mut sandbox {
             sandbox.wire(prepared.pid())?;
         }
+        let pasta = Connected::by_pasta(&self.store, &config, &wish, prepared.pid())?;
         let process = prepared.start()?;
         let pid = process.pid;
         let ends = match (ends, process.terminal) {
@@ -190,12 +195,13 @@ impl Monitor {
         let stdin_once = config.config.stdin_once;
         let mut relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
         let started = Timestamp::now();
-        let before = self.record_start(pid, &cgroups, started, |state| match &sandbox {
-            Some(sandbox) => sandbox.describe(&config, state),
-            None => state.networks = wish.names(),
+        let before = self.record_start(pid, &cgroups, started, |state| match (&sandbox, &pasta) {
+            (Some(sandbox), _) => sandbox.describe(&config, state),
+            (None, Some(pasta)) => pasta.describe(&config, state),
+            (None, None) => state.networks = wish.names(),
         })?;
         relay.serve_network(sandbox);
-        Ok(Running { relay, cgroups, before, started, pid })
+        Ok(Running { relay, cgroups, before, started, pid, pasta })
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
@@ -238,12 +244,13 @@ impl Monitor {
     /// The container's process has ended: the log first, then the record, then the word to clients.
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
-        let Running { mut relay, cgroups, started, .. } = running;
+        let Running { mut relay, cgroups, started, pasta, .. } = running;
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
         relay.leave_network();
+        drop(pasta);
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::error;
-use crate::network::link::rate;
+use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
@@ -32,13 +32,17 @@ pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> 
     if network.driver != Driver::Bridge {
         return Ok(());
     }
-    if !member.published.is_empty() {
-        firewall::unpublish(space, &rules::publications(&member.published, member))?;
-    }
-    if !member.rate.is_none() {
-        rate::remove(&mut space.route()?, &member.port)?;
-    }
-    firewall::remove_member(space, &rules::of_member(member))
+    // What fails keeps nothing else from being done.
+    let unpublished = match &member.published[..] {
+        [] => Ok(()),
+        published => firewall::unpublish(space, &rules::publications(published, member)),
+    };
+    let shut = space.route().and_then(|mut socket| {
+        let unlimited = if member.rate.is_none() { Ok(()) } else { rate::remove(&mut socket, &member.port).map(drop) };
+        veth::shut(&mut socket, &member.port).and(unlimited)
+    });
+    let removed = firewall::remove_member(space, &rules::of_member(member));
+    unpublished.and(shut).and(removed)
 }
 
 /// All memberships of a container whose monitor was killed. Called by whoever puts it in order.

@@ -9,6 +9,8 @@ use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, PortBindings};
 use crate::container::network::{Mode, change};
+use crate::container::spec::hostname;
+use crate::container::start;
 use crate::error::Failure;
 use crate::network::mac::Mac;
 use crate::network::{Protocol, Rate};
@@ -161,7 +163,7 @@ impl NetworkOptions {
 /// Podman's further modes.
 fn is_absent(network: &str) -> bool {
     let program = network.split(':').next();
-    matches!(program, Some("slirp4netns")) || network.starts_with("pasta:")
+    matches!(program, Some("slirp4netns"))
 }
 
 impl Request {
@@ -172,7 +174,11 @@ impl Request {
     /// There is no such container or network.
     pub fn find_networks(&mut self, store: &Store) -> Result<()> {
         if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
-            self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
+            let other = start::config(store, &names::resolve(store, &name)?)?;
+            // With the other's hosts file: Docker gives it the other's name too.
+            hostname(&other).clone_into(&mut self.config.hostname);
+            self.config.domainname.clone_from(&other.config.domainname);
+            self.host_config.network_mode = format!("container:{}", other.id);
         }
         // Records hold a network's name, however it was given.
         for endpoint in &mut self.endpoints {

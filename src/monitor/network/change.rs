@@ -4,12 +4,12 @@
 use anyhow::{Context, Result};
 
 use super::Sandbox;
-use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
 use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
 use crate::container::state::State;
 use crate::error::Failure;
-use crate::network::listen::{self, Wanted};
+use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
 use crate::store::Lock;
@@ -64,10 +64,8 @@ impl Sandbox {
         let shut = self.shut();
         self.unplug(at);
         let settled = shut.and_then(|()| self.settle());
-        self.write_down(|wish| {
-            let is_it = |given: &str| given == network.name || network.id.as_str().starts_with(given);
-            wish.endpoints.retain(|endpoint| !is_it(&endpoint.network));
-        })?;
+        // Wishes have a network's own name: the beginning of an id can be another network's.
+        self.write_down(|wish| wish.endpoints.retain(|endpoint| endpoint.network != network.name))?;
         if force { Ok(()) } else { settled }
     }
 
@@ -116,8 +114,7 @@ impl Sandbox {
             .into_iter()
             .partition::<Vec<_>, _>(|listener| listener.published.iter().any(|p| gone.contains(p)));
         self.listeners = kept;
-        let split = self.has_both();
-        match network::listeners(add, false, []).and_then(|add| listen::bind_all(&self.store, &add, split)) {
+        match network::listeners(add, false, []).and_then(|add| self.bind(add)) {
             Ok(added) => self.listeners.extend(added),
             Err(e) => {
                 self.listeners.extend(out);
@@ -130,7 +127,7 @@ impl Sandbox {
         self.write_down(|wish| {
             for (port, bindings) in remove {
                 let left = wish.port_bindings.remove(port).unwrap_or_default();
-                let left: Vec<_> = left.into_iter().filter(|one| !names(bindings, one)).collect();
+                let left: Vec<_> = left.into_iter().filter(|one| !bindings.iter().any(|b| b.covers(one))).collect();
                 if !left.is_empty() {
                     wish.port_bindings.insert(port.clone(), left);
                 }
@@ -169,10 +166,4 @@ fn is_meant(published: &Published, wanted: &Wanted) -> bool {
         && published.protocol == wanted.protocol
         && port
         && wanted.host.is_none_or(|host| host == published.host)
-}
-
-/// The same for what is wanted at the next start.
-fn names(bindings: &[PortBinding], one: &PortBinding) -> bool {
-    let is = |given: &str, its: &str| given.is_empty() || given == its;
-    bindings.iter().any(|b| is(&b.host_ip, &one.host_ip) && is(&b.host_port, &one.host_port))
 }

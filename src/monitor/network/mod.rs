@@ -1,12 +1,14 @@
 //! A container's networks as its monitor has them: made ready before there is a process
 //! ([`Sandbox::prepare`]: addresses, host ports, bridges), joined to the process's network namespace
 //! ([`Sandbox::wire`]), changed while it runs (`change`), served (`serve`: names, ports, the uplink),
-//! and given back when it is dropped.
+//! and given back when it is dropped. Or another program connects it (`pasta`).
 
 mod change;
+mod pasta;
 mod serve;
 mod wire;
 
+pub use pasta::Connected;
 pub use serve::Token;
 
 use std::net::IpAddr;
@@ -20,7 +22,7 @@ use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
 use crate::network::dns::Resolver;
-use crate::network::listen::{self, Listener};
+use crate::network::listen::{self, Listener, Wanted};
 use crate::network::member::{self, Member, NewMember};
 use crate::network::record::{self, Driver, Network};
 use crate::network::space::Space;
@@ -122,16 +124,29 @@ impl Sandbox {
         for endpoint in &wish.endpoints {
             self.join(endpoint)?;
         }
-        let split = self.has_both();
-        self.listeners = listen::bind_all(&self.store, &wanted, split)?;
+        self.listeners = self.bind(wanted)?;
         self.record_published()?;
         self.shown = self.names();
         Ok(())
     }
 
+    /// Binds ports of the host.
+    fn bind(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Listener>> {
+        // As in Docker, whoever gave the network an address of IPv4 wants no port on all of IPv6.
+        let usual = self.main().and_then(|main| main.network.host_binding());
+        for wanted in &mut wanted {
+            wanted.host = wanted.host.or(usual);
+        }
+        listen::bind_all(&self.store, &wanted, self.has_both())
+    }
+
     /// Makes it a member of a network, and that network's bridge.
     fn join(&mut self, wanted: &Endpoint) -> Result<usize> {
         let network = record::get(&self.store, &wanted.network)?;
+        if !network.internal {
+            // It gets ready meanwhile.
+            self.call_uplink()?;
+        }
         let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
         let member = member::join(&self.store, &network, new, |dead| {
             // What cannot be taken away leads nowhere: the interface is gone.

@@ -109,6 +109,30 @@ on_machine!(a_thousand, |cx, world| {
     assert_eq!(world.outside.hears((HERE, 20999)).unwrap(), format!("hello {NEIGHBOUR}\n"));
 });
 
+on_machine!(a_thousand_with_few_descriptors, |cx, world| {
+    // The usual soft limit, which the container's processes are to find as it was.
+    cx.busybox();
+    let run = "ulimit -Sn 1024; $ctr run -d --init --name box -p 20000-21199:20000-21199 busybox sleep 1000";
+    cx.host(run).succeeds();
+    cx.ctr("exec box sh -c 'ulimit -n; grep -c files.*1024 /proc/1/limits'").prints("1024\n1\n");
+    let _last = netns(cx, "box").greets("0.0.0.0:21199");
+    assert_eq!(world.outside.hears((HERE, 21199)).unwrap(), format!("hello {NEIGHBOUR}\n"));
+});
+
+on_machine!(on_the_networks_usual_address, |cx, world| {
+    cx.ctr("network create --opt com.docker.network.bridge.host_binding_ipv4=127.0.0.1 net").succeeds();
+    serves(cx, "box", &format!("--network net -p 8080:80 -p {HERE}:8081:80"));
+    cx.ctr("port box 80").prints(&format!("127.0.0.1:8080\n{HERE}:8081\n"));
+    assert_eq!(fetch(&Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
+    assert!(fetch(&world.outside, &format!("{HERE}:8080"), "/").is_err());
+    assert!(fetch(&world.outside, &format!("[{HERE6}]:8080"), "/").is_err());
+    assert_eq!(fetch(&world.outside, &format!("{HERE}:8081"), "/").unwrap(), "works\n");
+    cx.ctr("update --publish-add 8082:80 box").succeeds();
+    assert!(fetch(&world.outside, &format!("{HERE}:8082"), "/").is_err());
+    cx.ctr("network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed other")
+        .fails_saying(1, "the gateway mode \"routed\" is not supported");
+});
+
 on_machine!(over_udp, |cx, world| {
     cx.busybox();
     waits(cx, "box", "-p 5300:53/udp -p 127.0.0.1:5301:53/udp");
