@@ -234,7 +234,7 @@ fn the_pipe_gets_every_byte_and_so_do_the_log_and_guests() {
         let guest = thread::spawn(move || listen(&guest));
         let mut text = String::new();
         output.read_to_string(&mut text).expect("read");
-        let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+        let expected: String = (1..=200_000).map(|n| n.to_string() + "\n").collect();
         assert!(text == expected, "{driver}: {} bytes", text.len());
         let heard = listen(&ours);
         assert_eq!((heard.output.as_slice(), heard.error.as_slice(), heard.code), (&b""[..], &b"oops\n"[..], Some(7)));

@@ -108,7 +108,7 @@ both!(compressed_and_over_restarts, |cx| {
         let names = log_files(cx, file, driver);
         assert!(names.len() > 3 && names[1..].iter().all(|name| name.ends_with(".gz")), "{names:?}");
         cx.ctr(&format!("start -a {driver}")).succeeds();
-        let once: String = (1..=3000).map(|n| format!("{n}\n")).collect();
+        let once: String = (1..=3000).map(|n| n.to_string() + "\n").collect();
         assert!(cx.ctr(&format!("logs {driver}")).succeeds() + "\n" == once.repeat(2), "{driver}");
         // The last lines, from the newest file and from compressed ones.
         for count in [1, 2500, 3001, 5999, 9999] {
@@ -140,7 +140,7 @@ both!(followed_over_rotations, |cx| {
         // A follower is there when it has taken what there was.
         until("they follow", || followers.iter().all(|follower| waits(follower.pid())));
         typing.write("go\n");
-        let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+        let expected: String = (1..=20_000).map(|n| n.to_string() + "\n").collect();
         for follower in followers {
             let ran = follower.wait();
             assert!(

@@ -52,7 +52,8 @@ both!(every_byte_arrives, |cx| {
 both!(both_streams_stay_apart, |cx| {
     cx.busybox();
     let script = "for i in 1 2 3 4 5 6 7 8; do seq 1 20000; seq 20001 40000 >&2; done; exit 3";
-    let expected = |range: std::ops::RangeInclusive<u32>| range.map(|n| format!("{n}\n")).collect::<String>().repeat(8);
+    let expected =
+        |range: std::ops::RangeInclusive<u32>| range.map(|n| n.to_string() + "\n").collect::<String>().repeat(8);
     let (out, err) = (expected(1..=20_000), expected(20_001..=40_000));
     let ran = cx.ctr_args(["run", "--name", "box", "busybox", "sh", "-c", script]);
     assert!(ran.code == 3 && ran.out() == out && ran.err() == err, "{} {}", ran.stdout.len(), ran.stderr.len());
@@ -108,7 +109,7 @@ both!(who_started_it_holds_it_back_and_loses_nothing, |cx| {
         cx.ctr("exec box echo in").prints("in\n");
         running.signal(Signal::SIGCONT);
         let ran = running.wait();
-        let expected: String = (1..=500_000).map(|n| format!("{n}\n")).collect();
+        let expected: String = (1..=500_000).map(|n| n.to_string() + "\n").collect();
         assert!(ran.code == 5 && ran.out() == "up\n".to_owned() + &expected, "{}", ran.stdout.len());
     }
 });

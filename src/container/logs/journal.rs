@@ -152,7 +152,7 @@ enum Took {
 impl Entries<'_> {
     /// Reads once.
     fn take(&mut self, journal: &mut Journal, sink: &mut impl FnMut(&Record<'_>)) -> Result<Took> {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         let count = match journal.output.read(&mut buffer) {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(Took::Some),
             other => other.context("read from journalctl")?,

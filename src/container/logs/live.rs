@@ -101,9 +101,10 @@ impl Live {
     ) -> Result<()> {
         let mut current = None;
         for (index, file) in files.into_iter().enumerate().skip(start.file) {
-            match Current::read(file, format, start.within(index), wanted, sink)? {
-                Some(read) => current = Some(read),
-                None => return Ok(flush()),
+            current = Current::read(file, format, start.within(index), wanted, sink)?;
+            if current.is_none() {
+                flush();
+                return Ok(());
             }
         }
         flush();
@@ -113,18 +114,21 @@ impl Live {
             if let Some(current) = &mut current
                 && !current.reader.drain(wanted, sink)?
             {
-                return Ok(flush());
+                flush();
+                return Ok(());
             }
-            match word {
-                Woken::Change => {}
-                Woken::Word(Word::File(file)) => match Current::read(file, format, Within::default(), wanted, sink)? {
-                    Some(read) => current = Some(read),
-                    None => return Ok(flush()),
-                },
-                Woken::Word(Word::Done) => {}
-                Woken::Word(Word::End) => return Ok(flush()),
-            }
+            let goes_on = match word {
+                Woken::Change | Woken::Word(Word::Done) => true,
+                Woken::Word(Word::File(file)) => {
+                    current = Current::read(file, format, Within::default(), wanted, sink)?;
+                    current.is_some()
+                }
+                Woken::Word(Word::End) => false,
+            };
             flush();
+            if !goes_on {
+                return Ok(());
+            }
         }
     }
 

@@ -33,13 +33,12 @@ impl Compression {
     }
 
     pub(super) fn unless_over(mut self) -> Option<Self> {
-        match self.0.map(|child| waitpid(child, Some(WaitPidFlag::WNOHANG))) {
-            Some(Ok(WaitStatus::StillAlive)) => Some(self),
-            _ => {
-                self.0 = None;
-                None
-            }
+        let status = self.0.map(|child| waitpid(child, Some(WaitPidFlag::WNOHANG)));
+        if status == Some(Ok(WaitStatus::StillAlive)) {
+            return Some(self);
         }
+        self.0 = None;
+        None
     }
 }
 

@@ -48,10 +48,10 @@ pub(super) fn record(out: &mut Vec<u8>, line: Line<'_>, stream: Stream, time: i6
 pub fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Damaged> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(None) };
     let [a, b, c, d, kind, time @ ..] = *head;
-    let length = size(&[a, b, c, d]).ok_or(Damaged)?;
+    let length = size([a, b, c, d]).ok_or(Damaged)?;
     let Some((text, rest)) = rest.split_at_checked(length) else { return Ok(None) };
     let Some(again) = rest.first_chunk::<TAIL>() else { return Ok(None) };
-    if size(again) != Some(length) || kind > 3 {
+    if size(*again) != Some(length) || kind > 3 {
         return Err(Damaged);
     }
     let time = i64::from_le_bytes(time);
@@ -64,12 +64,12 @@ pub struct Damaged;
 
 /// The length of the frame that ends with these bytes.
 pub fn length_before(tail: &[u8]) -> Option<usize> {
-    Some(HEAD + size(tail.last_chunk()?)? + TAIL)
+    Some(HEAD + size(*tail.last_chunk()?)? + TAIL)
 }
 
 /// A length that a frame may have.
-fn size(bytes: &[u8; 4]) -> Option<usize> {
-    usize::try_from(u32::from_le_bytes(*bytes)).ok().filter(|length| *length <= LONGEST)
+fn size(bytes: [u8; 4]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes)).ok().filter(|length| *length <= LONGEST)
 }
 
 /// How many bytes of whole frames there are.

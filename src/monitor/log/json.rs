@@ -28,8 +28,8 @@ pub(super) fn record(out: &mut Vec<u8>, line: Line<'_>, stream: Stream, attrs: &
 }
 
 /// Whether a byte goes into a string as it is.
+#[allow(clippy::needless_bitwise_bool, reason = "the compiler makes vector instructions of it")]
 const fn is_plain(b: u8) -> bool {
-    // Not short-circuiting: the compiler makes vector instructions of it.
     (b >= 0x20) & (b < 0x80) & (b != b'"') & (b != b'\\') & (b != b'<') & (b != b'>') & (b != b'&')
 }
 

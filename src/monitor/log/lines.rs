@@ -87,7 +87,7 @@ mod tests {
     fn cut(pieces: &[&[u8]]) -> Vec<String> {
         let (mut lines, mut all) = (Lines::default(), Vec::new());
         let mut sink = |line: Line<'_>| {
-            all.push(String::from_utf8_lossy(line.text).into_owned() + if line.ended { "\n" } else { "" })
+            all.push(String::from_utf8_lossy(line.text).into_owned() + if line.ended { "\n" } else { "" });
         };
         for piece in pieces {
             lines.push(piece, &mut sink);
