@@ -20,7 +20,7 @@ use crate::events;
 use crate::monitor::client::Role;
 use crate::monitor::exec::Further;
 use crate::monitor::join;
-use crate::monitor::log::{Driver, Log};
+use crate::monitor::log::{Log, Names};
 use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
@@ -112,11 +112,11 @@ impl Monitor {
 
     /// The whole life.
     fn watch(&self, socket: OwnedFd, alive: OwnedFd) -> Result<()> {
-        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, _| match message {
-            Message::Begin { streams, size } => Some((streams, size)),
+        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, fds| match message {
+            Message::Begin { streams, size } => Some((streams, size, fds.into_iter().next())),
             _ => None,
         });
-        let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
+        let Ok(Some(Some((streams, size, pipe)))) = begin else { bail!("nobody says what to do") };
         let mut running = match self.launch(size, &alive) {
             Ok(running) => running,
             Err(e) => {
@@ -126,12 +126,14 @@ impl Monitor {
                 return Err(e);
             }
         };
-        if (Message::Started { pid: running.pid.as_raw() }).send(socket.as_fd()).is_err() {
+        let input: Vec<_> = running.relay.input().filter(|_| streams.is_some_and(|s| s.stdin)).into_iter().collect();
+        let started = Message::Started { pid: running.pid.as_raw() };
+        if started.send_with(socket.as_fd(), &input, true).is_err() {
             // Who wanted it was killed, and nobody knows of it.
             return self.undo(running);
         }
         match streams {
-            Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
+            Some(streams) => running.relay.join(socket, Role::Foreground(streams), pipe),
             None => drop(socket),
         }
         let code = running.relay.run()?;
@@ -150,7 +152,8 @@ impl Monitor {
         })?;
         // Until there is a record of the process, this is what tells where its cgroups are.
         let _ = nix::unistd::write(alive, pending.places().as_bytes());
-        let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
+        let state = self.state()?;
+        let log = Log::open(&self.store, &config, &Names { name: &state.name, image_id: &state.image_id })?;
         let run = self.store.container_run(&self.id);
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));

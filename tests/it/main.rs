@@ -51,6 +51,7 @@ mod secret;
 mod start;
 mod stats;
 mod stop;
+mod streams;
 mod system_check;
 mod system_df;
 mod system_prune;
