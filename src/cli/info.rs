@@ -87,7 +87,7 @@ fn known(store: &Store) -> Result<Value> {
             "Volume": ["local"],
             "Network": ["bridge", "host", "none", "pasta"],
             "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": ["journald", "json-file", "local", "none"],
         },
         "MemoryLimit": has("memory"),
         "SwapLimit": has("memory"),

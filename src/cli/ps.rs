@@ -197,11 +197,7 @@ impl Row {
     }
 
     fn command(&self) -> String {
-        // As Docker: arguments with spaces stand in single quotes, the program does not.
-        let words = self.container.state.command.iter().enumerate();
-        let shown = words.map(|(n, word)| if n > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
-        let words = shown.collect::<Vec<_>>().join(" ");
-        quoted(&if self.whole { words } else { ellipsis(&words, 20) })
+        command(&self.container.state.command, self.whole)
     }
 
     fn size(&self) -> String {
@@ -235,8 +231,17 @@ fn map(entries: &BTreeMap<String, String>) -> Value {
     Value::from(entries.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect::<BTreeMap<_, _>>())
 }
 
+/// The command as the tables show it; `whole`: however long it is.
+pub fn command(words: &[String], whole: bool) -> String {
+    // As Docker: arguments with spaces stand in single quotes, the program does not.
+    let words = words.iter().enumerate();
+    let shown = words.map(|(n, word)| if n > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    let words = shown.collect::<Vec<_>>().join(" ");
+    quoted(&if whole { words } else { ellipsis(&words, 20) })
+}
+
 /// `Up 5 seconds`, `Exited (143) 3 minutes ago`, `Created`.
-fn status(phase: &Phase) -> String {
+pub fn status(phase: &Phase) -> String {
     let now = jiff::Timestamp::now().as_second();
     match phase {
         Phase::Created { .. } => "Created".into(),

@@ -299,7 +299,7 @@ mod tests {
             ("foo", "\"foo\" is not a ctr command", 1),
             ("container foo", "\"container foo\" is not a ctr command", 1),
             ("cp a b:c", "the command \"cp\" is not supported yet", 1),
-            ("container prune -f", "the command \"container prune\" is not supported yet", 1),
+            ("image prune -f", "the command \"image prune\" is not supported yet", 1),
             ("rm", "'ctr rm' requires at least 1 argument", 1),
             ("exec x", "'ctr exec' requires at least 2 arguments", 1),
             ("run --memory 1z b", "invalid argument \"1z\" for \"-m, --memory\" flag: invalid suffix: 'z'", 125),

@@ -12,9 +12,11 @@ use jiff::Timestamp;
 
 use crate::container::config::{Config, ContainerConfig, Endpoint, HostConfig, RootFs};
 use crate::container::network::Wish;
+use crate::container::secret::{self, Given};
 use crate::container::state::{Phase, State};
 use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
+use crate::events;
 use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
@@ -32,6 +34,7 @@ pub struct New {
     pub host_config: HostConfig,
     /// What is wanted of each network, in the order of the command line.
     pub endpoints: Vec<Endpoint>,
+    pub secrets: Vec<Given>,
     /// It is started at once by this same command: one that is left unstarted and is to be removed
     /// at its end was ended early.
     pub starts_at_once: bool,
@@ -73,6 +76,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         config: new.config,
         host_config: new.host_config,
         endpoints: new.endpoints,
+        secrets: new.secrets,
     };
     let mut state = State {
         name,
@@ -111,6 +115,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         let _ = remove::discard(store, &id, &state.name);
         return Err(error);
     }
+    events::container(store, &id, &state, "create", &[]);
     Ok(Created { config, lock, name: state.name })
 }
 
@@ -131,6 +136,7 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         fs::set_permissions(&upper, Permissions::from_mode(mode))
             .with_context(|| format!("set the mode of {upper:?}"))?;
     }
+    secret::keep(store, temporary, &config.secrets)?;
     record::write(&temporary.join("config.json"), config, durability)?;
     record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
     fs::rename(temporary, place).with_context(|| format!("make {place:?}"))?;
@@ -224,6 +230,9 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     }
     heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
+    if state.unstarted {
+        events::container(store, id, &state, "destroy", &[]);
+    }
     drop(lock);
     Ok(Settled::Gone)
 }

@@ -29,10 +29,8 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
     let argv = config.argv();
     let dir = store.container(id);
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
-    let log = match config.host_config.log_config.r#type.as_str() {
-        "none" => String::new(),
-        _ => path(&format!("{id}-json.log")),
-    };
+    let log = crate::monitor::log::path(store, id, &config.host_config.log_config)
+        .map_or_else(String::new, |(path, _)| path.to_string_lossy().into_owned());
     let mut shown = json!({
         "Id": id.as_str(),
         "Created": time(config.created),
@@ -180,6 +178,7 @@ mod tests {
             config: Config::default(),
             host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
             endpoints: Vec::new(),
+            secrets: Vec::new(),
         };
         let mounts = mounts(&config);
         assert_eq!(mounts[0]["RW"], false);

@@ -19,12 +19,21 @@ use crate::error::exit;
 use crate::monitor::client::Client;
 use crate::monitor::protocol::Message;
 use crate::runtime::Process;
+use crate::store::Id;
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::sys::{descriptors, pidfd, seqpacket};
 
-/// Makes the process of a request, in the forked child and as that child's own child. The descriptors
-/// are its standard streams; there are none for a terminal.
-pub type Further = dyn Fn(&Request, Option<[OwnedFd; 3]>) -> Result<Process>;
+/// What is done for further processes that only this container's monitor can do.
+pub struct Further {
+    /// Makes the process of a request, in the forked child and as that child's own child. The
+    /// descriptors are its standard streams; there are none for a terminal.
+    pub join: Box<Join>,
+    /// Records an event of the container's: its action, and what is to be said of it.
+    pub note: Box<Note>,
+}
+
+type Join = dyn Fn(&Request, Option<[OwnedFd; 3]>) -> Result<Process>;
+type Note = dyn Fn(&str, &[(&str, &str)]);
 
 /// One further process, or the attempt.
 #[derive(Debug)]
@@ -150,6 +159,15 @@ impl Session {
 /// The child: makes the process, reports, waits for its end. It must not keep what the monitor has
 /// open: its lock says that the monitor lives, its sockets that clients are served.
 fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, further: &Further) -> i32 {
+    let id = Id::random().map(|id| id.to_string()).unwrap_or_default();
+    let note = |action: &str, code: Option<u8>| {
+        let code = code.map(|code| code.to_string());
+        let mut more = vec![("execID", id.as_str())];
+        more.extend(code.as_deref().map(|code| ("exitCode", code)));
+        // Docker's form: the command is a part of the action.
+        let command = if code.is_none() { format!(": {}", request.argv.join(" ")) } else { String::new() };
+        (further.note)(&format!("{action}{command}"), &more);
+    };
     let outcome = (|| {
         let mut kept: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
         kept.push(report.as_fd());
@@ -157,7 +175,10 @@ fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, fur
         // The monitor's death is the container's.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         SigSet::all().thread_unblock()?;
-        further(request, streams)
+        note("exec_create", None);
+        let process = (further.join)(request, streams)?;
+        note("exec_start", None);
+        Ok(process)
     })();
     let told = match &outcome {
         Ok(Process { pid, terminal, .. }) => {
@@ -173,6 +194,7 @@ fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, fur
         // Only those who look at the terminal keep it open.
         drop(terminal);
         let code = pidfd::reap(pidfd.as_fd()).unwrap_or(exit::ENGINE);
+        note("exec_die", Some(code));
         // The monitor may be gone.
         let _ = Message::Exit { code }.send(report.as_fd());
     }

@@ -41,7 +41,7 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Optio
         config.config.env.retain(|other| other.split('=').next() != name);
         config.config.env.push(variable.clone());
     }
-    let process = spec::process(&config)?;
+    let process = spec::process(store, &config)?;
     let seccomp = filter(store, &config, &process)?;
     let stdio = match streams {
         Some([stdin, stdout, stderr]) => Stdio::Pipes { stdin, stdout, stderr },

@@ -29,6 +29,7 @@ pub struct Plan {
     pub root: Root,
     pub read_only_root: bool,
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<super::Secret>,
     /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
     /// Of the container's, when all is mounted; empty: as it is.
@@ -131,7 +132,7 @@ pub struct Limit {
 impl Plan {
     /// Checks a launch. Opens the namespaces to join; makes nothing.
     pub fn check(launch: super::Launch) -> Result<Self> {
-        let super::Launch { spec, root, user, groups, directories, stdio, init, cgroup: _, seccomp } = launch;
+        let super::Launch { spec, root, user, groups, directories, secrets, stdio, init, cgroup: _, seccomp } = launch;
         refuse_unsupported(&spec)?;
         let default = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&default);
@@ -154,6 +155,7 @@ impl Plan {
             user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !crate::userns::in_first(),
             root,
             directories,
+            secrets,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
             root_propagation,

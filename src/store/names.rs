@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::store::{Id, Store};
 
 /// Bytes of the longest name: that of a file's, NAME_MAX.
-const LONGEST: usize = 255;
+pub const LONGEST: usize = 255;
 
 /// Docker's rule for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, and as with Podman one letter will do.
 #[must_use]

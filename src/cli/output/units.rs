@@ -8,6 +8,12 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000, 3, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// `4.503MB`: with four significant digits, as `system df` shows sizes.
+#[must_use]
+pub fn precise_size(bytes: u64) -> String {
+    scaled(bytes, 1000, 4, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// `7.755GiB`: powers of 1024 with four significant digits, as `info` and `stats` show memory.
 #[must_use]
 pub fn binary_size(bytes: u64) -> String {

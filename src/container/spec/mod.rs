@@ -8,7 +8,7 @@ pub mod capabilities;
 mod devices;
 pub mod files;
 pub mod mounts;
-mod resources;
+pub(crate) mod resources;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use oci_spec::runtime::{
 
 use crate::container::config::{ContainerConfig, HostConfig, RootFs};
 use crate::container::spec::files::Names;
-use crate::container::state;
+use crate::container::{secret, state};
 use crate::error::Failure;
 use crate::runtime;
 use crate::store::{Store, record};
@@ -59,6 +59,7 @@ pub struct Blueprint {
     pub user: Option<String>,
     /// The image's `VOLUME`s: directories that are there, whether a layer has them or not.
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<runtime::Secret>,
     /// `--group-add`.
     pub groups: Vec<String>,
     pub init: bool,
@@ -76,7 +77,7 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
-        .process(process(container)?)
+        .process(process(store, container)?)
         .mounts(mounts::all(store, container, names)?)
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
@@ -95,6 +96,7 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
         // Root too is looked up, for the groups that the image puts it into.
         user: Some(container.config.user.clone()).filter(|user| !user.is_empty()).or(Some("0".to_owned())),
         directories: container.config.volumes.keys().map(PathBuf::from).collect(),
+        secrets: secret::files(store, container)?,
         groups: host.group_add.clone(),
         init: host.init.unwrap_or(false),
     })
@@ -127,14 +129,14 @@ fn root(store: &Store, container: &ContainerConfig) -> runtime::Root {
 ///
 /// # Errors
 /// As [`build`].
-pub fn process(container: &ContainerConfig) -> Result<Process> {
+pub fn process(store: &Store, container: &ContainerConfig) -> Result<Process> {
     let (config, host) = (&container.config, &container.host_config);
     let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let mut process = ProcessBuilder::default()
         .terminal(config.tty)
         .user(User::default())
         .args(container.argv())
-        .env(environment(container))
+        .env(environment(store, container)?)
         .cwd(cwd)
         .capabilities(capabilities::sets(host)?)
         .rlimits(rlimits(container)?)
@@ -157,7 +159,7 @@ fn option(text: &str) -> (&str, &str) {
 }
 
 /// What the container asked for on top of what every process has.
-fn environment(container: &ContainerConfig) -> Vec<String> {
+fn environment(store: &Store, container: &ContainerConfig) -> Result<Vec<String>> {
     let config = &container.config;
     let has = |name: &str| config.env.iter().any(|e| e.split('=').next() == Some(name));
     let mut env = Vec::with_capacity(config.env.len() + 3);
@@ -171,7 +173,12 @@ fn environment(container: &ContainerConfig) -> Vec<String> {
         env.push("TERM=xterm".to_owned());
     }
     env.extend(config.env.iter().cloned());
-    env
+    for secret in secret::variables(store, container)? {
+        let name = secret.split('=').next();
+        env.retain(|other| other.split('=').next() != name);
+        env.push(secret);
+    }
+    Ok(env)
 }
 
 fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
