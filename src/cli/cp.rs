@@ -153,14 +153,14 @@ impl Progress {
         let last = self.shown.unwrap_or(self.started);
         if !quiet && last.elapsed() > PAUSE && stderr().is_terminal() {
             self.shown = Some(Instant::now());
-            output::print_error(&format!("\r\x1b[K{}{}", self.label, units::size(self.bytes)));
+            output::print_error(format!("\r\x1b[K{}{}", self.label, units::size(self.bytes)).as_bytes());
         }
     }
 
     /// Takes the line away; returns the bytes.
     fn end(&self) -> u64 {
         if self.shown.is_some() {
-            output::print_error("\r\x1b[K");
+            output::print_error(b"\r\x1b[K");
         }
         self.bytes
     }

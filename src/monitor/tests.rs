@@ -48,6 +48,7 @@ fn config(id: &Id, driver: &str) -> ContainerConfig {
         config: Config::default(),
         host_config: HostConfig { log_config, ..HostConfig::default() },
         endpoints: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 
