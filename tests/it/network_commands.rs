@@ -177,7 +177,7 @@ both!(a_stopped_containers_networks_change, |cx| {
     cx.ctr("update box").refuses(1, "you must provide one or more flags when using this command");
     cx.ctr("update --memory 1g box").refuses(125, "the option \"--memory\" is not supported yet");
     cx.ctr("port box").prints("");
-    cx.ctr("port box 80").refuses(1, "no public port '80/tcp' published for box");
+    cx.ctr("port box 80").refuses(1, "No public port '80' published for box");
 
     for (name, line) in
         [("hosted", "--network host"), ("alone", "--network none"), ("shared", "--network container:box")]

@@ -197,13 +197,13 @@ both!(watching, |cx| {
     terminal.shows("first");
     terminal.resize(20, 24);
     until("the table is cut", || {
-        let screen = terminal.screen();
+        let screen = terminal.visible();
         screen.lines().count() == 3 && screen.lines().all(|line| line.chars().count() <= 20)
     });
     cx.ctr("rm first").succeeds();
-    until("the table is redrawn", || terminal.screen().lines().count() == 2);
+    until("the table is redrawn", || terminal.visible().lines().count() == 2);
     terminal.resize(1, 24);
-    until("one column is enough", || terminal.screen().lines().count() == 2 && terminal.screen().starts_with("C\n"));
+    until("one column is enough", || terminal.visible().lines().count() == 2 && terminal.visible().starts_with("C\n"));
     terminal.resize(80, 24);
     terminal.keys(&["C-c"]);
     terminal.line("echo left");
