@@ -97,8 +97,7 @@ both!(a_reader_that_leaves, |cx| {
     ran.prints("web\nweb\nweb\n");
     let running = cx.spawn("stats");
     std::thread::sleep(Duration::from_millis(700));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid().try_into().unwrap()), nix::sys::signal::SIGINT)
-        .unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid()), nix::sys::signal::SIGINT).unwrap();
     let ran = running.wait();
     assert_eq!(ran.code, 130, "{ran}");
     until("it is there still", || cx.ctr("ps --format '{{.Names}}'").out() == "web\n");
