@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::filter::Filters;
 use super::follow::{From, Reader};
@@ -37,16 +37,22 @@ fn a_live_reader_sees_each_event_once_in_order_across_files() {
     const EACH: usize = 500;
     let (_home, store) = store();
     let ended = AtomicBool::new(false);
+    let (written, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut reader = Reader::open(&store, From::End).unwrap();
     let mut seen: Vec<Event> = Vec::new();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let store = &store;
+                let (store, written, read) = (&store, &written, &read);
                 scope.spawn(move || {
                     for n in 0..EACH {
                         let mut event = event("container", &n.to_string(), &writer.to_string(), &[]);
-                        // A new file every hundred events or so.
+                        // A new file every hundred events or so, of which three are there: the reader keeps
+                        // up with the writers, however busy the machine is.
+                        while written.load(Ordering::SeqCst).saturating_sub(read.load(Ordering::SeqCst)) > 100 {
+                            std::thread::yield_now();
+                        }
+                        written.fetch_add(1, Ordering::SeqCst);
                         log::append_to(store, &mut event, 16 * 1024).unwrap();
                     }
                 })
@@ -62,6 +68,7 @@ fn a_live_reader_sees_each_event_once_in_order_across_files() {
             let is_last_round = ended.load(Ordering::SeqCst);
             while let Some(event) = reader.next().unwrap() {
                 seen.push(event);
+                read.fetch_add(1, Ordering::SeqCst);
             }
             if is_last_round {
                 break;

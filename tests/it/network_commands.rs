@@ -175,7 +175,7 @@ both!(a_stopped_containers_networks_change, |cx| {
     cx.ctr("ps -a --format '{{.Names}}' --filter publish=81/udp").prints("box\n");
     cx.ctr("update --publish-rm 80 box").refuses(1, "port 80/tcp is not published");
     cx.ctr("update box").refuses(1, "you must provide one or more flags when using this command");
-    cx.ctr("update --memory 1g box").refuses(125, "the option \"--memory\" is not supported yet");
+    cx.ctr("update --restart always box").refuses(125, "the option \"--restart\" is not supported yet");
     cx.ctr("port box").prints("");
     cx.ctr("port box 80").refuses(1, "No public port '80' published for box");
 

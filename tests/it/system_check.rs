@@ -61,8 +61,8 @@ both!(images_layers_and_blobs, |cx| {
     let image = Image::busybox().id();
     cx.ctr("create --name box busybox true").succeeds();
     let layers = cx.root().join("layers");
-    let record = fs::read_dir(&layers).unwrap().flatten().map(|entry| entry.path());
-    let record = record.filter(|path| path.extension().is_some_and(|end| end == "json")).next().unwrap();
+    let mut records = fs::read_dir(&layers).unwrap().flatten().map(|entry| entry.path());
+    let record = records.find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
     let layer = record.with_extension("");
     let short = &layer.file_name().unwrap().to_str().unwrap()[..12].to_owned();
     // A file of it is gone, the layer itself, its record.

@@ -47,8 +47,8 @@ both!(each_layer_counts_once, |cx| {
          {}\n{}\n\
          \nContainers space usage:\n\n\
          CONTAINER ID   IMAGE     COMMAND                  LOCAL VOLUMES   SIZE      CREATED[..]STATUS[..]NAMES\n\
-         [..]   busybox   \"sleep 1000\"             0               0B        [..] ago   Up [..]web\n\
-         [..]   small:1   \"sh -c 'head -c 1000…\"   0               100kB     [..] ago   Exited (0) [..]box\n\
+         [..]   busybox   \"sleep 1000\"             0               0B        [..] ago[..]Up [..]web\n\
+         [..]   small:1   \"sh -c 'head -c 1000…\"   0               100kB     [..] ago[..]Exited (0) [..]box\n\
          \nLocal Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n\
          \nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n",
         rows[0], rows[1]

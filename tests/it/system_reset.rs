@@ -19,7 +19,7 @@ both!(nothing_is_left, |cx| {
     std::fs::write(&own, "").unwrap();
     cx.ctr("system reset --force").prints("");
     let left: Vec<_> = std::fs::read_dir(cx.root()).unwrap().flatten().map(|entry| entry.path()).collect();
-    assert_eq!(left, [own.clone()]);
+    assert_eq!(left, std::slice::from_ref(&own));
     assert!(!cx.run_root().exists());
     if cx.is_root() {
         assert_eq!(cx.host("ip -o link | grep -c -e ctr0 -e br- || true").out(), "0\n");
