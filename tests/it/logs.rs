@@ -106,7 +106,7 @@ both!(compressed_and_over_restarts, |cx| {
         let flags = "--log-opt max-size=4k --log-opt max-file=200 --log-opt compress=true";
         cx.ctr(&format!("run --name {driver} --log-driver {driver} {flags} busybox seq 1 3000")).succeeds();
         let names = log_files(cx, file, driver);
-        assert!(names.len() > 3 && names[1..].iter().all(|name| name.ends_with(".gz")), "{names:?}");
+        assert!(names.len() > 3 && names[1..].iter().all(|name| name.strip_suffix(".gz").is_some()), "{names:?}");
         cx.ctr(&format!("start -a {driver}")).succeeds();
         let once: String = (1..=3000).map(|n| n.to_string() + "\n").collect();
         assert!(cx.ctr(&format!("logs {driver}")).succeeds() + "\n" == once.repeat(2), "{driver}");
@@ -338,7 +338,7 @@ both!(to_the_journal, |cx| {
         ])
         .succeeds();
     cx.until_status("box", "exited");
-    let mut packet = [0; 65536];
+    let mut packet = vec![0; 65536];
     let mut next = || {
         let length = socket.recv(&mut packet).unwrap();
         fields(&packet[..length])
