@@ -205,3 +205,13 @@ on_machine!(a_host_that_already_forwards, |cx, world| {
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
     drop(netns(cx, "box"));
 });
+
+on_machine!(rules_that_are_saved_and_loaded_again, |cx, _world| {
+    if !cx.is_root() {
+        return;
+    }
+    cx.busybox();
+    serves(cx, "box", "-p 8080:80");
+    // As administrators do it: `nft -s list ruleset > file; nft -f file`. Only checked here.
+    cx.host("nft -s list ruleset | nft -c -f -").succeeds();
+});
