@@ -2,20 +2,27 @@
 //!
 //! It reads the files itself; the monitor, which alone writes and rotates them, hands it each one, in
 //! their order and already open. So a follower neither loses nor repeats a line, however fast the
-//! files are rotated and removed. As other guests do, one that lags by [`MOST`] files holds the
+//! files are rotated and removed. As other guests do, one that lags by [`LAG`] files holds the
 //! container back until it has taken another one, but never for longer than [`PATIENCE`]: whoever stands
 //! still is passed over, is told so, and keeps no more files alive than that.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::monitor::client::PATIENCE;
 use crate::monitor::protocol::Message;
 use crate::sys::seqpacket;
+
+/// Files that one follower may lag by. One piece of output, as [`Log::piece`] bounds it, begins no more
+/// than twenty.
+///
+/// [`Log::piece`]: crate::monitor::log::Log::piece
+const LAG: usize = 24;
 
 /// Files that are kept for one follower.
 const MOST: usize = 64;
@@ -33,7 +40,93 @@ pub struct Follower {
     held_since: Option<Instant>,
     /// Files that were dropped since it was last told so.
     missed: u64,
-    pub gone: bool,
+    gone: bool,
+}
+
+/// All of a container's.
+#[derive(Debug, Default)]
+pub struct Followers(Vec<Follower>);
+
+impl Followers {
+    pub fn add(&mut self, follower: Follower) {
+        self.0.push(follower);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Follower> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One said something, or left.
+    pub fn listen(&mut self, number: u64) {
+        if let Some(follower) = self.0.iter_mut().find(|f| f.number == number) {
+            follower.listen();
+        }
+    }
+
+    /// Removes those that left. Returns whether there were any.
+    pub fn part(&mut self) -> bool {
+        let before = self.0.len();
+        self.0.retain(|f| !f.gone);
+        self.0.len() < before
+    }
+
+    /// Each gets the files that the log began.
+    pub fn hand_out(&mut self, files: &[File]) {
+        for file in files {
+            for follower in &mut self.0 {
+                follower.add(file);
+            }
+        }
+    }
+
+    /// Whether no more may be logged because of one.
+    pub fn hold_back(&mut self, now: Instant) -> bool {
+        self.0.iter_mut().fold(false, |held, f| f.lags(LAG, now) || held)
+    }
+
+    /// When [`Followers::hold_back`] may answer otherwise though nobody said anything.
+    pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
+        self.0.iter().filter_map(|f| f.patience_ends(now)).min()
+    }
+
+    /// Waits until nobody holds the log back: for who has no loop to wait in.
+    pub fn await_room(&mut self) {
+        self.wait(LAG);
+    }
+
+    /// Nothing will be added: all that is left goes on its way, and the connections end.
+    pub fn farewell(&mut self) {
+        self.wait(0);
+        for mut follower in self.0.drain(..) {
+            follower.send(true);
+        }
+    }
+
+    fn wait(&mut self, most: usize) {
+        loop {
+            let now = Instant::now();
+            let mut lag = false;
+            for follower in &mut self.0 {
+                lag |= follower.lags(most, now);
+            }
+            let Some(until) = self.patience_ends(now).filter(|_| lag) else { return };
+            let mut polls: Vec<_> = self.0.iter().map(|f| PollFd::new(f.socket(), PollFlags::POLLIN)).collect();
+            let left = until.saturating_duration_since(now) + Duration::from_millis(1);
+            if poll(&mut polls, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+                .is_err_and(|e| e != Errno::EINTR)
+            {
+                return;
+            }
+            for follower in &mut self.0 {
+                follower.listen();
+            }
+            self.part();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,21 +150,21 @@ impl Follower {
         self.socket.as_fd()
     }
 
-    /// Whether no more may be logged because of it.
-    pub fn holds_back(&mut self, now: Instant) -> bool {
-        if self.waiting.len() < MOST {
+    /// Whether it is waited for, since more than `most` files wait for it.
+    fn lags(&mut self, most: usize, now: Instant) -> bool {
+        if self.gone || self.waiting.len() <= most {
             return false;
         }
         now.duration_since(*self.held_since.get_or_insert(now)) < PATIENCE
     }
 
-    /// When [`Follower::holds_back`] will answer otherwise.
-    pub fn patience_ends(&self, now: Instant) -> Option<Instant> {
+    /// When [`Follower::lags`] will answer otherwise.
+    fn patience_ends(&self, now: Instant) -> Option<Instant> {
         self.held_since.map(|since| since + PATIENCE).filter(|ends| *ends > now)
     }
 
     /// A file that was begun.
-    pub fn add(&mut self, file: &File) {
+    fn add(&mut self, file: &File) {
         if self.waiting.len() >= MOST {
             // Of those that it has not been given, the oldest; what it was given it has.
             self.waiting.pop_front();
@@ -86,7 +179,7 @@ impl Follower {
     }
 
     /// It said something, or left.
-    pub fn listen(&mut self) {
+    fn listen(&mut self) {
         let mut packet = [0; 64];
         match seqpacket::receive(self.socket(), &mut packet, false) {
             Ok((length @ 1.., _)) => {
@@ -99,11 +192,6 @@ impl Follower {
             Err(Errno::EAGAIN) => {}
             _ => self.gone = true,
         }
-    }
-
-    /// Nothing will be added: all that is left goes on its way, and the connection ends.
-    pub fn farewell(mut self) {
-        self.send(true);
     }
 
     fn send(&mut self, all: bool) {

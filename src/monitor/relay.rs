@@ -14,7 +14,7 @@ use nix::unistd::read;
 
 use crate::monitor::client::{Client, Role};
 use crate::monitor::exec::{Further, Session};
-use crate::monitor::follow::Follower;
+use crate::monitor::follow::{Follower, Followers};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
@@ -80,7 +80,7 @@ pub struct Relay {
     peer: Option<OwnedFd>,
     log: Log,
     clients: Vec<Client>,
-    followers: Vec<Follower>,
+    followers: Followers,
     sessions: Vec<Session>,
     further: Further,
     /// The container's networks, where it has some.
@@ -150,7 +150,7 @@ impl Relay {
             peer,
             log,
             clients: Vec::new(),
-            followers: Vec::new(),
+            followers: Followers::default(),
             sessions: Vec::new(),
             further,
             network: None,
@@ -213,11 +213,7 @@ impl Relay {
                             client.room();
                         }
                     }
-                    Source::Follower(number) => {
-                        if let Some(follower) = self.followers.iter_mut().find(|f| f.number == number) {
-                            follower.listen();
-                        }
-                    }
+                    Source::Follower(number) => self.followers.listen(number),
                     Source::Network(token) => {
                         if let Some(network) = &mut self.network {
                             network.ready(token);
@@ -244,13 +240,12 @@ impl Relay {
                     0 => break,
                     length => rest += length,
                 }
+                self.followers.await_room();
             }
         }
         self.log.finish();
         self.hand_out_files();
-        for follower in self.followers.drain(..) {
-            follower.farewell();
-        }
+        self.followers.farewell();
         for session in &mut self.sessions {
             let client = self.clients.iter_mut().find(|c| c.number == session.client);
             session.container_ended(client);
@@ -318,8 +313,8 @@ impl Relay {
             held[0] |= client.holds_back(Stream::Output, now);
             held[1] |= client.holds_back(Stream::Error, now);
         }
-        for follower in &mut self.followers {
-            held = if follower.holds_back(now) { [true; 2] } else { held };
+        if self.followers.hold_back(now) {
+            held = [true; 2];
         }
         let mut sources = Vec::with_capacity(8);
         let mut polls = Vec::with_capacity(8);
@@ -348,7 +343,7 @@ impl Relay {
                 add(Source::Pipe(client.number), room, PollFlags::POLLOUT);
             }
         }
-        for follower in &self.followers {
+        for follower in self.followers.iter() {
             add(Source::Follower(follower.number), follower.socket(), PollFlags::POLLIN);
         }
         for session in &self.sessions {
@@ -363,7 +358,7 @@ impl Relay {
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
-        let wakes = wakes.chain(self.followers.iter().filter_map(|follower| follower.patience_ends(now)));
+        let wakes = wakes.chain(self.followers.patience_ends(now));
         let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
@@ -394,7 +389,7 @@ impl Relay {
     fn forward(&mut self, stream: Stream) -> usize {
         let end = if stream == Stream::Error { &mut self.error } else { &mut self.output };
         let Some(fd) = end else { return 0 };
-        let mut most = CHUNK;
+        let mut most = self.log.piece().min(CHUNK);
         let mut served = None;
         if stream == Stream::Output
             && let Some(at) = self.clients.iter_mut().position(|c| c.pipe().is_some())
@@ -402,7 +397,7 @@ impl Relay {
             let others = self.clients.iter().enumerate().any(|(n, c)| n != at && c.has(stream));
             let leave = others || self.log.wants_output();
             let pipe = self.clients[at].pipe();
-            match pipe.map(|pipe| pipe.take(fd.as_fd(), if leave { CHUNK } else { PAGES }, leave)) {
+            match pipe.map(|pipe| pipe.take(fd.as_fd(), if leave { most } else { PAGES }, leave)) {
                 Some(Ok(0)) => {
                     *end = None;
                     return 0;
@@ -439,13 +434,8 @@ impl Relay {
 
     /// Followers get the files that the log began.
     fn hand_out_files(&mut self) {
-        if self.followers.is_empty() {
-            return;
-        }
-        for file in self.log.begun() {
-            for follower in &mut self.followers {
-                follower.add(&file);
-            }
+        if !self.followers.is_empty() {
+            self.followers.hand_out(&self.log.begun());
         }
     }
 
@@ -526,7 +516,7 @@ impl Relay {
             Some(Message::Follow { version: protocol::VERSION }) if client.role == Role::New => {
                 let client = self.clients.remove(at);
                 match self.log.follow() {
-                    Ok(files) => self.followers.push(Follower::new(number, client.into_socket(), files)),
+                    Ok(files) => self.followers.add(Follower::new(number, client.into_socket(), files)),
                     // It sees the end of the connection.
                     Err(_) => drop(client),
                 }
@@ -567,8 +557,7 @@ impl Relay {
 
     /// Removes the clients that are gone.
     fn part(&mut self) {
-        if self.followers.iter().any(|f| f.gone) {
-            self.followers.retain(|f| !f.gone);
+        if self.followers.part() {
             self.full_until = None;
             if self.followers.is_empty() {
                 self.log.unfollow();

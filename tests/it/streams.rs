@@ -10,8 +10,8 @@ use crate::support::{Sandbox, both, digest, until};
 
 /// More than all pipes and windows hold, and no page like another.
 fn big(cx: &Sandbox) -> (PathBuf, String) {
-    let mut bytes = Vec::with_capacity(24 << 20);
-    for n in 0..3_000_000u32 {
+    let mut bytes = Vec::with_capacity(8 << 20);
+    for n in 0..1_000_000u32 {
         writeln!(bytes, "{:07}", n.wrapping_mul(2_654_435_761) % 10_000_000).unwrap();
     }
     (cx.make_file("big", &bytes), digest(&bytes).replace("sha256:", ""))

@@ -71,6 +71,12 @@ impl LogFile {
         usize::try_from(size).unwrap_or(0)
     }
 
+    /// How many bytes of output should come at once. A line of one byte makes a record of eighty.
+    pub(super) fn piece(&self) -> usize {
+        let size = if self.begun.is_some() { self.limits.size } else { 0 };
+        if size == 0 { usize::MAX } else { usize::try_from(size / 4).unwrap_or(usize::MAX).max(512) }
+    }
+
     /// Appends whole records, or none of them. `mark`: the record for so many bytes that are missing.
     pub(super) fn append(&mut self, records: &[u8], mark: impl FnOnce(&str) -> Vec<u8>) {
         if self.limits.size > 0 && self.length >= self.limits.size {

@@ -130,6 +130,16 @@ impl Log {
         }
     }
 
+    /// How many bytes it should be given at once: while it is followed, so few that they do not begin
+    /// many files, however short their lines are.
+    #[must_use]
+    pub fn piece(&self) -> usize {
+        match &self.to {
+            To::File { file, .. } => file.piece(),
+            _ => usize::MAX,
+        }
+    }
+
     /// Writes what is left of lines that never ended.
     pub fn finish(&mut self) {
         let now = Now::get();
