@@ -340,6 +340,15 @@ fn selection(
     Ok(containers.iter().filter(|c| latest || fits(c.status())).map(|c| c.id.to_string()).collect())
 }
 
+/// The container that was made last.
+///
+/// # Errors
+/// There is none.
+fn newest(store: &Store) -> Result<String> {
+    let newest = selection(store, "", Vec::new(), false, true, |_| true)?.into_iter().next();
+    newest.ok_or_else(|| Failure::new("there is no container").exit(exit::ENGINE).into())
+}
+
 /// `run` and `create`: a failure without an exit code of its own is the engine's.
 fn engine_failure(outcome: Result<u8>) -> Result<u8> {
     match outcome {

@@ -24,6 +24,7 @@ mod inspect;
 pub mod layers;
 pub mod list;
 pub mod manifest;
+pub mod mapped;
 pub mod obtain;
 mod parents;
 pub mod platform;

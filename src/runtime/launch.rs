@@ -1,7 +1,7 @@
 //! The parent's side: makes the child, gives it its place, and waits until it executes.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,7 +15,7 @@ use super::cgroup::Cgroup;
 use super::mounts::{Kind, Mount};
 use super::plan::{Joined, Plan};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Launch, Process, init, null};
+use super::{Launch, Maker, Process, init, null, rootfs};
 use crate::error::{Failure, exit};
 use crate::sys::process::exit_now;
 use crate::sys::{self, clone, keyring, pidfd};
@@ -63,6 +63,9 @@ pub fn prepare(mut launch: Launch) -> Result<Prepared> {
         child.map_ids("uid_map", &plan.uid_map)?;
     }
     child.place(plan.oom_score_adj)?;
+    if plan.maker != Maker::Itself {
+        child.give_root(&plan)?;
+    }
     Ok(Prepared { child, mounts: plan.mounts })
 }
 
@@ -177,6 +180,21 @@ impl Child {
         fs::write(format!("/proc/{}/{file}", self.pid), map)
             .with_context(|| format!("map ids: write {map:?} to {file}"))
             .map_err(|e| Failure::new("make the container's user namespace").source(e).into())
+    }
+
+    /// Mounts the root for a child that waits for it.
+    fn give_root(&self, plan: &Plan) -> Result<()> {
+        let ids = match plan.maker {
+            Maker::CallerMapped => {
+                let path = format!("/proc/{}/ns/user", self.pid);
+                Some(File::open(&path).with_context(|| format!("open {path:?}"))?.into())
+            }
+            _ => None,
+        };
+        let root = rootfs::make_outside(&plan.root, ids.as_ref()).map_err(|fault| fault.failure())?;
+        // A child that has failed is gone; what it said is read later.
+        let _ = self.link.send(&Message::Source(root));
+        Ok(())
     }
 
     /// Puts the child where it belongs, and lets it begin.

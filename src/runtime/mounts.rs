@@ -27,6 +27,8 @@ pub struct Mount {
     pub attributes: Attributes,
     /// Of it and all below it (`rro`, `rnoexec` and so on).
     pub recursive: Attributes,
+    /// A link at the target is covered, and not what it leads to.
+    pub no_follow: bool,
     /// One of `MS_PRIVATE` and its like, and whether it is for all below too.
     pub propagation: (u64, bool),
 }
@@ -85,6 +87,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
     let mut attributes = Attributes::default();
     let mut recursive = Attributes::default();
     let mut propagation = None;
+    let mut no_follow = false;
     let mut flags = MsFlags::empty();
     let mut data = Vec::new();
     let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
@@ -95,6 +98,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
         match option.as_str() {
             "bind" => bind = Some(bind.unwrap_or(false)),
             "rbind" => bind = Some(true),
+            "dest-nofollow" => no_follow = true,
             "defaults" | "async" => {}
             "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
             "dirsync" => flags |= MsFlags::MS_DIRSYNC,
@@ -134,6 +138,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
         kind,
         attributes,
         recursive,
+        no_follow,
         propagation: propagation.unwrap_or((MsFlags::MS_PRIVATE.bits(), true)),
     })
 }
@@ -215,7 +220,15 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Fa
     set_unlocked(tree.as_fd(), false, own).at_path(failed, &mount.target)?;
     let folder =
         nix::sys::stat::fstat(tree).at_path(Step::BindSource, &mount.target)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let target = if folder { rooted::directory(root, &mount.target) } else { rooted::file(root, &mount.target) };
+    let link = || {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        rooted::open(root, &mount.target, flags).or_else(|_| rooted::file(root, &mount.target))
+    };
+    let target = match (folder, mount.no_follow) {
+        (true, _) => rooted::directory(root, &mount.target),
+        (false, true) => link(),
+        (false, false) => rooted::file(root, &mount.target),
+    };
     let target = target.at_path(Step::MountPoint, &mount.target)?;
     mount::attach(tree.as_fd(), target.as_fd()).at_path(Step::MountPoint, &mount.target)
 }

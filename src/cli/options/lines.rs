@@ -114,21 +114,16 @@ fn assignments(kind: &str, path: &Path) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Each name once, where it stood first, with its last value; bare names are gone, and their
-/// variables with them. Docker's rule for what a process gets.
+/// Each name once, where it stood first, with its last value. A bare name stands for its variable's
+/// absence, from whomever it would be inherited.
 #[must_use]
-pub fn merged(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+pub fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for variable in variables {
-        let name = variable.split('=').next().unwrap_or_default();
-        let place = all.iter().position(|v| v.split('=').next() == Some(name));
-        match (place, variable.contains('=')) {
-            (Some(at), true) => all[at] = variable,
-            (None, true) => all.push(variable),
-            (Some(at), false) => {
-                all.remove(at);
-            }
-            (None, false) => {}
+        let name = variable.split('=').next();
+        match all.iter().position(|v| v.split('=').next() == name) {
+            Some(at) => all[at] = variable,
+            None => all.push(variable),
         }
     }
     all
@@ -156,7 +151,7 @@ mod tests {
         std::fs::write(file.path(), "\u{feff}# c\n\n  A=\"x\" # y\r\nHOME\nUNSET\nB=\n").unwrap();
         let all = variables(&[file.path()], &["A=2".to_owned()], env).unwrap();
         assert_eq!(all, ["A=\"x\" # y", "HOME=/root", "B=", "A=2"]);
-        assert_eq!(merged(all), ["A=2", "HOME=/root", "B="]);
+        assert_eq!(last_of_each(all), ["A=2", "HOME=/root", "B="]);
     }
 
     #[test]
@@ -174,6 +169,6 @@ mod tests {
     #[test]
     fn the_last_value_wins_in_the_first_place() {
         let all = ["A=1", "B=1", "A=2", "C=1", "C"].map(str::to_owned);
-        assert_eq!(merged(all), ["A=2", "B=1"]);
+        assert_eq!(last_of_each(all), ["A=2", "B=1", "C"]);
     }
 }

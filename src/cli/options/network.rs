@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 
 use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
-use crate::container::config::{Empty, Endpoint, PortBindings};
+use crate::container::config::{Empty, Endpoint, Ids, PortBindings};
 use crate::container::network::{Mode, change};
+use crate::container::start;
 use crate::error::Failure;
 use crate::network::mac::Mac;
 use crate::network::{Protocol, Rate};
@@ -170,9 +171,14 @@ impl Request {
     ///
     /// # Errors
     /// There is no such container or network.
-    pub fn find_networks(&mut self, store: &Store) -> Result<()> {
+    pub fn find_containers(&mut self, store: &Store) -> Result<()> {
         if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
             self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
+        }
+        for mode in [&mut self.host_config.pid_mode, &mut self.host_config.ipc_mode] {
+            if let Some(name) = mode.strip_prefix("container:") {
+                *mode = format!("container:{}", names::resolve(store, name)?);
+            }
         }
         // Records hold a network's name, however it was given.
         for endpoint in &mut self.endpoints {
@@ -189,6 +195,33 @@ impl Request {
                 .context("--link")?;
         }
         Ok(())
+    }
+}
+
+impl Request {
+    /// The ids of the container whose namespaces this one is to be in, since their user namespace is
+    /// then the same; `None`: there is no such container.
+    ///
+    /// # Errors
+    /// Others are asked for, or they are those of two containers.
+    pub fn shared_ids(&self, store: &Store) -> Result<Option<Option<Ids>>> {
+        let host = &self.host_config;
+        let mut found: Option<Option<Ids>> = None;
+        for mode in [&host.network_mode, &host.pid_mode, &host.ipc_mode] {
+            let Some(id) = mode.strip_prefix("container:") else { continue };
+            let ids = start::config(store, &id.parse()?)?.host_config.ids;
+            if found.as_ref().is_some_and(|other| *other != ids) {
+                return bad("conflicting options: containers to be joined that have different user namespaces");
+            }
+            found = Some(ids);
+        }
+        if let (Some(Some(_)), false) = (&found, host.userns_mode.is_empty()) {
+            return bad(
+                "conflicting options: --userns and namespaces of a container that has a user namespace of its own",
+            );
+        }
+        // Root's containers have none unless asked for, and a new one can still join their networks.
+        Ok(found.filter(|ids| host.userns_mode.is_empty() || ids.is_some()))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{bad, pending};
+use super::bad;
+use crate::container::{ids, spec};
 use crate::error::{Failure, exit};
 
 #[derive(Debug, clap::Args)]
@@ -17,16 +18,17 @@ pub struct SecurityOptions {
     /// Capabilities to take away (NET_RAW, ALL)
     #[arg(long, value_name = "list")]
     cap_drop: Vec<String>,
-    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined
+    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined,
+    /// mask=PATHS, unmask=PATHS|ALL, proc-opts=…, writable-cgroups
     #[arg(long, value_name = "option")]
     security_opt: Vec<String>,
-    /// User namespace: host, or a new one
+    /// User namespace: host, keep-id[:uid=,gid=,size=], auto[:size=,uidmapping=,gidmapping=], nomap
     #[arg(long, value_name = "mode")]
     userns: Option<String>,
-    /// Process namespace: host, or a new one
+    /// Process namespace: host, container:NAME, or a new one
     #[arg(long, value_name = "mode")]
     pid: Option<String>,
-    /// Shared memory and semaphores: private, shareable, none, host
+    /// Shared memory and semaphores: private, shareable, none, host, container:NAME
     #[arg(long, value_name = "mode")]
     ipc: Option<String>,
     /// Host name: host, or its own
@@ -52,8 +54,11 @@ pub struct Checked {
     pub uts_mode: String,
     pub cgroupns_mode: String,
     pub sysctls: Vec<(String, String)>,
-    /// Neither masked nor read-only paths.
-    pub open_system_paths: bool,
+    /// As in `HostConfig`.
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+    pub proc_options: String,
+    pub writable_cgroups: bool,
 }
 
 impl SecurityOptions {
@@ -61,14 +66,20 @@ impl SecurityOptions {
     /// Unknown capabilities, modes and options; a seccomp profile that cannot be read.
     pub fn check(self) -> Result<Checked> {
         let mut security_opt = Vec::new();
-        let mut open_system_paths = self.privileged;
+        let mut paths = SystemPaths { open: self.privileged, ..SystemPaths::default() };
+        let (mut proc_options, mut writable_cgroups) = (String::new(), false);
         for text in &self.security_opt {
             match SecurityOpt::parse(text)? {
-                SecurityOpt::OpenSystemPaths => open_system_paths = true,
+                SecurityOpt::OpenSystemPaths => paths.open = true,
+                SecurityOpt::Mask(list) => paths.masked.extend(list),
+                SecurityOpt::Unmask(list) => paths.unmasked.extend(list),
+                SecurityOpt::ProcOptions(options) => proc_options = options,
+                SecurityOpt::WritableCgroups(yes) => writable_cgroups = yes,
                 SecurityOpt::Kept(option) => security_opt.push(option),
                 SecurityOpt::Nothing => {}
             }
         }
+        let (masked_paths, readonly_paths) = paths.lists();
         let pid_mode = mode("pid", "PID", self.pid, &["host"])?;
         let ipc_mode = mode("ipc", "IPC", self.ipc, &["private", "shareable", "none", "host"])?;
         let uts_mode = mode("uts", "UTS", self.uts, &["host"])?;
@@ -83,28 +94,80 @@ impl SecurityOptions {
             cap_add: capabilities("CapAdd", &self.cap_add)?,
             cap_drop: capabilities("CapDrop", &self.cap_drop)?,
             security_opt,
-            userns_mode: mode("userns", "USER", self.userns, &["host"])?,
+            userns_mode: userns(self.userns.unwrap_or_default())?,
             pid_mode,
             ipc_mode,
             uts_mode,
             cgroupns_mode: mode("cgroupns", "CGROUP", self.cgroupns, &["private", "host"])?,
             sysctls: self.sysctl,
-            open_system_paths,
+            masked_paths,
+            readonly_paths,
+            proc_options,
+            writable_cgroups,
         })
     }
 }
 
 fn mode(option: &str, kind: &str, value: Option<String>, known: &[&str]) -> Result<String> {
     let value = value.unwrap_or_default();
-    let is_later = value.starts_with("container:")
-        || (option == "userns" && matches!(value.split(':').next(), Some("keep-id" | "auto" | "nomap" | "private")));
-    if is_later {
-        return pending::refused(&format!("--{option} {value}"));
-    }
     if value.is_empty() || known.contains(&value.as_str()) {
         return Ok(value);
     }
-    bad(format!("--{option}: invalid {kind} mode"))
+    match value.strip_prefix("container:") {
+        Some("") if matches!(option, "pid" | "ipc") => bad(format!("--{option}: invalid container: no name or id")),
+        Some(_) if matches!(option, "pid" | "ipc") => Ok(value),
+        _ => bad(format!("--{option}: invalid {kind} mode")),
+    }
+}
+
+fn userns(text: String) -> Result<String> {
+    text.parse::<ids::Mode>()?;
+    Ok(text)
+}
+
+/// What `mask` and `unmask` make of the lists of paths that are hidden or read-only.
+#[derive(Debug, Default)]
+struct SystemPaths {
+    open: bool,
+    masked: Vec<String>,
+    unmasked: Vec<String>,
+}
+
+impl SystemPaths {
+    /// Hidden and read-only ones, for `HostConfig`.
+    fn lists(self) -> (Option<Vec<String>>, Option<Vec<String>>) {
+        if !self.open && self.masked.is_empty() && self.unmasked.is_empty() {
+            return (None, None);
+        }
+        let kept = |paths: &[&str]| -> Vec<String> {
+            if self.open {
+                return Vec::new();
+            }
+            let is_kept = |path: &&&str| !self.unmasked.iter().any(|pattern| glob(pattern, path));
+            paths.iter().filter(is_kept).map(|&path| path.to_owned()).collect()
+        };
+        let mut masked = kept(spec::MASKED_PATHS);
+        let readonly = kept(spec::READONLY_PATHS);
+        masked.extend(self.masked);
+        (Some(masked), Some(readonly))
+    }
+}
+
+/// A shell's pattern (`*`, `?`), in which neither stands for a slash.
+fn glob(pattern: &str, path: &str) -> bool {
+    let mut letters = pattern.chars();
+    match letters.next() {
+        None => path.is_empty(),
+        Some('*') => {
+            let end = path.find('/').unwrap_or(path.len());
+            (0..=end).filter_map(|at| path.get(at..)).any(|rest| glob(letters.as_str(), rest))
+        }
+        Some(c) => {
+            let mut others = path.chars();
+            let same = others.next().is_some_and(|other| other == c || (c == '?' && other != '/'));
+            same && glob(letters.as_str(), others.as_str())
+        }
+    }
 }
 
 /// Names with `CAP_`, in capitals, each once; `ALL` as it is.
@@ -130,6 +193,10 @@ fn capabilities(field: &str, given: &[String]) -> Result<Vec<String>> {
 #[derive(Debug, PartialEq, Eq)]
 enum SecurityOpt {
     OpenSystemPaths,
+    Mask(Vec<String>),
+    Unmask(Vec<String>),
+    ProcOptions(String),
+    WritableCgroups(bool),
     /// For `HostConfig.SecurityOpt`, as `name=value`.
     Kept(String),
     Nothing,
@@ -141,7 +208,15 @@ impl SecurityOpt {
         let (name, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
             Some((name, value)) => (name, value),
             None if text == "no-new-privileges" => (text, "true"),
+            None if text == "writable-cgroups" => (text, "true"),
             None => return bad(format!("Invalid --security-opt: {text:?}")),
+        };
+        let paths = |value: &str| -> Result<Vec<String>> {
+            let paths: Vec<String> = value.split(':').map(str::to_owned).collect();
+            if paths.iter().all(|path| path.starts_with('/')) {
+                return Ok(paths);
+            }
+            bad(format!("invalid --security-opt: {text:?}: paths begin with a slash"))
         };
         Ok(match (name, value) {
             ("no-new-privileges", value) => match super::boolean(value) {
@@ -155,9 +230,14 @@ impl SecurityOpt {
             ("seccomp", "unconfined") => Self::Kept("seccomp=unconfined".into()),
             ("seccomp", file) => Self::Kept(format!("seccomp={}", profile(file)?)),
             ("apparmor" | "label", value) => Self::Kept(format!("{name}={value}")),
-            ("mask" | "unmask" | "proc-opts" | "writable-cgroups" | "credentialspec", _) => {
-                return pending::refused(&format!("--security-opt {text}"));
-            }
+            ("mask", value) => Self::Mask(paths(value)?),
+            ("unmask", value) => Self::Unmask(paths(value)?),
+            ("proc-opts", value) if !value.is_empty() => Self::ProcOptions(value.to_owned()),
+            ("writable-cgroups", value) => match super::boolean(value) {
+                Ok(yes) => Self::WritableCgroups(yes),
+                Err(_) => return bad(format!("invalid --security-opt: {text:?}")),
+            },
+            ("credentialspec", _) => return bad("--security-opt credentialspec is for containers of Windows"),
             _ => return bad(format!("invalid --security-opt: {text:?}")),
         })
     }
@@ -236,7 +316,29 @@ mod tests {
         assert_eq!(mode("pid", "PID", Some("host".into()), &["host"]).unwrap(), "host");
         let message = |mode: Result<String>| mode.unwrap_err().to_string();
         assert_eq!(message(mode("pid", "PID", Some("x".into()), &["host"])), "--pid: invalid PID mode");
-        let later = mode("ipc", "IPC", Some("container:x".into()), &["host"]);
-        assert_eq!(message(later), "the option \"--ipc container:x\" is not supported yet");
+        assert_eq!(mode("ipc", "IPC", Some("container:x".into()), &["host"]).unwrap(), "container:x");
+        assert_eq!(message(mode("uts", "UTS", Some("container:x".into()), &["host"])), "--uts: invalid UTS mode");
+    }
+
+    #[test]
+    fn hidden_paths_are_a_list_to_be_changed() {
+        let lists = |masked: &[&str], unmasked: &[&str]| {
+            let own = |list: &[&str]| list.iter().map(|&path| path.to_owned()).collect();
+            SystemPaths { open: false, masked: own(masked), unmasked: own(unmasked) }.lists()
+        };
+        assert_eq!(lists(&[], &[]), (None, None));
+        let (masked, readonly) = lists(&["/etc/x"], &["/proc/*"]);
+        assert_eq!(masked.unwrap(), ["/sys/devices/virtual/powercap", "/sys/firmware", "/etc/x"]);
+        assert_eq!(readonly.unwrap(), [""; 0]);
+        for (pattern, path, is) in [
+            ("/proc/*", "/proc/kcore", true),
+            ("/proc/*", "/proc/a/b", false),
+            ("/*/a*", "/proc/asound", true),
+            ("/proc/k?ys", "/proc/keys", true),
+            ("/proc", "/proc/keys", false),
+            ("/proc*", "/proc", true),
+        ] {
+            assert_eq!(glob(pattern, path), is, "{pattern} {path}");
+        }
     }
 }
