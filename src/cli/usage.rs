@@ -261,7 +261,7 @@ mod tests {
                 125,
             ),
             ("stop -t a x", "invalid argument \"a\" for \"-t, --timeout\" flag: parsing \"a\": invalid syntax", 125),
-            ("run --gpus all b", "the option \"--gpus\" is not supported yet", 125),
+            ("run --restart always b", "the option \"--restart\" is not supported yet", 125),
             ("run -p a:80 b", "invalid hostPort: a", 125),
         ];
         for (line, message, code) in cases {

@@ -30,6 +30,7 @@ pub mod cgroup;
 mod cgroups;
 mod credentials;
 mod devices;
+mod elsewhere;
 mod exec;
 mod init;
 mod launch;

@@ -15,7 +15,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 
 use super::report::{At, Fault, Link, Message, Step};
-use super::rooted;
+use super::{elsewhere, rooted};
 use crate::sys::mount::{self, Attributes};
 
 /// One mount of the spec, checked.
@@ -193,9 +193,14 @@ fn held_back(mount: &Mount) -> Attributes {
     attributes
 }
 
-/// The source's tree, detached. Where root of the container cannot reach it, the parent opens it.
+/// The source's tree, detached. Where root of the container cannot reach it, or it is another
+/// container's, the parent opens it.
 fn open_source(link: &Link, index: usize, source: &Path, recursive: bool) -> Result<OwnedFd, Fault> {
-    match mount::copy_tree(source, recursive) {
+    let own = match elsewhere::of(source) {
+        Some(_) => Err(Errno::EACCES.into()),
+        None => mount::copy_tree(source, recursive),
+    };
+    match own {
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             link.send(&Message::WantSource(index)).at_path(Step::BindSource, source)?;

@@ -10,8 +10,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root};
 
-use super::Root;
 use super::report::{At, Fault, Link, Message, Step};
+use super::{Root, credentials};
 use crate::sys::mount::{self as api, Attributes};
 
 const NONE: Option<&str> = None;
@@ -49,11 +49,11 @@ pub fn take(link: &Link) -> Result<OwnedFd, Fault> {
 }
 
 /// The root for a process whose ids are others than the caller's, mounted in the caller's own mount
-/// namespace and attached nowhere. `ids`: a user namespace, whose ids the files' owners become.
+/// namespace and attached nowhere. `owners`: whose ids the files' owners become.
 ///
 /// It needs capabilities over the file systems of the layers for that, and those that allow it: ext4,
 /// xfs, btrfs, and others.
-pub fn make_outside(root: &Root, ids: Option<&OwnedFd>) -> Result<OwnedFd, Fault> {
+pub fn make_outside(root: &Root, owners: Option<&Owners>) -> Result<OwnedFd, Fault> {
     let Root::Overlay { lower, upper, work, volatile } = root else {
         let Root::Directory(path) = root else { return Err(Fault::new(Step::OpenRoot, Errno::EINVAL, "")) };
         return api::copy_tree(path, true).at_path(Step::OpenRoot, path);
@@ -61,8 +61,8 @@ pub fn make_outside(root: &Root, ids: Option<&OwnedFd>) -> Result<OwnedFd, Fault
     let user_xattr = !crate::userns::in_first();
     let mut covers = Covers::default();
     let tree = {
-        let mut layer = |path: &Path| match ids {
-            Some(ids) => covers.map(path, ids).at_path(Step::MapOwners, path),
+        let mut layer = |path: &Path| match owners {
+            Some(owners) => covers.map(path, &owners.namespace).at_path(Step::MapOwners, path),
             None => open_folder(path).at_path(Step::OpenLayer, path),
         };
         let layers = lower.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
@@ -74,7 +74,11 @@ pub fn make_outside(root: &Root, ids: Option<&OwnedFd>) -> Result<OwnedFd, Fault
             openat(&home_fd, path.file_name().unwrap_or_default(), flags, Mode::empty()).at_path(Step::OpenLayer, path)
         };
         let writable = Writable { path: upper, upper: below(upper)?, work: below(work)?, work_path: work };
-        let mounted = overlay(&layers, &writable, *volatile, user_xattr)?;
+        let mount = || overlay(&layers, &writable, *volatile, user_xattr);
+        let mounted = match owners {
+            Some(owners) => credentials::with_files_of(owners.root, mount)?,
+            None => mount()?,
+        };
         let tree = api::copy_tree_of(mounted.as_fd(), false).at_path(Step::MountOverlay, upper);
         covers.0.push(mounted);
         tree
@@ -83,6 +87,15 @@ pub fn make_outside(root: &Root, ids: Option<&OwnedFd>) -> Result<OwnedFd, Fault
     drop(covers);
     chdir("/").at(Step::OpenRoot, "/")?;
     tree
+}
+
+/// The ids of a container.
+#[derive(Debug)]
+pub struct Owners {
+    /// Its user namespace.
+    pub namespace: OwnedFd,
+    /// Its root, user and group, in this process's.
+    pub root: (u32, u32),
 }
 
 /// Mounts that lie over folders for as long as an overlay is made of them, since one that is attached

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{bad, lines};
+use crate::container::spec;
 
 /// Variables that every container has without being asked: `container::spec` sets them. One of these
 /// names alone in `Config.Env` says that this container has it not.
@@ -87,8 +88,8 @@ impl Inherited {
 }
 
 fn find(env: &[String], name: &str) -> String {
-    let value = env.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_default().to_owned()
+    let of = |variable: &'_ str| variable.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    env.iter().find_map(|variable| of(variable)).or_else(|| of(spec::PATH)).unwrap_or_default()
 }
 
 /// `$NAME` and `${NAME}` replaced, as Go's `os.Expand` does it.

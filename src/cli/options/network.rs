@@ -10,7 +10,7 @@ use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, Ids, PortBindings};
 use crate::container::network::{Mode, change};
 use crate::container::start;
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 use crate::network::mac::Mac;
 use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
@@ -180,6 +180,14 @@ impl Request {
                 *mode = format!("container:{}", names::resolve(store, name)?);
             }
         }
+        if let Some(id) = self.host_config.ipc_mode.strip_prefix("container:")
+            && !matches!(start::config(store, &id.parse()?)?.host_config.ipc_mode.as_str(), "shareable" | "host")
+        {
+            return Err(Failure::new(format!("cannot join IPC of container {id}: non-shareable IPC"))
+                .hint("make that container with --ipc shareable")
+                .exit(exit::ENGINE)
+                .into());
+        }
         // Records hold a network's name, however it was given.
         for endpoint in &mut self.endpoints {
             let name = change::name(store, &endpoint.network)?;
@@ -267,7 +275,7 @@ fn ports(text: &str) -> Result<Vec<String>> {
         return wrong(&format!("strconv.ParseUint: parsing {range:?}: invalid syntax"));
     };
     if last < first {
-        return wrong(&format!("invalid port range: {range}"));
+        return wrong(&format!("invalid range specified for port: {range}"));
     }
     let Some(protocol) = Protocol::of(protocol) else {
         return wrong(&format!("invalid proto: {protocol}"));

@@ -70,7 +70,7 @@ impl ProcessOptions {
         if let Some(signal) = &self.stop_signal {
             crate::container::signal::parse(signal)?;
         }
-        if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
+        if let Some(path) = self.workdir.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
             return bad(format!("the working directory '{path}' is invalid, it needs to be an absolute path"));
         }
         if detach && !self.attach.is_empty() {

@@ -75,6 +75,10 @@ impl SecurityOptions {
                 SecurityOpt::Unmask(list) => paths.unmasked.extend(list),
                 SecurityOpt::ProcOptions(options) => proc_options = options,
                 SecurityOpt::WritableCgroups(yes) => writable_cgroups = yes,
+                SecurityOpt::NewPrivileges(may) => {
+                    security_opt.retain(|option| option != NO_NEW_PRIVILEGES);
+                    security_opt.extend((!may).then(|| NO_NEW_PRIVILEGES.to_owned()));
+                }
                 SecurityOpt::Kept(option) => security_opt.push(option),
                 SecurityOpt::Nothing => {}
             }
@@ -114,8 +118,7 @@ fn mode(option: &str, kind: &str, value: Option<String>, known: &[&str]) -> Resu
         return Ok(value);
     }
     match value.strip_prefix("container:") {
-        Some("") if matches!(option, "pid" | "ipc") => bad(format!("--{option}: invalid container: no name or id")),
-        Some(_) if matches!(option, "pid" | "ipc") => Ok(value),
+        Some(name) if !name.is_empty() && matches!(option, "pid" | "ipc") => Ok(value),
         _ => bad(format!("--{option}: invalid {kind} mode")),
     }
 }
@@ -187,8 +190,13 @@ fn capabilities(field: &str, given: &[String]) -> Result<Vec<String>> {
             all.push(full);
         }
     }
+    // Docker's order.
+    all.sort_by(|a, b| (a != "ALL", a).cmp(&(b != "ALL", b)));
     Ok(all)
 }
+
+/// As `HostConfig.SecurityOpt` has it.
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
 #[derive(Debug, PartialEq, Eq)]
 enum SecurityOpt {
@@ -197,6 +205,8 @@ enum SecurityOpt {
     Unmask(Vec<String>),
     ProcOptions(String),
     WritableCgroups(bool),
+    /// The last one counts.
+    NewPrivileges(bool),
     /// For `HostConfig.SecurityOpt`, as `name=value`.
     Kept(String),
     Nothing,
@@ -220,8 +230,7 @@ impl SecurityOpt {
         };
         Ok(match (name, value) {
             ("no-new-privileges", value) => match super::boolean(value) {
-                Ok(true) => Self::Kept("no-new-privileges".into()),
-                Ok(false) => Self::Nothing,
+                Ok(none) => Self::NewPrivileges(!none),
                 Err(_) => return bad(format!("invalid --security-opt: {text:?}")),
             },
             ("systempaths", "unconfined") => Self::OpenSystemPaths,
@@ -278,7 +287,7 @@ mod tests {
     #[test]
     fn capabilities_have_one_spelling() {
         let given = ["net_admin".to_owned(), "CAP_SYS_TIME,NET_ADMIN".to_owned(), "all".to_owned()];
-        assert_eq!(capabilities("CapAdd", &given).unwrap(), ["CAP_NET_ADMIN", "CAP_SYS_TIME", "ALL"]);
+        assert_eq!(capabilities("CapAdd", &given).unwrap(), ["ALL", "CAP_NET_ADMIN", "CAP_SYS_TIME"]);
         let message = capabilities("CapDrop", &["foo".to_owned()]).unwrap_err().to_string();
         assert_eq!(message, "invalid CapDrop: unknown capability: \"CAP_FOO\"");
     }
@@ -287,9 +296,9 @@ mod tests {
     fn security_options() {
         let kept = |text: &str| SecurityOpt::Kept(text.into());
         let cases = [
-            ("no-new-privileges", kept("no-new-privileges")),
-            ("no-new-privileges:true", kept("no-new-privileges")),
-            ("no-new-privileges=false", SecurityOpt::Nothing),
+            ("no-new-privileges", SecurityOpt::NewPrivileges(false)),
+            ("no-new-privileges:true", SecurityOpt::NewPrivileges(false)),
+            ("no-new-privileges=false", SecurityOpt::NewPrivileges(true)),
             ("seccomp=unconfined", kept("seccomp=unconfined")),
             ("seccomp:unconfined", kept("seccomp=unconfined")),
             ("label:disable", kept("label=disable")),

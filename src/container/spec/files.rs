@@ -87,7 +87,7 @@ pub fn write(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
 fn own_base(store: &Store, container: &ContainerConfig, usual: &str) -> Result<String> {
     let bytes = match container.host_config.extras.hosts_file.as_str() {
         "" => return Ok(usual.to_owned()),
-        "none" => return Ok(String::new()),
+        "none" => Vec::new(),
         "image" => {
             let layers = match &container.root {
                 RootFs::Image { layers, .. } => layers.clone(),
@@ -100,6 +100,9 @@ fn own_base(store: &Store, container: &ContainerConfig, usual: &str) -> Result<S
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
+    }
+    if !text.lines().any(|line| line.split_ascii_whitespace().skip(1).any(|name| name == "localhost")) {
+        text.insert_str(0, LOCALHOST);
     }
     Ok(text)
 }
@@ -154,6 +157,9 @@ fn put(directory: &Path, name: &str, text: &[u8], host: &HostConfig) -> Result<P
     }
     Ok(path)
 }
+
+/// Whose absence from a hosts file surprises every program.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost\n";
 
 /// What every hosts file begins with, but the one of the host's network. Docker's.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n\

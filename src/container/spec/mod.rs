@@ -29,7 +29,7 @@ use crate::store::{Store, record};
 use crate::userns::{self, IdMap};
 
 /// Docker's default search path (moby, `oci/defaults.go`).
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a process of a container that runs unconfined could learn from or do to the host: Docker's
 /// list (moby, `oci/defaults.go`).
