@@ -77,12 +77,13 @@ pub struct NewMember<'a> {
 }
 
 /// Makes the container a member: chooses its addresses and names, and writes them down. What it had
-/// there before is forgotten. The monitor of the container calls it, and so is known to live.
+/// there before is forgotten. The monitor of the container calls it, and so is known to live. `bury`
+/// takes away what the kernel still has of a member that died and whose addresses are given anew.
 ///
 /// # Errors
 /// The network is gone, an address that was asked for is taken or lies outside, there is none left:
 /// Docker's sentences.
-pub fn join(store: &Store, network: &Network, new: NewMember) -> Result<Member> {
+pub fn join(store: &Store, network: &Network, new: NewMember, bury: impl Fn(&Member)) -> Result<Member> {
     let place = store.network(&network.id);
     let _lock = match Lock::exclusive(&place) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(names::not_found(&network.name)),
@@ -90,7 +91,7 @@ pub fn join(store: &Store, network: &Network, new: NewMember) -> Result<Member> 
     };
     let mut others = members(store, &network.id)?;
     others.retain(|member| member.container != *new.container);
-    let mut seats = Seats { store, network, others };
+    let mut seats = Seats { store, network, others, bury: &bury };
     let ipv4 = match (network.subnet(false), new.wanted.ipv4_address) {
         (Some(subnet), wanted) => seats.address(subnet, wanted.map(IpAddr::V4))?,
         (None, None) => None,
@@ -140,6 +141,7 @@ struct Seats<'a> {
     network: &'a Network,
     /// Members beside the one that joins, dead ones among them.
     others: Vec<Member>,
+    bury: &'a dyn Fn(&Member),
 }
 
 impl Seats<'_> {
@@ -196,6 +198,7 @@ impl Seats<'_> {
             .partition::<Vec<_>, _>(|member| of(member) && !state::is_alive(self.store, &member.container));
         self.others = living;
         for member in &dead {
+            (self.bury)(member);
             leave(self.store, &self.network.id, &member.container)?;
         }
         Ok(!dead.is_empty())

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::error;
-use crate::network::link::rate;
+use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
@@ -19,18 +19,27 @@ use crate::userns;
 /// # Errors
 /// The rules stay; the record is gone all the same.
 pub fn forget(store: &Store, space: &Space, network: &Network, member: &Member) -> Result<()> {
-    let removed = if network.driver == Driver::Bridge { release(space, member) } else { Ok(()) };
+    let removed = release(space, network, member);
     member::leave(store, &network.id, &member.container)?;
     removed
 }
 
-fn release(space: &Space, member: &Member) -> Result<()> {
+/// What the kernel has of a member, its interfaces aside.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> {
+    if network.driver != Driver::Bridge {
+        return Ok(());
+    }
     if !member.published.is_empty() {
         firewall::unpublish(space, &rules::publications(&member.published, member))?;
     }
+    let mut socket = space.route()?;
     if !member.rate.is_none() {
-        rate::remove(&mut space.route()?, &member.port)?;
+        rate::remove(&mut socket, &member.port)?;
     }
+    veth::shut(&mut socket, &member.port)?;
     firewall::remove_member(space, &rules::of_member(member))
 }
 

@@ -47,7 +47,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     };
     umask(Mode::from_bits_truncate(0o022));
     for (index, mount) in plan.mounts.iter().enumerate() {
-        mounts::mount(root.as_fd(), link, index, mount, plan.namespaces.own())?;
+        mounts::mount(root.as_fd(), link, index, mount, &plan.namespaces)?;
     }
     umask(Mode::empty());
     devices::make(root.as_fd(), &plan.mounts, &plan.devices)?;

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 
+use super::plan::Namespaces;
 use super::report::{At, Fault, Link, Message, Step};
 use super::{elsewhere, rooted};
 use crate::sys::mount::{self, Attributes};
@@ -150,8 +151,8 @@ impl Attributes {
     }
 }
 
-/// Mounts the plan's mount number `index`. `namespaces`: those that are not the host's.
-pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount, namespaces: CloneFlags) -> Result<(), Fault> {
+/// Mounts the plan's mount number `index`.
+pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount, namespaces: &Namespaces) -> Result<(), Fault> {
     match &mount.kind {
         Kind::Bind { source, recursive } => {
             let tree = open_source(link, index, source, *recursive)?;
@@ -256,15 +257,16 @@ fn set_unlocked(tree: BorrowedFd, recursive: bool, attributes: Attributes) -> st
 /// What a user namespace may not mount, since the namespace behind it is the host's, is the host's
 /// own then: sysfs without a network namespace, and so on. `None`: nothing to borrow. So it is where
 /// the container has that namespace: the host's would show other interfaces, queues, processes than
-/// its own, and the refusal stands, which comes from something that lies over the host's.
-fn borrow_from_host(root: BorrowedFd, mount: &Mount, kind: &str, namespaces: CloneFlags) -> Option<Result<(), Fault>> {
-    let (host, behind) = match kind {
-        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
-        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
-        "proc" => ("/proc", CloneFlags::CLONE_NEWPID),
+/// its own, and the refusal stands, which comes from something that lies over the host's. A network
+/// namespace that it joins (`--network ns:PATH`) can be one whose sysfs only others may mount.
+fn borrow_from_host(root: BorrowedFd, mount: &Mount, kind: &str, namespaces: &Namespaces) -> Option<Result<(), Fault>> {
+    let (host, is_own) = match kind {
+        "sysfs" => ("/sys", namespaces.new.contains(CloneFlags::CLONE_NEWNET)),
+        "mqueue" => ("/dev/mqueue", namespaces.own().contains(CloneFlags::CLONE_NEWIPC)),
+        "proc" => ("/proc", namespaces.own().contains(CloneFlags::CLONE_NEWPID)),
         _ => return None,
     };
-    if namespaces.contains(behind) { None } else { bind_host_tree(root, mount, host) }
+    if is_own { None } else { bind_host_tree(root, mount, host) }
 }
 
 /// Binds a tree of the host's with the options of `mount`; `None`: there is none.

@@ -115,7 +115,7 @@ impl Bed {
 
     /// An uplink that knows the container.
     pub fn uplink(&self, host_loopback: bool) -> Uplink {
-        let uplink = self.connect();
+        let mut uplink = self.connect();
         let addresses = vec![CONTAINER.parse().unwrap(), CONTAINER6.parse().unwrap()];
         uplink.register(&Registration { container: Id::random().unwrap(), addresses, host_loopback }).unwrap();
         uplink
@@ -174,7 +174,12 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A listener of the host's that is published; dropping it is not the end of the port, [`Uplink`] is.
-pub fn publish(uplink: &Uplink, host: &str, target: &str, keep_source: bool) -> (TcpListener, SocketAddr, Published) {
+pub fn publish(
+    uplink: &mut Uplink,
+    host: &str,
+    target: &str,
+    keep_source: bool,
+) -> (TcpListener, SocketAddr, Published) {
     let listener = TcpListener::bind(host).unwrap();
     let address = listener.local_addr().unwrap();
     let target: SocketAddr = target.parse().unwrap();

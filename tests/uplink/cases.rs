@@ -144,7 +144,7 @@ fn loopback(bed: &Bed) {
     let private = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = private.local_addr().unwrap().port();
     let try_it = |address: &str| bed.in_container(|| TcpStream::connect((address, port)).map(drop));
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     for address in ["127.0.0.1", "169.254.1.2", HOST] {
         assert_eq!(try_it(address).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{address}");
     }
@@ -158,7 +158,7 @@ fn loopback(bed: &Bed) {
 }
 
 fn unregistered(bed: &Bed) {
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let listener = TcpListener::bind((HOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let mut stream = bed.in_container(|| TcpStream::connect(address).unwrap());
@@ -175,17 +175,17 @@ fn serve(bed: &Bed, address: &str) -> TcpListener {
 }
 
 fn client_is_seen(bed: &Bed) {
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     for (host, container, machine) in [(HOST, CONTAINER, MACHINE), (HOST6, CONTAINER6, "2001:db8:1::2")] {
         let listener = serve(bed, container);
         let target = SocketAddr::new(container.parse().unwrap(), 80).to_string();
         let bound = SocketAddr::new(host.parse().unwrap(), 0).to_string();
-        let (_port, address, _) = publish(&uplink, &bound, &target, true);
+        let (_port, address, _) = publish(&mut uplink, &bound, &target, true);
         let server = echo_at_end(listener.try_clone().unwrap());
         bed.on_machine(|| ask(address, LONG));
         assert_eq!(server.join().unwrap().ip().to_string(), machine);
         // The same port of the client's, at two ports that lead to the same one.
-        let (_other, second, _) = publish(&uplink, &bound, &target, true);
+        let (_other, second, _) = publish(&mut uplink, &bound, &target, true);
         let from = SocketAddr::new(machine.parse().unwrap(), 40_000);
         let clients = bed.on_machine(|| [address, second].map(|to| connect_from(from, to)));
         let peers = [listener.accept().unwrap().1, listener.accept().unwrap().1];
@@ -212,11 +212,11 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> std::os::fd::OwnedFd {
 }
 
 fn bridge_is_seen(bed: &Bed) {
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let listener = serve(bed, CONTAINER);
     let target = format!("{CONTAINER}:80");
-    let (_first, asked, _) = publish(&uplink, &format!("{HOST}:0"), &target, false);
-    let (_second, local, _) = publish(&uplink, "127.0.0.1:0", &target, true);
+    let (_first, asked, _) = publish(&mut uplink, &format!("{HOST}:0"), &target, false);
+    let (_second, local, _) = publish(&mut uplink, "127.0.0.1:0", &target, true);
     bed.on_machine(|| drop(TcpStream::connect(asked).unwrap()));
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), BRIDGE);
     drop(TcpStream::connect(local).unwrap());
@@ -224,10 +224,10 @@ fn bridge_is_seen(bed: &Bed) {
 }
 
 fn other_family(bed: &Bed) {
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let listener = serve(bed, CONTAINER);
     for host in ["[::1]:0", "[::]:0"] {
-        let (_port, mut address, _) = publish(&uplink, host, &format!("{CONTAINER}:80"), true);
+        let (_port, mut address, _) = publish(&mut uplink, host, &format!("{CONTAINER}:80"), true);
         let server = echo_at_end(listener.try_clone().unwrap());
         if address.ip().is_unspecified() {
             address.set_ip(HOST6.parse().unwrap());
@@ -240,16 +240,16 @@ fn other_family(bed: &Bed) {
 }
 
 fn nobody_serves(bed: &Bed) {
-    let uplink = bed.uplink(false);
-    let (_port, address, _) = publish(&uplink, "127.0.0.1:0", &format!("{CONTAINER}:81"), true);
+    let mut uplink = bed.uplink(false);
+    let (_port, address, _) = publish(&mut uplink, "127.0.0.1:0", &format!("{CONTAINER}:81"), true);
     let mut stream = TcpStream::connect(address).unwrap();
     assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 fn unpublished(bed: &Bed) {
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let served = serve(bed, CONTAINER);
-    let (listener, address, published) = publish(&uplink, "127.0.0.1:0", &format!("{CONTAINER}:80"), true);
+    let (listener, address, published) = publish(&mut uplink, "127.0.0.1:0", &format!("{CONTAINER}:80"), true);
     let mut there = TcpStream::connect(address).unwrap();
     let mut inside = served.accept().unwrap().0;
     uplink.unpublish(&[published]).unwrap();
@@ -263,9 +263,9 @@ fn unpublished(bed: &Bed) {
 
 fn many(bed: &Bed) {
     const COUNT: usize = 400;
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let served = serve(bed, CONTAINER);
-    let (_port, published, _) = publish(&uplink, "127.0.0.1:0", &format!("{CONTAINER}:80"), true);
+    let (_port, published, _) = publish(&mut uplink, "127.0.0.1:0", &format!("{CONTAINER}:80"), true);
     let outside = TcpListener::bind((HOST, 0)).unwrap();
     let address = outside.local_addr().unwrap();
     for (listener, out) in [(served, false), (outside, true)] {
@@ -310,7 +310,7 @@ fn last_words(bed: &Bed) {
 
 fn killed(bed: &Bed) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let uplink = bed.uplink(false);
+    let mut uplink = bed.uplink(false);
     let listener = TcpListener::bind((HOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let mut stream = bed.in_container(|| TcpStream::connect(address).unwrap());
@@ -336,7 +336,7 @@ fn registration() -> Registration {
 fn shared(bed: &Bed) {
     let first = bed.uplink(false);
     let process = bed.process().expect("an uplink");
-    let more: Vec<_> = (0..20).map(|_| bed.connect()).collect();
+    let mut more: Vec<_> = (0..20).map(|_| bed.connect()).collect();
     assert_eq!(bed.process(), Some(process));
     drop(first);
     // It stays for the others.

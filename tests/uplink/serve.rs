@@ -21,7 +21,7 @@ pub fn run(args: &[String]) -> ExitCode {
         "-" => Space::Here,
         path => Space::Apart(File::open(path).unwrap().into()),
     };
-    let uplink = uplink::connect(&store, &space).unwrap();
+    let mut uplink = uplink::connect(&store, &space).unwrap();
     let addresses: Vec<IpAddr> = addresses.split(',').map(|a| a.parse().unwrap()).collect();
     let host_loopback = loopback == "1";
     uplink.register(&Registration { container: Id::random().unwrap(), addresses, host_loopback }).unwrap();

@@ -100,8 +100,11 @@ impl Sandbox {
         for wanted in network::listeners(remove, false, [])? {
             let its: Vec<Published> = self.published().into_iter().filter(|p| is_meant(p, &wanted)).collect();
             if its.is_empty() {
-                let port = format!("{}/{}", wanted.container_port, wanted.protocol.as_str());
-                return Err(Failure::new(format!("port {port} of container {} is not so published", self.name))
+                let mut port = format!("{}/{}", wanted.container_port, wanted.protocol.as_str());
+                if *wanted.ports.start() != 0 {
+                    port = format!("{}->{port}", wanted.ports.start());
+                }
+                return Err(Failure::new(format!("port {port} of container {} is not published", self.name))
                     .hint(format!("ctr port {} shows what is", self.name))
                     .into());
             }

@@ -132,8 +132,15 @@ impl Sandbox {
     /// Makes it a member of a network, and that network's bridge.
     fn join(&mut self, wanted: &Endpoint) -> Result<usize> {
         let network = record::get(&self.store, &wanted.network)?;
+        if !network.internal {
+            // It gets ready meanwhile.
+            self.call_uplink()?;
+        }
         let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
-        let member = member::join(&self.store, &network, new)?;
+        let member = member::join(&self.store, &network, new, |dead| {
+            // What cannot be taken away leads nowhere: the interface is gone.
+            let _ = teardown::release(&self.space, &network, dead);
+        })?;
         self.attached.push(Attached { network, member });
         let at = self.attached.len() - 1;
         if self.attached[at].network.driver == Driver::Bridge {

@@ -141,6 +141,14 @@ impl Sandbox {
         candidates.rev().max_by_key(|(_, a)| a.member.gw_priority).map(|(at, _)| at)
     }
 
+    /// Has an uplink, where what leaves the containers' namespace needs one.
+    pub(super) fn call_uplink(&mut self) -> Result<()> {
+        if self.space.is_apart() && self.uplink.is_none() {
+            self.uplink = Some(uplink::connect(&self.store, &self.space)?);
+        }
+        Ok(())
+    }
+
     /// Tells the uplink of the container, where there is need of one.
     pub(super) fn reach_outside(&mut self) -> Result<()> {
         if !self.space.is_apart() {
@@ -151,10 +159,8 @@ impl Sandbox {
         if addresses.is_empty() && self.uplink.is_none() {
             return Ok(());
         }
-        if self.uplink.is_none() {
-            self.uplink = Some(uplink::connect(&self.store, &self.space)?);
-        }
-        let Some(uplink) = &self.uplink else { return Ok(()) };
+        self.call_uplink()?;
+        let Some(uplink) = &mut self.uplink else { return Ok(()) };
         uplink.register(&Registration {
             container: self.container.clone(),
             addresses,
@@ -179,15 +185,17 @@ impl Sandbox {
     }
 
     /// Takes back [`Sandbox::let_in`], connections aside.
-    pub(super) fn shut(&self) -> Result<()> {
+    pub(super) fn shut(&mut self) -> Result<()> {
         let Some(main) = self.main() else { return Ok(()) };
         if main.member.published.is_empty() {
             return Ok(());
         }
-        if let Some(uplink) = &self.uplink {
-            uplink.unpublish(&main.member.published)?;
+        let publications = rules::publications(&main.member.published, &main.member);
+        let published = main.member.published.clone();
+        if let Some(uplink) = &mut self.uplink {
+            uplink.unpublish(&published)?;
         }
-        firewall::unpublish(&self.space, &rules::publications(&main.member.published, &main.member))
+        firewall::unpublish(&self.space, &publications)
     }
 
     /// Has the uplink serve the host's sockets.
@@ -205,7 +213,7 @@ impl Sandbox {
         if targets.is_empty() {
             return Ok(());
         }
-        let uplink = match self.uplink.take() {
+        let mut uplink = match self.uplink.take() {
             Some(uplink) => uplink,
             None => uplink::connect(&self.store, &self.space)?,
         };

@@ -196,8 +196,15 @@ fn put(space: &Space, entries: Vec<Entry>) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
-    batch.send(&mut socket(space)?).map_err(|refused| explained("add to the rules for networks", refused))
+    let mut socket = socket(space)?;
+    // Nothing was ever loaded here. To be refused a batch takes ten times as long as to load one.
+    let is_new = list::generation(&mut socket).is_ok_and(|generation| generation == FIRST_GENERATION);
+    let sent = if is_new { Err(Errno::ENOENT.into()) } else { batch.send(&mut socket) };
+    sent.map_err(|refused| explained("add to the rules for networks", refused))
 }
+
+/// A namespace's number before its first change (`nf_tables_init_net`).
+const FIRST_GENERATION: u32 = 1;
 
 /// `entries`: all of one table. Where that is not there, neither are they.
 fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
@@ -214,10 +221,16 @@ fn take(space: &Space, entries: Vec<Entry>) -> Result<()> {
         done => unless_gone(done),
     };
     if let Ok(mut lingering) = LINGERING.lock() {
+        // One wait for many, where there is no rest.
+        if lingering.len() == MOST_LINGERING {
+            lingering.clear();
+        }
         lingering.push(socket);
     }
     done.map_err(|refused| explained("take from the rules for networks", refused))
 }
+
+const MOST_LINGERING: usize = 16;
 
 /// Sockets that took something away. To close one is to wait for the kernel's cleaning up, tens of
 /// milliseconds, which nobody has to who is about to end: their process's end closes them, or [`rest`].

@@ -14,8 +14,11 @@ use crate::network::netlink::{Message, Refused, Socket};
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_FLUSH: u16 = 24;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const BR_STATE_DISABLED: u8 = 0;
 
 /// A pair that is to be made.
 #[derive(Debug)]
@@ -71,16 +74,38 @@ fn furnish(space: &mut Socket, veth: &Veth) -> Result<()> {
     if !veth.isolated && !veth.hairpin {
         return Ok(());
     }
+    set_port(space, veth.port, |data| {
+        data.put_u8(IFLA_BRPORT_MODE, veth.hairpin.into());
+        data.put_u8(IFLA_BRPORT_ISOLATED, veth.isolated.into());
+    })
+    .map_err(|refused| link::failed(format!("set up the port \"{}\" of the bridge", veth.port), refused))
+}
+
+fn set_port(space: &mut Socket, port: &str, settings: impl FnOnce(&mut Message)) -> Result<(), Refused> {
     let mut message = Message::new(libc::RTM_NEWLINK, 0, &[0; IFINFOMSG]);
-    message.put_text(libc::IFLA_IFNAME, veth.port).nest(libc::IFLA_LINKINFO, |info| {
-        info.put_text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
-            data.put_u8(IFLA_BRPORT_MODE, veth.hairpin.into());
-            data.put_u8(IFLA_BRPORT_ISOLATED, veth.isolated.into());
-        });
+    message.put_text(libc::IFLA_IFNAME, port).nest(libc::IFLA_LINKINFO, |info| {
+        info.put_text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, settings);
     });
-    space
-        .request(message)
-        .map_err(|refused| link::failed(format!("set up the port \"{}\" of the bridge", veth.port), refused))
+    space.request(message)
+}
+
+/// Takes a container's port out of the traffic, at once. The pair goes with the container's network
+/// namespace, which the kernel takes its time for (`cleanup_net`); and until then whoever gets the
+/// container's addresses, and with them its Ethernet address, would share them with the dead.
+///
+/// # Errors
+/// The kernel's refusal; not that the port is gone.
+pub fn shut(space: &mut Socket, port: &str) -> Result<()> {
+    let done = set_port(space, port, |data| {
+        data.put_u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED);
+        data.put(IFLA_BRPORT_FLUSH, &[]);
+    });
+    match done {
+        Err(refused) if !matches!(refused.errno, Errno::ENODEV | Errno::ENETDOWN) => {
+            Err(link::failed(format!("shut the port \"{port}\" of the bridge"), refused))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unmade(space: &mut Socket, veth: &Veth, refused: Refused) -> anyhow::Error {

@@ -81,6 +81,8 @@ fn begin() -> Result<Uplink> {
     let _ = protocol::send(&first, &reply, &[]);
     let mut uplink = prepared?;
     uplink.welcome(first, true)?;
+    // Whoever started this has its first request ready.
+    uplink.serve_client(1);
     if let Err(e) = cgroup::leave_for_own_scope(&format!("uplink-{}", std::process::id())) {
         log::say(&format!("stays in the first container's cgroup: {}", error::message(&e)));
     }

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -42,6 +42,19 @@ const PATIENCE: i64 = 20;
 #[derive(Debug)]
 pub struct Uplink {
     socket: OwnedFd,
+    /// It has not answered yet.
+    starting: Option<Starting>,
+}
+
+/// An uplink that gets ready while its monitor does other things.
+#[derive(Debug)]
+struct Starting {
+    child: Child,
+    /// Its socket's path, and its log's.
+    door: PathBuf,
+    log: PathBuf,
+    /// Whoever comes next waits until it is known whether there is an uplink.
+    _lock: Lock,
 }
 
 impl AsFd for Uplink {
@@ -61,9 +74,10 @@ pub struct Listener<'fd> {
 
 /// Joins the uplink that serves `space`, or starts it. To be called by a monitor: a process in the
 /// user's own user namespace and the host's network namespace, whose executable nobody can write.
+/// One that is started gets ready meanwhile: whether it can is told by the first that it is asked.
 ///
 /// # Errors
-/// The uplink cannot start, with its own words.
+/// No process can be made, or what is there is of another version.
 pub fn connect(store: &Store, space: &Space) -> Result<Uplink> {
     let directory = store.root().join("networks").join(DIRECTORY);
     match DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
@@ -71,11 +85,11 @@ pub fn connect(store: &Store, space: &Space) -> Result<Uplink> {
         _ => {}
     }
     // Held while this comes to the door, so that it is not left in that moment.
-    let _lock = Lock::exclusive(&directory).with_context(|| format!("lock {directory:?}"))?;
+    let lock = Lock::exclusive(&directory).with_context(|| format!("lock {directory:?}"))?;
     let name = name_of(space)?;
     match seqpacket::connect(&directory, &name) {
         Ok(socket) => {
-            let uplink = Uplink { socket };
+            let mut uplink = Uplink { socket, starting: None };
             match uplink.ask(&Request::Hello { version: VERSION }, &[]) {
                 // It was killed just now.
                 Err(e) if is_gone(&e) => {}
@@ -85,7 +99,7 @@ pub fn connect(store: &Store, space: &Space) -> Result<Uplink> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ECONNREFUSED)) => {}
         Err(e) => return Err(e).with_context(|| format!("connect to {:?}", directory.join(&name))),
     }
-    start(&directory, &name, space)
+    start(&directory, &name, space, lock)
 }
 
 /// The socket's name: a namespace has one uplink, and while one is in it, its number is its own.
@@ -97,7 +111,7 @@ fn name_of(space: &Space) -> Result<String> {
     Ok(format!("{number}.socket"))
 }
 
-fn start(directory: &Path, name: &str, space: &Space) -> Result<Uplink> {
+fn start(directory: &Path, name: &str, space: &Space, lock: Lock) -> Result<Uplink> {
     sweep(directory);
     let door = seqpacket::listen(directory, name).with_context(|| format!("listen in {directory:?}"))?;
     let (ours, theirs) = seqpacket::pair()?;
@@ -107,32 +121,18 @@ fn start(directory: &Path, name: &str, space: &Space) -> Result<Uplink> {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(open_log(directory)?);
-    let mut child = command.spawn().context("start the uplink")?;
+    let child = command.spawn().context("start the uplink")?;
     // Its end of the socket: else this process would wait for an answer of its own.
     drop(command);
-    let uplink = Uplink { socket: ours };
+    let starting = Starting { child, door: directory.join(name), log: directory.join(LOG), _lock: lock };
     let begin = Request::Begin { version: VERSION, directory: directory.to_owned(), name: name.to_owned() };
     let namespace = match space {
         Space::Here => None,
         Space::Apart(namespace) => Some(namespace.as_fd()),
     };
     let fds: Vec<_> = [door.as_fd()].into_iter().chain(namespace).collect();
-    let answer = uplink.ask(&begin, &fds);
-    // What was started has forked and left.
-    let _ = child.wait();
-    match answer {
-        Ok(()) => Ok(uplink),
-        Err(e) => {
-            let _ = fs::remove_file(directory.join(name));
-            Err(if is_gone(&e) {
-                Failure::new("the uplink ended before it was ready")
-                    .hint(format!("see what it says in {:?}", directory.join(LOG)))
-                    .into()
-            } else {
-                e
-            })
-        }
-    }
+    protocol::send(&ours, &begin, &fds)?;
+    Ok(Uplink { socket: ours, starting: Some(starting) })
 }
 
 /// Removes sockets at which nobody listens: of uplinks that were killed.
@@ -165,8 +165,8 @@ impl Uplink {
     /// Says which addresses the container has. A later registration replaces it.
     ///
     /// # Errors
-    /// The uplink is gone.
-    pub fn register(&self, registration: &Registration) -> Result<()> {
+    /// The uplink is gone, or could not start, with its own words.
+    pub fn register(&mut self, registration: &Registration) -> Result<()> {
         self.ask(&Request::Register(registration.clone()), &[])
     }
 
@@ -174,7 +174,7 @@ impl Uplink {
     ///
     /// # Errors
     /// The uplink is gone, or refuses one.
-    pub fn publish(&self, listeners: &[Listener<'_>]) -> Result<()> {
+    pub fn publish(&mut self, listeners: &[Listener<'_>]) -> Result<()> {
         for some in listeners.chunks(MOST_LISTENERS) {
             let fds: Vec<_> = some.iter().map(|listener| listener.socket).collect();
             self.ask(&Request::Publish(some.iter().map(|listener| listener.target).collect()), &fds)?;
@@ -186,16 +186,38 @@ impl Uplink {
     ///
     /// # Errors
     /// The uplink is gone.
-    pub fn unpublish(&self, published: &[Published]) -> Result<()> {
+    pub fn unpublish(&mut self, published: &[Published]) -> Result<()> {
         for some in published.chunks(MOST_LISTENERS) {
             self.ask(&Request::Unpublish(some.to_vec()), &[])?;
         }
         Ok(())
     }
 
-    fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
+    /// Waits for the answer of one that was started.
+    fn finish_start(&mut self) -> Result<()> {
+        let Some(mut starting) = self.starting.take() else { return Ok(()) };
+        let answer = self.answer();
+        // What was started has forked and left.
+        let _ = starting.child.wait();
+        let Err(e) = answer else { return Ok(()) };
+        let _ = fs::remove_file(&starting.door);
+        Err(if is_gone(&e) {
+            Failure::new("the uplink ended before it was ready")
+                .hint(format!("see what it says in {:?}", starting.log))
+                .into()
+        } else {
+            e
+        })
+    }
+
+    fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.finish_start()?;
         protocol::send(&self.socket, request, fds)?;
+        self.answer()
+    }
+
+    fn answer(&self) -> Result<()> {
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
         match protocol::receive::<Reply>(&self.socket, true) {
             Ok(Some((Reply::Done, _))) => Ok(()),
             Ok(Some((Reply::Failed { message, hint }, _))) => {

@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use super::{address, connects, fetch, monitor, netns, pings, serves, until_serves, waits};
 use crate::crash::{Dice, kill_at_random};
 use crate::support::dns::{A, Answer, dig};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
-use crate::support::{Sandbox, both, on_machine, until};
+use crate::support::{Sandbox, both, on_machine, slay, until};
 
 on_machine!(the_monitor, |cx, world| {
     cx.busybox();
     cx.ctr("network create --subnet 10.90.0.0/24 net").succeeds();
     serves(cx, "box", "--network net --ip 10.90.0.9 -p 8080:80");
     waits(cx, "other", "--network net");
-    kill(Pid::from_raw(monitor(cx, "box")), Signal::SIGKILL).unwrap();
+    slay(monitor(cx, "box"));
     // Its port, its address and its name are free, with no command in between.
     let asks = netns(cx, "other");
     serves(cx, "heir", "--network net --ip 10.90.0.9 -p 8080:80");
@@ -39,7 +36,7 @@ on_machine!(all_monitors_at_once, |cx, world| {
     waits(cx, "two", "--network net");
     waits(cx, "three", "");
     for monitor in ["one", "two", "three"].map(|name| monitor(cx, name)) {
-        kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
+        slay(monitor);
     }
     cx.ctr("start one two three").prints("one\ntwo\nthree\n");
     until_serves(cx, "one");
@@ -65,7 +62,7 @@ on_machine!(the_uplink, |cx, world| {
     for _ in 0..3 {
         let before = uplinks(cx);
         assert_eq!(before.len(), 1, "{before:?}");
-        kill(Pid::from_raw(before[0]), Signal::SIGKILL).unwrap();
+        slay(before[0]);
         until("published ports work again", || {
             fetch(&world.outside, &format!("{HERE}:8080"), "/").is_ok_and(|text| text == "works\n")
         });
@@ -87,8 +84,11 @@ both!(runs, |cx| {
         || until("the name is free", || cx.ctr("rm -f it").code == 0 && !cx.root().join("names/it").exists()),
         // The address and the port are nobody's once it is gone.
         |_| {
-            cx.ctr("rm -f it");
-            until("it is gone", || cx.ctr("ps -aq").succeeds().is_empty());
+            // One that had not got its name yet is given it by the next command that sees it.
+            until("it is gone", || {
+                cx.ctr("rm -f it");
+                cx.ctr("ps -aq").succeeds().is_empty()
+            });
             cx.ctr("run --rm --network net --ip 10.89.0.9 -p 8080:80 busybox true").prints("");
         },
     );
@@ -175,7 +175,7 @@ on_machine!(monitors_among_many, |cx, _world| {
         std::thread::sleep(Duration::from_millis(dice.below(150)));
         for pid in monitors(cx) {
             if dice.below(2) == 0 && pid != monitor(cx, "stays") {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                slay(pid);
             }
         }
         for running in all {

@@ -4,7 +4,7 @@
 use super::{address, connects, fetch, monitor, netns, pings, serves, waits};
 use crate::support::netns::{ip, run};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
-use crate::support::{Netns, both, on_machine};
+use crate::support::{Netns, both, on_machine, slay};
 
 both!(addresses_run_out, |cx| {
     cx.busybox();
@@ -22,8 +22,7 @@ both!(addresses_run_out, |cx| {
     // What one gives back, the next has: also when its monitor was killed.
     cx.ctr("rm -f c4").succeeds();
     cx.ctr("run --rm --network small busybox sh -c 'ip -o -4 addr show dev eth0 | grep -c 10.95.0.4/29'").prints("1\n");
-    let monitor = nix::unistd::Pid::from_raw(monitor(cx, "c5"));
-    nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    slay(monitor(cx, "c5"));
     cx.until_status("c5", "exited");
     waits(cx, "new4", "--network small");
     waits(cx, "new5", "--network small");

@@ -2,7 +2,7 @@
 
 use super::{address, monitor, netns, pings, waits};
 use crate::support::dns::{A, Answer, dig};
-use crate::support::{netns::interfaces, on_machine};
+use crate::support::{netns::interfaces, on_machine, until};
 
 const CONTAINERS: usize = 100;
 
@@ -55,7 +55,8 @@ on_machine!(two_hundred_changes, |cx, _world| {
     let after = look();
     assert_eq!((&after.1, &after.2), (&before.1, &before.2));
     assert_eq!(after.0, before.0, "{}", cx.leftovers().join("\n"));
-    assert_eq!(descriptors(), open);
+    // Those that the kernel is slow to close are closed when there is nothing else to do.
+    until("no descriptor is left open", || descriptors() <= open);
     cx.ctr("network connect net box").prints("");
     assert_eq!(dig(&netns(cx, "other"), "box", A), Answer::of(&[&address(cx, "box", "net")]));
 });

@@ -13,7 +13,7 @@ mod reach;
 
 use serde_json::Value;
 
-use crate::support::{Image, Netns, Sandbox, until};
+use crate::support::{Image, Netns, Sandbox};
 
 /// A container that waits, on these networks.
 #[track_caller]
@@ -33,7 +33,15 @@ fn serves(cx: &Sandbox, name: &str, flags: &str) {
 
 #[track_caller]
 fn until_serves(cx: &Sandbox, name: &str) {
-    until("the web server listens", || cx.ctr(&format!("exec {name} wget -q -O - http://127.0.0.1/")).code == 0);
+    let begin = std::time::Instant::now();
+    loop {
+        let ran = cx.ctr(&format!("exec {name} wget -q -O - http://127.0.0.1/"));
+        if ran.code == 0 {
+            return;
+        }
+        assert!(begin.elapsed().as_secs() < 60, "{name} serves nothing\n{ran}\n{}", cx.ctr("ps -a"));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// The network namespace of a container.

@@ -164,7 +164,7 @@ on_machine!(while_it_runs, |cx, world| {
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8081"), "/").unwrap(), "works\n");
     let expected = "80/tcp -> 0.0.0.0:8081\n80/tcp -> 127.0.0.1:8082\n80/tcp -> [::]:8081\n";
     cx.ctr("port box").prints(expected);
-    let ps = "0.0.0.0:8081->80/tcp, [::]:8081->80/tcp, 127.0.0.1:8082->80/tcp\n";
+    let ps = "0.0.0.0:8081->80/tcp, 127.0.0.1:8082->80/tcp, [::]:8081->80/tcp\n";
     cx.ctr_args(["ps", "--format", "{{.Ports}}"]).prints(ps);
     TcpListener::bind("0.0.0.0:8080").unwrap();
     // It stays so after a restart.

@@ -21,6 +21,7 @@ mod terminal;
 mod who;
 pub mod world;
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 pub use apart::{addresses, apart};
@@ -96,4 +97,14 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Kills a process and waits until nothing is left of it: kill(2) returns sooner.
+pub fn slay(pid: i32) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    // Gone already.
+    let Ok(process) = ctr::sys::pidfd::open(pid) else { return };
+    let _ = ctr::sys::pidfd::signal(process.as_fd(), libc::SIGKILL);
+    let mut ends = [nix::poll::PollFd::new(process.as_fd(), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut ends, 20_000u16), Ok(1), "process {pid} does not die");
 }
