@@ -10,6 +10,8 @@ mod attach;
 mod create;
 mod exec;
 mod filter;
+#[cfg(test)]
+mod flags;
 mod images;
 mod import;
 mod info;
