@@ -105,6 +105,7 @@ pub mod error;
 pub mod image;
 pub mod monitor;
 pub mod network;
+pub mod passwd;
 pub mod registry;
 pub mod runtime;
 pub mod store;

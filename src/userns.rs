@@ -15,11 +15,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{Pid, Uid, User, getegid, geteuid, getpid};
+use nix::unistd::{Pid, Uid, getegid, geteuid, getpid};
 use serde::{Deserialize, Serialize};
 
 use crate::container::state;
 use crate::error::{self, Failure};
+use crate::passwd;
 use crate::store::{Id, Store};
 use crate::sys::process::{Fork, exit_now, fork};
 
@@ -423,7 +424,7 @@ fn append(maps: &mut Vec<IdMap>, ranges: &[(u32, u32)]) {
 /// A user's name, or number where there is none.
 #[must_use]
 pub fn user_name(me: Uid) -> String {
-    User::from_uid(me).ok().flatten().map_or_else(|| me.to_string(), |user| user.name)
+    passwd::user(&me.to_string()).map_or_else(|| me.to_string(), |user| user.name)
 }
 
 /// What the kernel's refusal of a user namespace means, and what lifts it.

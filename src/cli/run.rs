@@ -166,10 +166,17 @@ fn give_ids(
     mut root: RootFs,
     is_user_given: bool,
 ) -> Result<(RootFs, Option<ids::Planned>)> {
-    let planned = match request.shared_ids(store)? {
-        Some(ids) => ids::Planned::of(ids),
-        None => ids::plan(store, &request.host_config, &request.config, &root)?,
+    let shared = request.shared_ids(store)?;
+    let planned = match &shared {
+        Some(ids) if request.host_config.userns_mode.is_empty() => ids::Planned::of(ids.clone()),
+        _ => ids::plan(store, &request.host_config, &request.config, &root)?,
     };
+    if shared.is_some_and(|ids| ids != planned.ids) {
+        return Err(Failure::new("conflicting options: --userns and namespaces of a container that has other ids")
+            .hint("leave --userns away: the ids are then the other container's")
+            .exit(exit::ENGINE)
+            .into());
+    }
     if let Some((uid, gid)) = planned.caller.filter(|_| !is_user_given) {
         request.config.user = format!("{uid}:{gid}");
     }

@@ -2,11 +2,12 @@
 //! `--hostuser`, and the caller's own with `--userns keep-id`.
 
 use anyhow::Result;
-use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use nix::unistd::{getegid, geteuid};
 
 use crate::container::bind::Bind;
 use crate::container::config::{Config, HostConfig};
 use crate::error::{Failure, exit};
+use crate::passwd;
 
 /// What is asked of both files.
 #[derive(Debug, Clone, Default)]
@@ -47,46 +48,35 @@ impl Accounts {
         if self.none {
             return Ok((Vec::new(), Vec::new()));
         }
-        let (mut passwd, mut group) = (Vec::new(), Vec::new());
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
         let asked = self.passwd_entry.is_some() || self.group_entry.is_some();
         let person = caller.map(|ids| of_caller(ids, config, host)).or_else(|| asked.then(|| of_user(config)));
         if let Some(person) = person {
             let template = self.passwd_entry.as_deref().unwrap_or("$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh");
             if caller.is_some() || self.passwd_entry.is_some() {
-                passwd.push(person.passwd(template));
+                users.push(person.passwd(template));
             }
             if caller.is_some() || self.group_entry.is_some() {
-                group.push(person.group(self.group_entry.as_deref().unwrap_or("$GROUPNAME:x:$GID:$USERLIST")));
+                groups.push(person.group(self.group_entry.as_deref().unwrap_or("$GROUPNAME:x:$GID:$USERLIST")));
             }
         }
         for wanted in &self.host_users {
-            let user = match wanted.parse::<u32>() {
-                Ok(uid) => User::from_uid(Uid::from_raw(uid)),
-                Err(_) => User::from_name(wanted),
-            };
-            let user = user.ok().flatten().ok_or_else(|| {
+            let user = passwd::user(wanted).ok_or_else(|| {
                 Failure::new(format!("--hostuser: the host has no user {wanted:?}")).exit(exit::ENGINE)
             })?;
             let person = Person::of(&user);
-            passwd.push(person.passwd(&format!("$USERNAME:*:$UID:$GID:$NAME:$HOME:{}", person.shell)));
-            group.push(person.group("$GROUPNAME:x:$GID:$USERLIST"));
+            users.push(person.passwd(&format!("$USERNAME:*:$UID:$GID:$NAME:$HOME:{}", person.shell)));
+            groups.push(person.group("$GROUPNAME:x:$GID:$USERLIST"));
         }
-        Ok((passwd, group))
+        Ok((users, groups))
     }
 }
 
 impl Person {
-    fn of(user: &User) -> Self {
-        let group = Group::from_gid(user.gid).ok().flatten().map(|group| group.name);
-        Self {
-            name: user.name.clone(),
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            gecos: user.gecos.to_string_lossy().into_owned(),
-            home: user.dir.to_string_lossy().into_owned(),
-            shell: user.shell.to_string_lossy().into_owned(),
-            group: group.unwrap_or_else(|| user.name.clone()),
-        }
+    fn of(user: &passwd::User) -> Self {
+        let passwd::User { name, uid, gid, gecos, home, shell } = user.clone();
+        let group = passwd::group_name(gid).unwrap_or_else(|| name.clone());
+        Self { name, uid, gid, gecos, home, shell, group }
     }
 
     fn passwd(&self, template: &str) -> String {
@@ -113,13 +103,12 @@ fn filled_in(template: &str, values: &[(&str, String)]) -> String {
 }
 
 fn of_caller((uid, gid): (u32, u32), config: &Config, host: &HostConfig) -> Person {
-    let user = User::from_uid(geteuid()).ok().flatten();
+    let user = passwd::user(&geteuid().to_string());
     let mut person = user.as_ref().map(Person::of).unwrap_or_default();
     if person.name.is_empty() {
         person.name = uid.to_string();
     }
-    let group = Group::from_gid(Gid::current()).ok().flatten().map(|group| group.name);
-    person.group = group.unwrap_or_else(|| person.name.clone());
+    person.group = passwd::group_name(getegid().as_raw()).unwrap_or_else(|| person.name.clone());
     // Their home is one only where it is there.
     let is_mounted = |target: &str| !person.home.is_empty() && std::path::Path::new(&person.home).starts_with(target);
     let binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| bind.target);

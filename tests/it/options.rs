@@ -24,8 +24,8 @@ both!(time_zones, |cx| {
     cx.ctr("run --rm --read-only --tz Asia/Kolkata busybox date +%z").prints("+0530\n");
     let here = cx.host("TZ= date +%z; date +%z").succeeds().lines().last().unwrap().to_owned();
     cx.ctr("run --rm --tz local busybox date +%z").prints(&format!("{here}\n"));
-    cx.ctr("run --rm --tz Nowhere/Else busybox true").refuses(125, "[..]unknown time zone Nowhere/Else\nhint: [..]");
-    cx.ctr("run --rm --tz ../../../etc/passwd busybox true").refuses(125, "[..]unknown time zone ../[..]\nhint: [..]");
+    cx.ctr("run --rm --tz Nowhere/Else busybox true").refuses(125, "[..]unknown time zone Nowhere/Else");
+    cx.ctr("run --rm --tz ../../../etc/passwd busybox true").refuses(125, "[..]unknown time zone ../[..]");
 });
 
 both!(the_umask_is_exec_s_too, |cx| {
@@ -35,7 +35,7 @@ both!(the_umask_is_exec_s_too, |cx| {
     cx.ctr("exec c sh -c 'stat -c %a /made; umask'").prints("600\n0077\n");
     cx.ctr("run --rm busybox sh -c umask").prints("0022\n");
     cx.ctr("run --rm --umask 888 busybox true")
-        .refuses(125, "invalid argument \"888\" for \"--umask\" flag: invalid umask[..]\nhint: [..]");
+        .refuses(125, "invalid argument \"888\" for \"--umask\" flag: invalid umask[..]");
     cx.ctr("rm -f c").succeeds();
 });
 
@@ -168,15 +168,14 @@ both!(a_device_under_another_name, |cx| {
         "run --rm --device /dev/zero:/dev/mine busybox sh -c 'head -c 3 /dev/mine | wc -c; stat -c %t:%T /dev/mine'",
     )
     .prints("3\n1:5\n");
-    cx.ctr("run --rm --device /etc/passwd busybox true").refuses(125, "\"/etc/passwd\" is not a device node");
-    cx.ctr("run --rm --device vendor.com/class=gpu busybox true")
-        .refuses(125, "CDI device injection failed[..]\nhint: [..]");
+    cx.ctr("run --rm --device /etc/passwd busybox true").refuses(125, "[..]\"/etc/passwd\" is not a device node");
+    cx.ctr("run --rm --device vendor.com/class=gpu busybox true").refuses(125, "CDI device injection failed[..]");
 });
 
 both!(namespaces_of_another_container, |cx| {
     cx.busybox();
     cx.ctr("run -d --name donor --ipc shareable busybox sleep 1234").succeeds();
-    cx.ctr("run --rm --pid container:donor busybox pgrep -f 'sleep 1234'").prints("1\n");
+    cx.ctr("run --rm --pid container:donor busybox sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline'").prints("sleep 1234 ");
     cx.ctr("run --rm --ipc container:donor busybox sh -c 'echo shared > /dev/shm/x'").prints("");
     cx.ctr("exec donor cat /dev/shm/x").prints("shared\n");
     cx.ctr("run --rm --pid container:donor --ipc container:donor --network container:donor busybox cat /dev/shm/x")
@@ -185,7 +184,7 @@ both!(namespaces_of_another_container, |cx| {
     cx.ctr("exec --privileged donor sh -c 'umount /dev/shm && rm -r /dev/shm && ln -s /etc /dev/shm'").succeeds();
     cx.ctr("run --rm --ipc container:donor busybox true").refuses(125, "[..]/dev/shm[..]");
     cx.ctr("run -d --name other busybox sleep 1000").succeeds();
-    cx.ctr("run --rm --ipc container:other busybox true").refuses(125, "[..]non-shareable IPC\nhint: [..]");
+    cx.ctr("run --rm --ipc container:other busybox true").refuses(125, "[..]non-shareable IPC");
     cx.ctr("run --rm --ipc container:none busybox true").refuses(125, "No such container: none");
     cx.ctr("rm -f donor other").succeeds();
     cx.ctr("create --name late --pid container:late2 busybox true").refuses(125, "No such container: late2");
@@ -223,6 +222,6 @@ both!(what_can_mean_nothing_here_is_said_by_name, |cx| {
         ("--use-api-socket", "--use-api-socket: there is no daemon[..]"),
         ("--kernel-memory 4m", "--kernel-memory: [..]"),
     ] {
-        cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, &format!("{message}\nhint: [..]"));
+        cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, &format!("{message}"));
     }
 });

@@ -70,7 +70,9 @@ both!(what_a_kept_container_is_like_to_live_in, |cx| {
     cx.ctr("exec -t web tty").prints("/dev/pts/0\r\n");
     // A second container of the same image and ids copies nothing again.
     let layers = fs::read_dir(cx.root().join("layers")).unwrap().count();
-    cx.ctr("run --rm --userns keep-id --network container:web busybox id -u").prints("0\n");
+    cx.ctr("run --rm --userns keep-id --network container:web busybox id -u").prints(&format!("{uid}\n"));
+    cx.ctr("run --rm --userns keep-id:uid=5 --network container:web busybox id -u")
+        .refuses(125, "conflicting options[..]");
     cx.ctr("run --rm --userns= --network container:web busybox sh -c 'stat -c %u /bin'").prints("0\n");
     cx.ctr("run --rm --userns keep-id busybox true").prints("");
     assert_eq!(fs::read_dir(cx.root().join("layers")).unwrap().count(), layers);
@@ -86,11 +88,8 @@ both!(what_a_kept_container_is_like_to_live_in, |cx| {
 both!(ranges_of_ids_are_each_container_s_own, |cx| {
     cx.busybox();
     if cx.is_root() {
-        cx.ctr("run --rm --userns auto busybox true").refuses(
-            125,
-            "[..]user \"containers\" has no subordinate ids in /etc/subuid and /etc/subgid\n\
-             hint: echo containers:2147483647:2147483648 | sudo tee -a /etc/subuid /etc/subgid",
-        );
+        cx.ctr("run --rm --userns auto busybox true")
+            .refuses(125, "[..]user \"containers\" has no subordinate ids in /etc/subuid and /etc/subgid");
     }
     if !give_root_ids(cx) {
         return;
@@ -113,7 +112,7 @@ both!(ranges_of_ids_are_each_container_s_own, |cx| {
     let lines = map_of(cx, &format!("--userns auto:size=20,uidmapping=5:{own}:1"));
     assert_eq!(lines, [format!("0 {first} 5"), format!("5 {own} 1"), format!("6 {} 14", first + 6)]);
     cx.ctr("run --rm --userns auto:size=4000000 busybox true")
-        .refuses(125, "[..]there are not 4000000 free ids in a row\nhint: [..]");
+        .refuses(125, "[..]there are not 4000000 free ids in a row");
     cx.ctr("rm -f b").succeeds();
 });
 

@@ -208,10 +208,10 @@ impl Request {
 
 impl Request {
     /// The ids of the container whose namespaces this one is to be in, since their user namespace is
-    /// then the same; `None`: there is no such container.
+    /// then the same; `None`: it is in those of none.
     ///
     /// # Errors
-    /// Others are asked for, or they are those of two containers.
+    /// They are those of two containers.
     pub fn shared_ids(&self, store: &Store) -> Result<Option<Option<Ids>>> {
         let host = &self.host_config;
         let mut found: Option<Option<Ids>> = None;
@@ -223,13 +223,7 @@ impl Request {
             }
             found = Some(ids);
         }
-        if let (Some(Some(_)), false) = (&found, host.userns_mode.is_empty()) {
-            return bad(
-                "conflicting options: --userns and namespaces of a container that has a user namespace of its own",
-            );
-        }
-        // Root's containers have none unless asked for, and a new one can still join their networks.
-        Ok(found.filter(|ids| host.userns_mode.is_empty() || ids.is_some()))
+        Ok(found)
     }
 }
 

@@ -216,6 +216,11 @@ fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
         .collect()
 }
 
+/// Whether its user namespace is the machine's first: mknod(2) is refused in all others.
+fn may_make_devices(host: &HostConfig) -> bool {
+    userns::is_host_root() && !has_own_users(host)
+}
+
 fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
     let host = &container.host_config;
     let own_users = has_own_users(host);
@@ -230,9 +235,9 @@ fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
         };
         linux.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
     }
-    linux.set_sysctl(Some(sysctls(container, own_users)));
+    linux.set_sysctl(Some(sysctls(container, !may_make_devices(host))));
     linux.set_resources(Some(resources::of(host).context("resources")?));
-    linux.set_devices(Some(if own_users { Vec::new() } else { devices::of(host)? }));
+    linux.set_devices(Some(if may_make_devices(host) { devices::of(host)? } else { Vec::new() }));
     linux.set_seccomp(None);
     let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
         Some(paths) => paths.clone(),
@@ -350,13 +355,13 @@ pub fn has_own_network(host: &HostConfig) -> bool {
 
 /// What the user asked for, on top of Docker's own (moby, `daemon/oci_linux.go`): ports below 1024
 /// and ping need no capability in a network namespace of one's own.
-fn sysctls(container: &ContainerConfig, own_users: bool) -> HashMap<String, String> {
+fn sysctls(container: &ContainerConfig, has_few_ids: bool) -> HashMap<String, String> {
     let host = &container.host_config;
     let mut sysctls = HashMap::new();
     if has_own_network(host) {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         // The range's end must be a mapped group, so a user namespace cannot have all of them.
-        if !own_users {
+        if !has_few_ids {
             sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
         }
     }

@@ -25,7 +25,7 @@ const SHM_SIZE: u64 = 64 << 20;
 pub fn all(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Vec<Mount>> {
     let host = &container.host_config;
     let mut asked = asked_for(container)?;
-    if super::has_own_users(host) {
+    if !super::may_make_devices(host) {
         // In a user namespace nobody may make a device; the host's own node can be shown.
         for (source, place) in devices::nodes(host)? {
             asked.push(mount(place, "bind", &source, &["bind", "rprivate", "nosuid", "noexec"])?);
