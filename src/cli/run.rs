@@ -168,10 +168,10 @@ fn give_ids(
 ) -> Result<(RootFs, Option<ids::Planned>)> {
     let shared = request.shared_ids(store)?;
     let planned = match &shared {
-        Some(ids) if request.host_config.userns_mode.is_empty() => ids::Planned::of(ids.clone()),
+        Some(shared) if request.host_config.userns_mode.is_empty() => ids::Planned::of(shared.0.clone()),
         _ => ids::plan(store, &request.host_config, &request.config, &root)?,
     };
-    if shared.is_some_and(|ids| ids != planned.ids) {
+    if shared.is_some_and(|shared| shared.0 != planned.ids) {
         return Err(Failure::new("conflicting options: --userns and namespaces of a container that has other ids")
             .hint("leave --userns away: the ids are then the other container's")
             .exit(exit::ENGINE)

@@ -51,6 +51,18 @@ pub enum RootFs {
     Directory { path: String },
 }
 
+impl RootFs {
+    /// The directories that it is made of, topmost first, below `layers/` unless they begin with a
+    /// slash.
+    #[must_use]
+    pub fn directories(&self) -> &[String] {
+        match self {
+            Self::Image { layers, .. } => layers,
+            Self::Directory { path } => std::slice::from_ref(path),
+        }
+    }
+}
+
 /// The part that could run on any machine. Image and command line are merged into it already.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -292,12 +292,8 @@ fn given_away(store: &Store) -> Result<(Ranges, Ranges)> {
 
 /// As many ids as the image's own accounts need, and the user it is run as.
 fn needed(store: &Store, config: &Config, root: &RootFs) -> u32 {
-    let layers = match root {
-        RootFs::Image { layers, .. } => layers.clone(),
-        RootFs::Directory { path } => vec![path.clone()],
-    };
     let of = |file: &str, fields: &[usize]| {
-        let bytes = image_files::read(store, &layers, Path::new(file), 16 << 20).unwrap_or_default();
+        let bytes = image_files::read(store, root.directories(), Path::new(file), 16 << 20).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let lines = text.lines().filter(|line| !line.starts_with("nobody:") && !line.starts_with("nogroup:"));
         lines

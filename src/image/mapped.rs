@@ -20,10 +20,10 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
-use sha2::{Digest as _, Sha256};
 
 use crate::container::config::Ids;
 use crate::container::ids;
+use crate::image::digest::Digest;
 use crate::image::layers;
 use crate::store::Store;
 use crate::sys::xattr;
@@ -47,9 +47,8 @@ pub fn layers(store: &Store, names: &[String], ids: &Ids) -> Result<Vec<String>>
     if userns::is_host_root() || ids.is_identity() {
         return Ok(names.to_vec());
     }
-    let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(ids)?);
-    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Digest::of(&serde_json::to_vec(ids)?);
+    let hash = &hash.hex()[..16];
     // A directory of the user's own stays as it is.
     let copy = |name: &String| if name.starts_with('/') { name.clone() } else { format!("{name}{MARK}{hash}") };
     let copies: Vec<String> = names.iter().map(copy).collect();

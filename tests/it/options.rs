@@ -222,6 +222,6 @@ both!(what_can_mean_nothing_here_is_said_by_name, |cx| {
         ("--use-api-socket", "--use-api-socket: there is no daemon[..]"),
         ("--kernel-memory 4m", "--kernel-memory: [..]"),
     ] {
-        cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, &format!("{message}"));
+        cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, message);
     }
 });

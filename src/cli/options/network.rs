@@ -212,12 +212,12 @@ impl Request {
     ///
     /// # Errors
     /// They are those of two containers.
-    pub fn shared_ids(&self, store: &Store) -> Result<Option<Option<Ids>>> {
+    pub fn shared_ids(&self, store: &Store) -> Result<Option<SharedIds>> {
         let host = &self.host_config;
-        let mut found: Option<Option<Ids>> = None;
+        let mut found: Option<SharedIds> = None;
         for mode in [&host.network_mode, &host.pid_mode, &host.ipc_mode] {
             let Some(id) = mode.strip_prefix("container:") else { continue };
-            let ids = start::config(store, &id.parse()?)?.host_config.ids;
+            let ids = SharedIds(start::config(store, &id.parse()?)?.host_config.ids);
             if found.as_ref().is_some_and(|other| *other != ids) {
                 return bad("conflicting options: containers to be joined that have different user namespaces");
             }
@@ -226,6 +226,10 @@ impl Request {
         Ok(found)
     }
 }
+
+/// What [`Request::shared_ids`] found: another container's `HostConfig.ids`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SharedIds(pub Option<Ids>);
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an IPv6 address in brackets or without; kept with a colon.
 fn host(text: &str) -> Result<String, String> {

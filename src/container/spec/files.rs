@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::container::config::{ContainerConfig, HostConfig, Ids, RootFs};
+use crate::container::config::{ContainerConfig, HostConfig, Ids};
 use crate::container::image_files;
 use crate::container::spec::{hostname, timezone};
 use crate::error::Failure;
@@ -89,11 +89,7 @@ fn own_base(store: &Store, container: &ContainerConfig, usual: &str) -> Result<S
         "" => return Ok(usual.to_owned()),
         "none" => Vec::new(),
         "image" => {
-            let layers = match &container.root {
-                RootFs::Image { layers, .. } => layers.clone(),
-                RootFs::Directory { path } => vec![path.clone()],
-            };
-            image_files::read(store, &layers, Path::new("/etc/hosts"), LARGEST).unwrap_or_default()
+            image_files::read(store, container.root.directories(), Path::new("/etc/hosts"), LARGEST).unwrap_or_default()
         }
         path => fs::read(path).with_context(|| format!("--hosts-file {path:?}"))?,
     };
@@ -277,7 +273,7 @@ fn resolv_conf(host: &HostConfig, text: &str, leads: Leads) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::config::Config;
+    use crate::container::config::{Config, RootFs};
     use crate::store::Id;
 
     const HOST: &str =

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::container::config::{ContainerConfig, RootFs};
+use crate::container::config::ContainerConfig;
 use crate::container::image_files;
 use crate::error::{Failure, exit};
 use crate::store::Store;
@@ -39,9 +39,9 @@ pub fn rules(store: &Store, container: &ContainerConfig, zone: &str) -> Result<V
         Err(_) if zone == "local" => return Ok(UTC.to_vec()),
         Err(_) => None,
     };
-    let of_image = || match &container.root {
-        RootFs::Image { layers, .. } => image_files::read(store, layers, &Path::new(ZONES).join(zone), LONGEST),
-        RootFs::Directory { path } => image_files::read(store, &[path.clone()], &Path::new(ZONES).join(zone), LONGEST),
+    let of_image = || {
+        let path = Path::new(ZONES).join(zone);
+        image_files::read(store, container.root.directories(), &path, LONGEST)
     };
     let rules = found.or_else(of_image).filter(|bytes| bytes.starts_with(b"TZif"));
     rules.ok_or_else(|| unknown(zone)).with_context(|| format!("--tz {zone}"))
