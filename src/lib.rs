@@ -1,9 +1,9 @@
 //! ctr: a container engine in one static binary, without a daemon, rootless first.
 //!
 //! This page is the design. A folder's `mod.rs` says what the folder is for, who calls it and what it
-//! promises. Arrows point downwards, with two exceptions: `container` and `monitor` are the two sides
-//! of one thing (the monitor reads the container's records and writes its end), and the images'
-//! garbage collector asks which layers the containers' records name.
+//! promises. Arrows point downwards, with three exceptions: `container` and `monitor` are the two sides
+//! of one thing (the monitor reads the container's records and writes its end), the images' garbage
+//! collector asks which layers the containers' records name, and `network` asks which containers live.
 //!
 //! ```text
 //! main.rs      who this process is (ctr, ctr-monitor, ctr-init), error -> message and exit code
@@ -12,6 +12,8 @@
 //!              spec/ turns what the user asked for into what the runtime is told
 //! monitor/     the one process beside each running container: its stdio, log, clients, exit code
 //! runtime/     from an OCI runtime spec to an isolated process; cgroup/, seccomp/
+//! network/     networks and their members on record; bridges (link/), rules (nft/, firewall/), names
+//!              (dns/), the way outside for ordinary users (uplink/), what is wrong (doctor/)
 //! image/       references, manifests, layers, pull, archives
 //! registry/    the OCI distribution protocol
 //! store/       directories, records, locks, names, trees, garbage
@@ -32,10 +34,12 @@
 //!    from a read-only clone of its mount, as `ctr-monitor`. So no process of ctr that a container can
 //!    ever see has an executable that could be overwritten through `/proc/PID/exe`
 //!    (CVE-2019-5736), and the monitor's memory holds nothing of the command line's.
-//! 4. The monitor builds the OCI spec (`container::spec`) and asks `runtime` for the process: one
+//! 4. The monitor takes addresses and host ports and makes the bridge (`monitor::network`), builds the
+//!    OCI spec (`container::spec`) and asks `runtime` for the process: one
 //!    clone3(2) with every namespace, straight into its cgroup. The child mounts the overlay inside
-//!    its own mount namespace, pivots, drops everything, loads the filter, executes. No mount is ever
-//!    visible on the host, so nothing is left to unmount.
+//!    its own mount namespace, pivots, waits until its network namespace is connected, drops
+//!    everything, loads the filter, executes. No mount is ever visible on the host, so nothing is left
+//!    to unmount.
 //! 5. The monitor reports over the socket pair that is its first client's connection, and is from then
 //!    on a poll loop of one thread. The command is an ordinary client (`container::attach`).
 //! 6. At the end the monitor reaps, writes `state.json`, removes the cgroup and, for `--rm`, the
@@ -55,6 +59,8 @@
 //!                          network.json once its networks or published ports were changed
 //!   networks/<id>/         network.json (never changes), members/<container id>.json: who is on it
 //!                          and with which addresses
+//!   networks/holders/<container id>  which monitor holds the user's network namespace open
+//!   networks/uplink/       the uplink's socket and log
 //!   networks/names/<name>  symbolic link to ../<id>
 //!   names/<name>           symbolic link to ../containers/<id>: making it is the claim
 //! RUN = /run/ctr, or $XDG_RUNTIME_DIR/ctr
@@ -79,6 +85,25 @@
 //!   those are to look; an image then has one more layer on top that holds just these folders with
 //!   the mode and owner that the layers below give them.
 //!
+//! # Networks
+//!
+//! Bridges, veth pairs, addresses and rules are in *a* network namespace: root's own, or one that all
+//! of a user's containers share and their monitors keep open. What leaves that one goes through
+//! `ctr-uplink`, one process for a user, which joins connections that the namespace's kernel has
+//! terminated to sockets of the host's: no TCP of its own, and the client's address stays visible
+//! behind published ports. A monitor answers its container's DNS questions itself, from a socket inside
+//! the container's namespace, reads the members' records for names, and forwards the rest.
+//!
+//! - netlink and nf_tables are encoded here (`network::netlink`, `network::nft`): the crates for them
+//!   that are alive are runtimes of their own or licensed otherwise, and `nft` is a program to start.
+//!   So are DNS messages: a resolver crate brings an executor, and hostile packets need few rules.
+//! - Interfaces are never removed one by one: a pair dies with the container's namespace, in the
+//!   kernel's own time. Its port is shut first, as its addresses may be another's at once. Root's
+//!   bridges stay until `network rm`; deleting one holds up all of the machine's networks for 30 ms.
+//! - Rules are sets and maps in two tables; a container is an element. A batch that the kernel refuses
+//!   costs ten times what a good one does, so nothing is tried to see whether it is there.
+//! - The uplink gets ready while the container does; its first answer is awaited when all is wired.
+//!
 //! # Rootless
 //!
 //! One user namespace for each user, joined where a live monitor is in one and made by
@@ -93,21 +118,27 @@
 //! | `kill -9` of ctr at any instruction | the old state or the new one; garbage is swept |
 //! | `kill -9` of a monitor | its processes die; `ps` says exited; `start` works |
 //! | power loss | images that a command reported are there; half-written ones are not |
+//! | `kill -9` of the uplink | its connections end; the monitors start another, ports and names go on |
+//! | somebody flushes all rules | the next container, or change of one, loads them all again |
 //! | disk full | the path and the reason, exit code 125; what existed works |
 //! | two commands on one container | one after the other; the second says what it found |
 //! | a hostile layer, manifest, archive, registry | an error; nothing outside its directory; bounded memory |
-//! | a hostile process in a container | no host file, no descriptor of ctr, no other container |
+//! | a hostile process in a container | no host file, no descriptor of ctr, no other container; no address but its own, nothing of the host's loopback |
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod events;
 pub mod image;
 pub mod monitor;
 pub mod network;
 pub mod passwd;
 pub mod registry;
+pub mod reset;
 pub mod runtime;
+pub mod secret;
 pub mod store;
 pub mod sys;
 pub mod userns;

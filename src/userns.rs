@@ -62,6 +62,23 @@ pub fn outer_uid() -> u32 {
     outer(geteuid().as_raw(), &map_of("self", "uid_map"))
 }
 
+/// What turns this namespace's ids, users' and groups', into those that they are outside of it. An id
+/// that is none here stays as it is.
+pub fn outer_ids() -> (impl Fn(u64) -> u64, impl Fn(u64) -> u64) {
+    let outward = |file| {
+        let maps = map_of("self", file);
+        move |id: u64| u32::try_from(id).map_or(id, |id| outer(id, &maps).into())
+    };
+    (outward("uid_map"), outward("gid_map"))
+}
+
+/// The maps of the user namespace of a process that is in one below this one, as this one counts:
+/// uids, then gids.
+#[must_use]
+pub fn maps_of(pid: i32) -> (Vec<IdMap>, Vec<IdMap>) {
+    (map_of(&pid.to_string(), "uid_map"), map_of(&pid.to_string(), "gid_map"))
+}
+
 fn outer(id: u32, maps: &[IdMap]) -> u32 {
     let above = |m: &IdMap| id.checked_sub(m.inside).filter(|n| *n < m.count).map(|n| m.outside + n);
     maps.iter().find_map(above).unwrap_or(id)

@@ -9,7 +9,7 @@ use crate::cli::options::lines;
 use crate::cli::{Globals, Run, run, usage};
 use crate::container::attach::Outcome;
 use crate::container::exec::{self, Exec};
-use crate::container::state;
+use crate::container::{pause, state};
 use crate::error::{Failure, exit};
 use crate::store::names;
 
@@ -86,6 +86,10 @@ impl Run for ExecCommand {
                 .hint(format!("ctr start {container}"))
                 .into());
         }
+        if pause::is_paused(&store, &id) {
+            let text = format!("Container {container} is paused, unpause the container before exec");
+            return Err(Failure::new(text).exit(1).into());
+        }
         run::require_terminal(self.tty && self.interactive && !self.detach)?;
         let exec = Exec {
             argv: argv.to_vec(),
@@ -101,7 +105,7 @@ impl Run for ExecCommand {
         };
         match exec::run(&store, &id, &exec)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached if !exec.detach => Ok(super::left()),
+            Outcome::Detached if !exec.detach => Ok(super::left(&store, &id, "exec_detach")),
             Outcome::Detached => Ok(0),
         }
     }

@@ -90,7 +90,7 @@ impl RunCommand {
         let attach = Attach { streams, tty: process.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(&store, &config.id, "detach")),
         }
     }
 }
@@ -132,6 +132,7 @@ pub fn make(
     {
         remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
     }
+    let secrets = super::options::secrets::find(store, &request.secrets)?;
     let file = request.host_config.container_id_file.clone();
     let new = New {
         name: request.name,
@@ -140,6 +141,7 @@ pub fn make(
         config: request.config,
         host_config: request.host_config,
         endpoints: request.endpoints,
+        secrets,
         starts_at_once,
     };
     let created = create::create(store, new)?;

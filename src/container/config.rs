@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::secret::Given;
 use crate::network::Rate;
 use crate::network::mac::Mac;
 use crate::store::Id;
@@ -29,6 +30,14 @@ pub struct ContainerConfig {
     /// its like changed since is in [`super::network::Wish`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Its secrets, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Given>,
+}
+
+/// `containers/<id>/resources.json`, once `update` has changed the limits: all of them.
+impl Record for Resources {
+    const VERSION: u32 = 1;
 }
 
 impl Record for ContainerConfig {

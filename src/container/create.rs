@@ -12,9 +12,11 @@ use jiff::Timestamp;
 
 use crate::container::config::{Config, ContainerConfig, Endpoint, HostConfig, RootFs};
 use crate::container::network::Wish;
+use crate::container::secret::{self, Given};
 use crate::container::state::{Phase, State};
 use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
+use crate::events;
 use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
@@ -33,6 +35,7 @@ pub struct New {
     pub host_config: HostConfig,
     /// What is wanted of each network, in the order of the command line.
     pub endpoints: Vec<Endpoint>,
+    pub secrets: Vec<Given>,
     /// It is started at once by this same command: one that is left unstarted and is to be removed
     /// at its end was ended early.
     pub starts_at_once: bool,
@@ -74,6 +77,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         config: new.config,
         host_config: new.host_config,
         endpoints: new.endpoints,
+        secrets: new.secrets,
     };
     let mut state = State {
         name,
@@ -112,6 +116,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         let _ = remove::discard(store, &id, &state.name);
         return Err(error);
     }
+    events::container(store, &id, &state, "create", &[]);
     Ok(Created { config, lock, name: state.name })
 }
 
@@ -138,6 +143,7 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
                 .with_context(|| format!("give {upper:?} to the container's root"))?;
         }
     }
+    secret::keep(store, temporary, &config.secrets)?;
     record::write(&temporary.join("config.json"), config, durability)?;
     record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
     fs::rename(temporary, place).with_context(|| format!("make {place:?}"))?;
@@ -231,6 +237,9 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     }
     heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
+    if state.unstarted {
+        events::container(store, id, &state, "destroy", &[]);
+    }
     drop(lock);
     Ok(Settled::Gone)
 }

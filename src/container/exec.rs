@@ -111,6 +111,7 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
         (None, File::open("/dev/null").context("open \"/dev/null\"")?.into())
     };
     let ((output, stdout_end), (error, stderr_end)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
+    attach::widen(&output);
     let descriptors = [&[stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()], &further[..]].concat();
     message.send_with(socket.as_fd(), &descriptors, true).map_err(gone)?;
     drop((stdin, stdout_end, stderr_end));
@@ -159,6 +160,8 @@ struct Session {
     /// How it ended; what it wrote may still be on its way.
     outcome: Option<u8>,
 }
+
+const STREAMS: [&str; 2] = ["output", "error"];
 
 /// What poll(2) waits for.
 #[derive(Debug, Clone, Copy)]
@@ -262,56 +265,45 @@ impl Session {
     /// Reads one piece of output and writes it to ours. Returns whether there was any.
     fn forward(&mut self, at: usize, buffer: &mut [u8]) -> Result<bool> {
         let Some((from, to)) = &mut self.streams[at] else { return Ok(false) };
-        match read(&*from, buffer) {
-            Ok(length) if length > 0 => {
-                let pushed = to.push(&buffer[..length]);
-                Self::written(at, pushed)?;
-                Ok(true)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            // EIO: nobody has the terminal open.
-            _ => {
+        match to.draw(from.as_fd(), buffer) {
+            Ok(1..) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(to.wants_room().is_some()),
+            Ok(0) => {
                 self.streams[at] = None;
                 Ok(false)
             }
+            Err(e) => Err(attach::cannot_write(STREAMS[at], e)),
         }
     }
 
     fn flush(&mut self, at: usize) -> Result<()> {
         let Some((_, to)) = &mut self.streams[at] else { return Ok(()) };
-        let flushed = to.flush();
-        Self::written(at, flushed)
-    }
-
-    fn written(at: usize, outcome: nix::Result<usize>) -> Result<()> {
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(Errno::EPIPE) => attach::broken_pipe(),
-            Err(e) => {
-                let name = ["output", "error"][at];
-                Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into())
-            }
-        }
+        to.flush().map(drop).map_err(|e| attach::cannot_write(STREAMS[at], e))
     }
 
     /// Passes on what was typed. Returns whether the user left.
     fn read_input(&mut self, buffer: &mut [u8]) -> bool {
         let Some(input) = &mut self.input else { return false };
+        let Some(keys) = &mut self.keys else {
+            // The end, or a terminal that is gone. A pipe's reader is told by closing it.
+            if !matches!(input.draw(stdin().as_fd(), buffer), Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR)) {
+                self.input = None;
+            }
+            return false;
+        };
         let length = match read(stdin(), buffer) {
             Ok(length) if length > 0 => length,
             Err(Errno::EINTR | Errno::EAGAIN) => return false,
-            // The end, or a terminal that is gone. A pipe's reader is told by closing it.
             _ => {
                 self.input = None;
                 return false;
             }
         };
-        let typed = self.keys.as_mut().map(|keys| keys.pass(&buffer[..length]));
-        let bytes = typed.as_ref().map_or(&buffer[..length], |typed| &typed.bytes);
-        if input.push(bytes).is_err() {
+        let typed = keys.pass(&buffer[..length]);
+        if input.push(&typed.bytes).is_err() {
             // It reads no more.
             self.input = None;
         }
-        typed.is_some_and(|typed| typed.detached)
+        typed.detached
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
-use crate::container::start;
+use crate::container::{start, state};
 use crate::monitor;
 use crate::monitor::protocol::{self, Message, PACKET, VERSION};
 use crate::network::listen::Wanted;
@@ -52,8 +52,8 @@ pub enum Mode {
     Container(String),
     /// One that is there already: a file as `/run/netns/x` or `/proc/PID/ns/net`.
     Namespace(PathBuf),
-    /// One of its own that the program `pasta` connects.
-    Pasta,
+    /// One of its own that the program `pasta` connects, with these options of it (`pasta:OPTIONS`).
+    Pasta(String),
 }
 
 impl Mode {
@@ -63,10 +63,11 @@ impl Mode {
         match text {
             "none" => Self::None,
             "host" => Self::Host,
-            "pasta" => Self::Pasta,
+            "pasta" => Self::Pasta(String::new()),
             _ => match text.split_once(':') {
                 Some(("container", id)) => Self::Container(id.to_owned()),
                 Some(("ns", path)) => Self::Namespace(path.into()),
+                Some(("pasta", options)) => Self::Pasta(options.to_owned()),
                 _ => Self::Networks,
             },
         }
@@ -108,7 +109,7 @@ impl Wish {
             Mode::Networks => self.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect(),
             Mode::None => vec!["none".into()],
             Mode::Host => vec!["host".into()],
-            Mode::Container(_) | Mode::Namespace(_) | Mode::Pasta => Vec::new(),
+            Mode::Container(_) | Mode::Namespace(_) | Mode::Pasta(_) => Vec::new(),
         }
     }
 }
@@ -164,9 +165,34 @@ pub fn published(store: &Store, id: &Id) -> Result<Vec<Published>> {
     for (_, member) in member::of_container(store, id)? {
         all.extend(member.published);
     }
+    if all.is_empty() && state::is_alive(store, id) {
+        let ports: Option<Ports> = record::read(&ports_path(store, id))?;
+        all.extend(ports.into_iter().flat_map(|ports| ports.published));
+    }
     all.sort_by_key(|p| (p.container_port, p.protocol, p.host, p.host_port));
     all.dedup();
     Ok(all)
+}
+
+/// `containers/<id>/ports.json`: what is published of a container that is a member of no network
+/// ([`Mode::Pasta`]), good while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    pub published: Vec<Published>,
+}
+
+impl Record for Ports {
+    const VERSION: u32 = 1;
+}
+
+/// # Errors
+/// The record cannot be written.
+pub fn write_ports(store: &Store, config: &ContainerConfig, ports: &Ports) -> Result<()> {
+    record::write(&ports_path(store, &config.id), ports, Durability::Unsynced).context("write down published ports")
+}
+
+fn ports_path(store: &Store, id: &Id) -> PathBuf {
+    store.container(id).join("ports.json")
 }
 
 /// The ports that a container which does not run is to have, as `ps` would show them.
@@ -270,6 +296,8 @@ mod tests {
             ("frontend", Mode::Networks),
             ("none", Mode::None),
             ("container:abc", Mode::Container("abc".into())),
+            ("pasta", Mode::Pasta(String::new())),
+            ("pasta:--mtu,1500", Mode::Pasta("--mtu,1500".into())),
             ("ns:/run/netns/x", Mode::Namespace("/run/netns/x".into())),
         ] {
             assert_eq!(Mode::of(text), mode, "{text}");

@@ -42,7 +42,7 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, descriptors: D
         config.config.env.retain(|other| other.split('=').next() != name);
         config.config.env.push(variable.clone());
     }
-    let process = spec::process(&config)?;
+    let process = spec::process(store, &config)?;
     let seccomp = filter(store, &config, &process)?;
     let Descriptors { streams, further } = descriptors;
     if let (Some(ids), Some([stdin, stdout, stderr])) = (&config.host_config.ids, &streams) {

@@ -1,7 +1,7 @@
 //! The monitor's loop: bytes between the container and its clients, until the container's process
 //! ends. One thread, and nothing in it waits but poll(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,16 +13,21 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::read;
 
 use crate::monitor::client::{Client, Role};
-use crate::monitor::exec::{Joiner, Session};
+use crate::monitor::exec::{Further, Session};
+use crate::monitor::follow::Follower;
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::network::record::Network;
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
 /// only a process that outlived it, outside of its pid namespace, can write on and on.
 const REST: usize = 1 << 20;
+
+/// Most bytes that move from pipe to pipe at once: as much as one can hold.
+const PAGES: usize = 1 << 20;
 
 /// After so long without anything to do, memory that only the work before needed is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -78,8 +83,9 @@ pub struct Relay {
     peer: Option<OwnedFd>,
     log: Log,
     clients: Vec<Client>,
+    followers: Vec<Follower>,
     sessions: Vec<Session>,
-    further: Box<Joiner>,
+    further: Further,
     /// The container's networks, where it has some.
     network: Option<Sandbox>,
     clients_so_far: u64,
@@ -105,6 +111,9 @@ enum Source {
     Output(Stream),
     Input,
     Client(u64),
+    /// Room in a client's pipe.
+    Pipe(u64),
+    Follower(u64),
     /// A question for a name, a client of a published port, or the uplink's end.
     Network(Token),
     /// A further process's report or its end.
@@ -122,7 +131,7 @@ impl Relay {
         log: Log,
         (stdin_once, stop): (bool, Stop),
         listener: Option<OwnedFd>,
-        further: Box<Joiner>,
+        further: Further,
     ) -> Result<Self> {
         let (input, output, error, terminal, peer) = match ends {
             Ends::Pipes { input, output, error } => (input, output, Some(error), None, None),
@@ -147,6 +156,7 @@ impl Relay {
             peer,
             log,
             clients: Vec::new(),
+            followers: Vec::new(),
             sessions: Vec::new(),
             further,
             network: None,
@@ -159,6 +169,11 @@ impl Relay {
             idle: Some(FIRST_IDLE),
             buffer: vec![0; PACKET],
         })
+    }
+
+    /// The container's standard input, where it is a pipe.
+    pub fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.input.end().filter(|_| self.terminal.is_none())
     }
 
     /// Kills the container's process.
@@ -179,14 +194,15 @@ impl Relay {
     }
 
     /// Gives back all that the container's networks took: addresses, ports, the namespace itself.
-    pub fn leave_network(&mut self) {
-        self.network = None;
+    /// Returns which they were.
+    pub fn leave_network(&mut self) -> Vec<Network> {
+        self.network.take().map(|sandbox| sandbox.networks()).unwrap_or_default()
     }
 
-    /// Joins a client.
-    pub fn join(&mut self, socket: OwnedFd, role: Role) {
+    /// Joins a client; `pipe`: standard output goes there.
+    pub fn join(&mut self, socket: OwnedFd, role: Role, pipe: Option<OwnedFd>) {
         self.clients_so_far += 1;
-        self.clients.push(Client::new(self.clients_so_far, socket, role));
+        self.clients.push(Client::new(self.clients_so_far, socket, role).with_pipe(pipe));
     }
 
     /// Carries bytes until the container's process ends. Returns its exit code, 128 and the signal's
@@ -207,6 +223,16 @@ impl Relay {
                     Source::Output(stream) => drop(self.forward(stream)),
                     Source::Input => self.feed(),
                     Source::Client(number) => self.serve(number, events),
+                    Source::Pipe(number) => {
+                        if let Some(client) = self.clients.iter_mut().find(|c| c.number == number) {
+                            client.room();
+                        }
+                    }
+                    Source::Follower(number) => {
+                        if let Some(follower) = self.followers.iter_mut().find(|f| f.number == number) {
+                            follower.listen();
+                        }
+                    }
                     Source::Network(token) => {
                         if let Some(network) = &mut self.network {
                             network.ready(token);
@@ -223,6 +249,9 @@ impl Relay {
     /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
     /// clients.
     pub fn drain(&mut self) {
+        for client in &mut self.clients {
+            client.gather();
+        }
         for stream in [Stream::Output, Stream::Error] {
             let mut rest = 0;
             while rest < REST {
@@ -233,6 +262,10 @@ impl Relay {
             }
         }
         self.log.finish();
+        self.hand_out_files();
+        for follower in self.followers.drain(..) {
+            follower.farewell();
+        }
         for session in &mut self.sessions {
             let client = self.clients.iter_mut().find(|c| c.number == session.client);
             session.container_ended(client);
@@ -247,14 +280,18 @@ impl Relay {
     /// As [`Relay::run`].
     pub fn farewell(&mut self, code: u8) -> Result<()> {
         self.listener = None;
-        for client in &mut self.clients {
-            if client.role != Role::Exec {
-                client.send(&Message::Exit { code });
-            }
-        }
         let leave = Instant::now() + FAREWELL;
         loop {
-            self.clients.retain(|c| c.is_waiting() && !c.gone);
+            for client in &mut self.clients {
+                // The word comes behind the last byte.
+                if client.close_pipe() && !client.told {
+                    client.told = true;
+                    if client.role != Role::Exec {
+                        client.send(&Message::Exit { code });
+                    }
+                }
+            }
+            self.clients.retain(|c| (c.is_waiting() || !c.told) && !c.gone);
             let now = Instant::now();
             if now >= leave {
                 self.clients.retain(|c| matches!(c.role, Role::Foreground(_)));
@@ -262,11 +299,20 @@ impl Relay {
             if self.clients.is_empty() {
                 return Ok(());
             }
-            let mut polls: Vec<_> = self.clients.iter().map(|c| PollFd::new(c.socket(), PollFlags::POLLOUT)).collect();
+            let mut polls = Vec::new();
+            for client in &self.clients {
+                if client.is_waiting() {
+                    polls.push(PollFd::new(client.socket(), PollFlags::POLLOUT));
+                }
+                polls.extend(client.wants_room().map(|room| PollFd::new(room, PollFlags::POLLOUT)));
+            }
             let guests = self.clients.iter().any(|c| !matches!(c.role, Role::Foreground(_)));
             wait_for(&mut polls, guests.then_some(leave))?;
             for client in &mut self.clients {
-                client.flush();
+                client.room();
+                if client.is_waiting() {
+                    client.flush();
+                }
             }
         }
     }
@@ -292,6 +338,9 @@ impl Relay {
             held[0] |= client.holds_back(Stream::Output, now);
             held[1] |= client.holds_back(Stream::Error, now);
         }
+        for follower in &mut self.followers {
+            held = if follower.holds_back(now) { [true; 2] } else { held };
+        }
         let mut sources = Vec::with_capacity(8);
         let mut polls = Vec::with_capacity(8);
         let mut add = |source, fd, events| {
@@ -315,6 +364,12 @@ impl Relay {
         for client in &self.clients {
             let room = if client.is_waiting() { PollFlags::POLLOUT } else { PollFlags::empty() };
             add(Source::Client(client.number), client.socket(), PollFlags::POLLIN | room);
+            if let Some(room) = client.wants_room() {
+                add(Source::Pipe(client.number), room, PollFlags::POLLOUT);
+            }
+        }
+        for follower in &self.followers {
+            add(Source::Follower(follower.number), follower.socket(), PollFlags::POLLIN);
         }
         for session in &self.sessions {
             add(Source::Session(session.client), session.report(), PollFlags::POLLIN);
@@ -328,6 +383,7 @@ impl Relay {
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
+        let wakes = wakes.chain(self.followers.iter().filter_map(|follower| follower.patience_ends(now)));
         let wake = wakes.chain(self.kill_at).chain(self.ends_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
@@ -343,6 +399,7 @@ impl Relay {
             if let Some(network) = &mut self.network {
                 network.rest();
             }
+            self.log.rest();
             memory::release();
             self.idle = None;
         } else if !is_quiet {
@@ -352,12 +409,32 @@ impl Relay {
         Ok(ready)
     }
 
-    /// Reads one piece of output and hands it to the log and the clients. Returns its length; 0 when
-    /// there is none for now or for ever.
+    /// Passes one piece of output on to the log and the clients. Returns its length; 0 when there is
+    /// none for now or for ever, or no room for it.
     fn forward(&mut self, stream: Stream) -> usize {
         let end = if stream == Stream::Error { &mut self.error } else { &mut self.output };
         let Some(fd) = end else { return 0 };
-        let length = match read(&*fd, &mut self.buffer[..CHUNK]) {
+        let mut most = CHUNK;
+        let mut served = None;
+        if stream == Stream::Output
+            && let Some(at) = self.clients.iter_mut().position(|c| c.pipe().is_some())
+        {
+            let others = self.clients.iter().enumerate().any(|(n, c)| n != at && c.has(stream));
+            let leave = others || self.log.wants_output();
+            let pipe = self.clients[at].pipe();
+            match pipe.map(|pipe| pipe.take(fd.as_fd(), if leave { CHUNK } else { PAGES }, leave)) {
+                Some(Ok(0)) => {
+                    *end = None;
+                    return 0;
+                }
+                Some(Ok(length)) if !leave => return length,
+                // The same bytes again, for the others.
+                Some(Ok(length)) => (most, served) = (length, Some(self.clients[at].number)),
+                Some(Err(Errno::EAGAIN)) => return 0,
+                _ => self.clients[at].lose_pipe(),
+            }
+        }
+        let length = match read(&*fd, &mut self.buffer[..most]) {
             Ok(length) if length > 0 => length,
             Err(Errno::EAGAIN | Errno::EINTR) => return 0,
             // Nobody has the other side open. EIO is a terminal's way of saying so.
@@ -369,12 +446,27 @@ impl Relay {
         let bytes = &self.buffer[..length];
         let problem = self.log.write(stream, bytes);
         for client in &mut self.clients {
-            client.output(stream, bytes);
+            if served != Some(client.number) {
+                client.output(stream, bytes);
+            }
             if let Some(problem) = &problem {
                 client.send(&Message::Notice(problem));
             }
         }
+        self.hand_out_files();
         length
+    }
+
+    /// Followers get the files that the log began.
+    fn hand_out_files(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
+        for file in self.log.begun() {
+            for follower in &mut self.followers {
+                follower.add(&file);
+            }
+        }
     }
 
     /// Writes to the container's standard input.
@@ -397,7 +489,7 @@ impl Relay {
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
         match seqpacket::accept(listener.as_fd()) {
-            Ok(Some(socket)) => self.join(socket, Role::New),
+            Ok(Some(socket)) => self.join(socket, Role::New, None),
             Ok(None) => {}
             // Out of descriptors or of memory. Whoever knocks waits; some may be free again then.
             Err(_) => self.full_until = Some(Instant::now() + FULL),
@@ -435,7 +527,7 @@ impl Relay {
             }
             Some(Message::Exec { version: protocol::VERSION, request }) if client.role == Role::New => {
                 client.role = Role::Exec;
-                match Session::start(number, request, fds, &*self.further) {
+                match Session::start(number, request, fds, &self.further) {
                     Ok(session) => self.sessions.push(session),
                     Err(e) => {
                         client.send(&Message::Failed(&super::failed(&e)));
@@ -451,7 +543,15 @@ impl Relay {
                 }
                 client.gone = true;
             }
-            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. }) => {
+            Some(Message::Follow { version: protocol::VERSION }) if client.role == Role::New => {
+                let client = self.clients.remove(at);
+                match self.log.follow() {
+                    Ok(files) => self.followers.push(Follower::new(number, client.into_socket(), files)),
+                    // It sees the end of the connection.
+                    Err(_) => drop(client),
+                }
+            }
+            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. } | Message::Follow { .. }) => {
                 let e =
                     anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));
@@ -460,15 +560,18 @@ impl Relay {
             Some(Message::Bytes { stream: Stream::Input, bytes }) if client.has(Stream::Input) => {
                 self.input.push(number, bytes);
             }
-            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.end(),
+            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.close(),
             Some(Message::Taken { stream, count }) => client.taken(stream, count),
             Some(Message::Resize { rows, columns }) if client.role != Role::Exec => {
                 if let Some(terminal) = &self.terminal {
                     // A size that the kernel refuses leaves the old one.
                     let _ = terminal::set_size(terminal.as_fd(), rows, columns);
+                    let (height, width) = (rows.to_string(), columns.to_string());
+                    (self.further.note)("resize", &[("height", &height), ("width", &width)]);
                 }
             }
             Some(Message::Signal { number }) if client.role != Role::Exec => {
+                (self.further.note)("kill", &[("signal", &number.to_string())]);
                 // It may have ended in this moment.
                 let _ = pidfd::signal(self.process.as_fd(), number);
             }
@@ -484,11 +587,18 @@ impl Relay {
 
     /// Removes the clients that are gone.
     fn part(&mut self) {
+        if self.followers.iter().any(|f| f.gone) {
+            self.followers.retain(|f| !f.gone);
+            self.full_until = None;
+            if self.followers.is_empty() {
+                self.log.unfollow();
+            }
+        }
         if self.clients.iter().all(|c| !c.gone) {
             return;
         }
         if self.stdin_once && self.clients.iter().any(|c| c.gone && c.has(Stream::Input)) {
-            self.input.end();
+            self.input.close();
         }
         for client in self.clients.iter().filter(|c| c.gone && c.role == Role::Exec) {
             for session in self.sessions.iter_mut().filter(|s| s.client == client.number) {

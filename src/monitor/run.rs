@@ -16,15 +16,17 @@ use nix::unistd::{Gid, Pid, Uid, fchown, getpid, pipe2};
 
 use crate::container::config::{ContainerConfig, Ids};
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, network, remove, signal, spec};
+use crate::container::{heal, network, remove, restart, signal, spec, start};
+use crate::events;
 use crate::monitor::client::Role;
-use crate::monitor::exec::Joiner;
+use crate::monitor::exec::Further as Joining;
 use crate::monitor::join;
-use crate::monitor::log::{Driver, Log};
-use crate::monitor::network::Sandbox;
+use crate::monitor::log::{Log, Names};
+use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
+use crate::network::record::Network;
 use crate::runtime::cgroup::{Cgroup, Pending, Placement};
 use crate::runtime::seccomp::{self, Profile};
 use crate::runtime::{self, Further, Launch, Stdio};
@@ -104,6 +106,8 @@ struct Running {
     before: Phase,
     started: Timestamp,
     pid: Pid,
+    /// The program that connects it, which ends with it.
+    pasta: Option<Connected>,
 }
 
 impl Monitor {
@@ -111,6 +115,8 @@ impl Monitor {
         // The container's processes must not look into this one: prctl(2), PR_SET_DUMPABLE.
         nix::sys::prctl::set_dumpable(false)?;
         nix::sys::prctl::set_name(c"ctr-monitor")?;
+        // A published port is one, and a thousand may be.
+        descriptors::raise_limit();
         let [_, id, root, run] = <[OsString; 4]>::try_from(arguments).ok().context("wrong arguments")?;
         let id = id.to_str().context("wrong id")?.parse()?;
         Ok(Self { store: Store::at(PathBuf::from(root), PathBuf::from(run)), id })
@@ -118,11 +124,11 @@ impl Monitor {
 
     /// The whole life.
     fn watch(&self, socket: OwnedFd, alive: OwnedFd, descriptors: Descriptors) -> Result<()> {
-        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, _| match message {
-            Message::Begin { streams, size } => Some((streams, size)),
+        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, fds| match message {
+            Message::Begin { streams, size } => Some((streams, size, fds.into_iter().next())),
             _ => None,
         });
-        let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
+        let Ok(Some(Some((streams, size, pipe)))) = begin else { bail!("nobody says what to do") };
         let mut running = match self.launch(size, &alive, descriptors) {
             Ok(running) => running,
             Err(e) => {
@@ -132,12 +138,14 @@ impl Monitor {
                 return Err(e);
             }
         };
-        if (Message::Started { pid: running.pid.as_raw() }).send(socket.as_fd()).is_err() {
+        let input: Vec<_> = running.relay.input().filter(|_| streams.is_some_and(|s| s.stdin)).into_iter().collect();
+        let started = Message::Started { pid: running.pid.as_raw() };
+        if started.send_with(socket.as_fd(), &input, true).is_err() {
             // Who wanted it was killed, and nobody knows of it.
             return self.undo(running);
         }
         match streams {
-            Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
+            Some(streams) => running.relay.join(socket, Role::Foreground(streams), pipe),
             None => drop(socket),
         }
         let code = running.relay.run()?;
@@ -149,15 +157,15 @@ impl Monitor {
 
     /// From the configuration to a process that runs, recorded as running.
     fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd, descriptors: Descriptors) -> Result<Running> {
-        let directory = self.store.container(&self.id);
-        let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
+        let config = start::config(&self.store, &self.id)?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         })?;
         // Until there is a record of the process, this is what tells where its cgroups are.
         let _ = nix::unistd::write(alive, pending.places().as_bytes());
-        let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
+        let state = self.state()?;
+        let log = Log::open(&self.store, &config, &Names { name: &state.name, image_id: &state.image_id })?;
         let run = self.store.container_run(&self.id);
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));
@@ -178,6 +186,7 @@ impl Monitor {
             user: blueprint.user,
             groups: blueprint.groups,
             directories: blueprint.directories,
+            secrets: blueprint.secrets,
             stdio,
             init: blueprint.init,
             cgroup,
@@ -192,6 +201,7 @@ impl Monitor {
         if let Some(sandbox) = &mut sandbox {
             sandbox.wire(prepared.pid())?;
         }
+        let pasta = Connected::by_pasta(&self.store, &config, &wish, prepared.pid())?;
         let process = prepared.start()?;
         let pid = process.pid;
         let ends = match (ends, process.terminal) {
@@ -204,21 +214,27 @@ impl Monitor {
         let stdin_once = config.config.stdin_once;
         let mut relay = Relay::new(process.pidfd, ends, log, (stdin_once, stop), Some(listener), further)?;
         let started = Timestamp::now();
-        let before = self.record_start(pid, &cgroups, started, |state| match &sandbox {
-            Some(sandbox) => sandbox.describe(&config, state),
-            None => state.networks = wish.names(),
+        let before = self.record_start(pid, &cgroups, started, |state| match (&sandbox, &pasta) {
+            (Some(sandbox), _) => sandbox.describe(&config, state),
+            (None, Some(pasta)) => pasta.describe(&config, state),
+            (None, None) => state.networks = wish.names(),
         })?;
         relay.serve_network(sandbox);
         if config.host_config.extras.timeout > 0 {
             relay.limit(Duration::from_secs(config.host_config.extras.timeout));
         }
-        Ok(Running { relay, cgroups, before, started, pid })
+        Ok(Running { relay, cgroups, before, started, pid, pasta })
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
-    fn further(&self, init: Pid) -> Box<Joiner> {
+    fn further(&self, init: Pid) -> Joining {
         let (store, id) = (self.store.clone(), self.id.clone());
-        Box::new(move |request, descriptors| join::join(&store, &id, init, request, descriptors))
+        let note = move |action: &str, more: &[(&str, &str)]| events::of_container(&store, &id, action, more);
+        let (store, id) = (self.store.clone(), self.id.clone());
+        Joining {
+            join: Box::new(move |request, descriptors| join::join(&store, &id, init, request, descriptors)),
+            note: Box::new(note),
+        }
     }
 
     /// Under the lock of the one who starts it. Returns the phase that the container was in.
@@ -238,9 +254,10 @@ impl Monitor {
         };
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
-        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
+        events::container(&self.store, &self.id, &state, "start", &[]);
         Ok(before)
     }
 
@@ -255,31 +272,55 @@ impl Monitor {
     /// The container's process has ended: the log first, then the record, then the word to clients.
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
-        let Running { mut relay, cgroups, started, .. } = running;
+        let Running { mut relay, cgroups, started, pasta, .. } = running;
+        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
-        relay.leave_network();
+        let networks = relay.leave_network();
+        drop(pasta);
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(cgroups, ended);
+        let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
         relay
+    }
+
+    /// With the cgroups that `update` put it into since. Under the container's lock, as `update`.
+    fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
+        let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
+        let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();
+        let later: Vec<String> = recorded.into_iter().filter(|path| !cgroups.0.contains(path)).collect();
+        cgroups.0.extend(later);
+        cgroups
     }
 
     /// The one who started it was killed before it was told that the container runs.
     fn undo(&self, running: Running) -> Result<()> {
-        let Running { mut relay, cgroups, before, .. } = running;
+        let Running { mut relay, cgroups, before, started, .. } = running;
         relay.kill();
-        relay.run()?;
+        let code = relay.run()?;
+        let networks = relay.leave_network();
         let _lock = Lock::exclusive(&self.store.container(&self.id))?;
-        self.settle(cgroups, before)
+        self.settle(cgroups, before, |state| self.tell_end(state, (code, started, false), &networks))
     }
 
-    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock.
-    fn settle(&self, cgroups: Cgroups, phase: Phase) -> Result<()> {
+    /// Records the end, in Docker's order.
+    fn tell_end(&self, state: &State, (code, started, oom): (u8, Timestamp, bool), networks: &[Network]) {
+        if oom {
+            events::container(&self.store, &self.id, state, "oom", &[]);
+        }
+        events::died(&self.store, &self.id, state, code, started);
+        for network in networks {
+            events::network(&self.store, network, "disconnect", Some(&self.id));
+        }
+    }
+
+    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock. `tell`: once
+    /// whoever looks sees that it ended.
+    fn settle(&self, cgroups: Cgroups, phase: Phase, tell: impl FnOnce(&State)) -> Result<()> {
         drop(cgroups);
         let mut state = self.state()?;
         heal::remove_run(&self.store, &self.id);
@@ -287,15 +328,19 @@ impl Monitor {
         // Before the state is written: where the disk is full, this makes room.
         let _ = fs::remove_file(directory.join(PROCESS));
         let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
-        if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
+        let removes = config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove));
+        if removes && !restart::is_under_way(&self.store, &self.id) {
             let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
+                tell(&state);
+                events::container(&self.store, &self.id, &state, "destroy", &[]);
                 return removed;
             }
         }
         state.phase = phase;
         state.ports.clear();
         self.write_state(&state)?;
+        tell(&state);
         // Last: until here the container counts as alive, and who looks waits for what is recorded.
         fs::remove_file(directory.join(ALIVE))?;
         Ok(())

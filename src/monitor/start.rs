@@ -79,13 +79,16 @@ pub fn start(
         let _ = plan.map(monitor, &mut link);
     }
     let size = size.unwrap_or_default();
-    let outcome = match (Message::Begin { streams, size }).send(ours.as_fd()) {
+    let joined = streams.is_some_and(|streams| streams.stdout) && !config.config.tty;
+    let (output, pipe) = if joined { attach::output_pipe() } else { None }.unzip();
+    let pipe: Vec<_> = pipe.iter().map(AsFd::as_fd).collect();
+    let outcome = match (Message::Begin { streams, size }).send_with(ours.as_fd(), &pipe, true) {
         // The monitor has left; its last word waits to be read.
         Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => report(&ours, signals.as_ref()),
         Err(e) => Err(e.into()),
     };
     match outcome {
-        Ok(pid) => Ok(Connection { socket: ours, pid: Some(pid) }),
+        Ok((pid, input)) => Ok(Connection { socket: ours, pid: Some(pid), output, input }),
         Err(e) => {
             let _ = waitpid(monitor, None);
             attach::release_signals()?;
@@ -120,8 +123,8 @@ fn claim(store: &Store, id: &Id) -> Result<File> {
     Ok(file)
 }
 
-/// Waits for the monitor's first word. Signals are let through while it waits, and only then.
-fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<Pid> {
+/// Waits for the monitor's first word, and the container's standard input that may come with it. Signals are let through while it waits, and only then.
+fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<(Pid, Option<OwnedFd>)> {
     let mut polls = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     loop {
         match ppoll(&mut polls, None, signals.copied()) {
@@ -131,8 +134,8 @@ fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<Pid> {
         }
     }
     let mut buffer = vec![0; PACKET];
-    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, _| match message {
-        Message::Started { pid } => Ok(Pid::from_raw(pid)),
+    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, fds| match message {
+        Message::Started { pid } => Ok((Pid::from_raw(pid), fds.into_iter().next())),
         Message::Failed(failed) => Err(to_error(failed)),
         other => Err(anyhow::anyhow!("the monitor's first word was {other:?}")),
     })?;

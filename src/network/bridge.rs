@@ -34,7 +34,9 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
     space.inside(|| -> Result<()> {
         let mut socket = super::netlink::Socket::route()?;
         link::bridge::ensure(&mut socket, &wanted)?;
-        if has_ipv6 {
+        if network.found.is_some() {
+            // Whose bridge it is has settled that.
+        } else if has_ipv6 {
             // A container that says it is a router is not believed (CVE-2020-13401).
             sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
         } else {
@@ -75,6 +77,28 @@ pub fn remove(space: &Space, network: &Network) -> Result<()> {
     if !space.is_apart() {
         firewall::foreign::withdraw(&mut space.netfilter()?, &name)?;
     }
-    link::remove(&mut space.route()?, &name)?;
-    Ok(())
+    let mut socket = space.route()?;
+    let Some(there) = link::find(&mut socket, &name)?.filter(link::Link::is_bridge) else { return Ok(()) };
+    match &network.found {
+        None => link::remove(&mut socket, &name).map(|_| ()),
+        Some(before) => {
+            let ours = network.bridge_addresses().into_iter().filter(|address| !before.contains(address));
+            ours.into_iter().try_for_each(|address| link::address::remove(&mut socket, there.index, address))
+        }
+    }
+}
+
+/// The bridge of a network that is about to be made, where it is there already: its addresses. In a
+/// user's own space there are none but ours.
+///
+/// # Errors
+/// The interface of that name is no bridge.
+pub fn found(store: &Store, network: &Network) -> Result<Option<Vec<IpNet>>> {
+    let Some(space @ Space::Here) = Space::find(store)? else { return Ok(None) };
+    let mut socket = space.route()?;
+    match link::find(&mut socket, &network.interface())? {
+        None => Ok(None),
+        Some(there) if there.is_bridge() => link::address::of(&mut socket, there.index).map(Some),
+        Some(there) => Err(link::bridge::taken(&there)),
+    }
 }

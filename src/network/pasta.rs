@@ -9,12 +9,13 @@ use std::io::{ErrorKind, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 
@@ -49,17 +50,20 @@ impl Drop for Pasta {
 ///
 /// `published`: their host ports are bound by pasta itself, so nobody may have them when this is
 /// called, not even the caller that chose them. `options`: what stands behind `pasta:`, words of
-/// pasta's command line, joined by commas.
+/// pasta's command line, joined by commas. `place`: a directory where the namespace is mounted meanwhile,
+/// in the caller's own mount namespace: pasta gives up what it would need to look into another process.
 ///
 /// # Errors
 /// There is no such program, or what it says.
-pub fn start(pid: Pid, published: &[Published], options: &str) -> Result<Pasta> {
+pub fn start(pid: Pid, published: &[Published], options: &str, place: &Path) -> Result<Pasta> {
     let program = find()?;
     let errors = memfd_create(c"pasta", MFdFlags::MFD_CLOEXEC).context("make a file for what pasta says")?;
     let errors = File::from(errors);
     let mut command = Command::new(&program);
     command.args(["--foreground", "--quiet", "--config-net"]).args(arguments(published, options)?);
-    command.arg("--userns").arg(format!("/proc/{pid}/ns/user")).arg("--netns").arg(format!("/proc/{pid}/ns/net"));
+    let namespace = Mounted::at(pid, place)?;
+    // By itself it would end with the path.
+    command.args(["--no-netns-quit", "--netns-only", "--netns"]).arg(&namespace.0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
     process::die_with_parent(&mut command);
     let child = command.spawn().with_context(|| format!("execute {program:?}"))?;
@@ -69,6 +73,28 @@ pub fn start(pid: Pid, published: &[Published], options: &str) -> Result<Pasta> 
         text => Failure::new("connect the container by pasta").source(text).into(),
     })?;
     Ok(pasta)
+}
+
+/// A network namespace with a path. Dropped, it has none.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(pid: Pid, place: &Path) -> Result<Self> {
+        let path = place.join("netns");
+        File::create(&path).with_context(|| format!("make {path:?}"))?;
+        let mounted = Self(path);
+        let namespace = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        mount(Some(&namespace), &mounted.0, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("mount {namespace:?}"))?;
+        Ok(mounted)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Pasta {

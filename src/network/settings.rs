@@ -23,6 +23,9 @@ const MACVLAN_MODE: &str = "macvlan_mode";
 const OF_BRIDGES: [&str; 8] = [INTERFACE, ICC, MASQUERADE, HOST_BINDING, MODE_IPV4, MODE_IPV6, MTU, PREFIX];
 const OF_MACVLANS: [&str; 4] = [PARENT, MACVLAN_MODE, MTU, PREFIX];
 
+/// Ways to open a network to who routes to its containers' own addresses, which ctr has not.
+const DOCKERS_MODES: [&str; 2] = ["routed", "nat-unprotected"];
+
 /// The interface of the default network.
 pub(super) const DEFAULT_INTERFACE: &str = "ctr0";
 
@@ -32,10 +35,6 @@ pub enum GatewayMode {
     /// Their addresses are hidden behind the host's; published ports alone are reached.
     #[default]
     Nat,
-    /// As `Nat`, but all their ports are reached by who routes to them.
-    NatUnprotected,
-    /// Their own addresses are seen outside; published ports alone are reached, on these addresses.
-    Routed,
     /// The host has no address on the bridge (`--internal` only).
     Isolated,
 }
@@ -44,8 +43,6 @@ impl GatewayMode {
     fn of(text: &str) -> Option<Self> {
         match text {
             "nat" | "" => Some(Self::Nat),
-            "nat-unprotected" => Some(Self::NatUnprotected),
-            "routed" => Some(Self::Routed),
             "isolated" => Some(Self::Isolated),
             _ => None,
         }
@@ -89,9 +86,9 @@ impl Network {
         self.is_on(MASQUERADE)
     }
 
-    /// The address that ports are published on when `-p` names none.
+    /// The address that ports are published on when `-p` names none; `None`: all, of both families.
     pub fn host_binding(&self) -> Option<IpAddr> {
-        self.option(HOST_BINDING)?.parse().ok()
+        self.option(HOST_BINDING)?.parse().ok().filter(|address: &IpAddr| !address.is_unspecified())
     }
 
     pub fn gateway_mode_ipv4(&self) -> GatewayMode {
@@ -131,6 +128,11 @@ pub fn check(driver: Driver, internal: bool, options: &BTreeMap<String, String>)
                 .into());
         };
         let isolated = *value == "isolated" && !internal;
+        if matches!(*name, MODE_IPV4 | MODE_IPV6) && DOCKERS_MODES.contains(&value.as_str()) {
+            return Err(Failure::new(format!("the gateway mode {value:?} is not supported"))
+                .hint("there are \"nat\", and for --internal networks \"isolated\"; publish what is to be reached with -p")
+                .into());
+        }
         let fits = match *name {
             ICC | MASQUERADE => boolean(value).is_some(),
             MTU => value.parse::<u32>().is_ok_and(|mtu| (68..=65_535).contains(&mtu)),
@@ -142,8 +144,17 @@ pub fn check(driver: Driver, internal: bool, options: &BTreeMap<String, String>)
             _ => is_interface_name(value),
         };
         if !fits {
-            let failure = Failure::new(format!("invalid value for {name}: {value:?}"));
-            return Err(if isolated { failure.hint("\"isolated\" is for --internal networks") } else { failure }.into());
+            let hint = match *name {
+                MODE_IPV4 | MODE_IPV6 if isolated => "\"isolated\" is for --internal networks",
+                ICC | MASQUERADE => "true or false",
+                MTU => "bytes, from 68 to 65535",
+                HOST_BINDING => "an IPv4 address of this machine",
+                MODE_IPV4 | MODE_IPV6 => "nat, nat-unprotected, routed, or isolated for --internal networks",
+                MACVLAN_MODE => "bridge, private, vepa or passthru",
+                PREFIX => "at most 12 letters, to which a number is added",
+                _ => "the name of an interface has at most 15 letters",
+            };
+            return Err(Failure::new(format!("invalid value for {name}: {value:?}")).hint(hint).into());
         }
     }
     Ok(())
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn options_are_checked() {
-        for (name, value) in [(INTERFACE, "br0"), (ICC, "false"), (MTU, "1400"), (MODE_IPV6, "routed")] {
+        for (name, value) in [(INTERFACE, "br0"), (ICC, "false"), (MTU, "1400"), (MODE_IPV6, "nat")] {
             checked(Driver::Bridge, false, name, value).unwrap();
         }
         for (name, value) in
@@ -186,6 +197,8 @@ mod tests {
             assert_eq!(checked(Driver::Bridge, false, name, value), Err(expected));
         }
         checked(Driver::Bridge, true, MODE_IPV4, "isolated").unwrap();
+        let absent = checked(Driver::Bridge, false, MODE_IPV4, "routed").unwrap_err();
+        assert_eq!(absent, "the gateway mode \"routed\" is not supported");
         checked(Driver::Macvlan, false, PARENT, "eth0.10").unwrap();
         let unknown = checked(Driver::Bridge, false, PARENT, "eth0").unwrap_err();
         assert_eq!(unknown, "unsupported option \"parent\" for a bridge network");

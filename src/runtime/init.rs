@@ -15,7 +15,7 @@ use nix::unistd::{sethostname, setsid};
 use super::plan::Plan;
 use super::program::{self, Prepared};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Maker, Stdio, accounts, credentials, devices, masks, mounts, rooted, rootfs, terminal};
+use super::{Maker, Stdio, accounts, credentials, devices, masks, mounts, rooted, rootfs, secrets, terminal};
 use crate::sys;
 
 /// Runs the steps; when one fails, reports it and ends.
@@ -49,6 +49,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     for (index, mount) in plan.mounts.iter().enumerate() {
         mounts::mount(root.as_fd(), link, index, mount, &plan.namespaces)?;
     }
+    secrets::make(root.as_fd(), &plan.secrets)?;
     umask(Mode::empty());
     devices::make(root.as_fd(), &plan.mounts, &plan.devices)?;
     let terminal = match plan.program.stdio {

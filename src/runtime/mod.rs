@@ -41,20 +41,24 @@ pub mod pid1;
 mod plan;
 mod program;
 mod report;
-mod rooted;
+pub mod rooted;
 mod rootfs;
 pub mod seccomp;
+mod secrets;
 mod terminal;
 mod user;
 
 pub use exec::{Join, exec};
 pub use launch::{Prepared, launch, prepare};
+pub use secrets::Secret;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+
+use crate::error::Failure;
 
 /// All that a container's first process is made from.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub struct Launch {
     pub groups: Vec<String>,
     /// Directories of the root that are made where they are missing.
     pub directories: Vec<PathBuf>,
+    /// Files in memory, beside the spec's mounts.
+    pub secrets: Vec<Secret>,
     pub stdio: Stdio,
     /// Put the process under an init of ours that reaps and forwards signals: this binary.
     pub init: bool,
@@ -113,6 +119,23 @@ pub enum Root {
     Overlay { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
     /// A directory as it is.
     Directory(PathBuf),
+}
+
+/// Mounts a container's root in this process's own mount namespace, for one whose container does not
+/// run; changes the working directory. `user_xattr`: the container is in a user namespace.
+///
+/// # Errors
+/// A layer is missing, or the kernel refuses.
+pub fn mount_root(root: &Root, user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::make(root, user_xattr).map_err(|fault| fault.failure())
+}
+
+/// Likewise the folders `layers` (topmost first) as they look together, read-only.
+///
+/// # Errors
+/// As [`mount_root`].
+pub fn mount_view(layers: &[PathBuf], user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::view(layers, user_xattr).map_err(|fault| fault.failure())
 }
 
 /// The three descriptors of the process.

@@ -33,6 +33,7 @@ pub struct Plan {
     pub group: Vec<String>,
     pub read_only_root: bool,
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<super::Secret>,
     /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
     /// Of the container's, when all is mounted; empty: as it is.
@@ -137,7 +138,8 @@ pub struct Limit {
 impl Plan {
     /// Checks a launch. Opens the namespaces to join; makes nothing.
     pub fn check(launch: super::Launch) -> Result<Self> {
-        let super::Launch { spec, root, user, groups, directories, stdio, init, cgroup: _, seccomp, further } = launch;
+        let super::Launch { spec, root, user, groups, directories, secrets, stdio, init, cgroup: _, seccomp, further } =
+            launch;
         let Further { maker, passwd, group, descriptors } = further;
         refuse_unsupported(&spec)?;
         let default = Linux::default();
@@ -164,6 +166,7 @@ impl Plan {
             passwd,
             group,
             directories,
+            secrets,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
             root_propagation,

@@ -65,6 +65,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
         // blocked: so one that comes before our init has begun to listen is not lost.
         signals::block_all();
     }
+    descriptors::restore_limit().at(Step::ResourceLimit, "nofile")?;
     credentials::limit(&program.limits)?;
     umask(Mode::from_bits_truncate(program.umask));
     let entered = chdir(&program.cwd);

@@ -2,7 +2,7 @@
 //! then all that there is.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -147,9 +147,10 @@ fn overlay(layers: &[OwnedFd], writable: &Writable, volatile: bool, user_xattr: 
     // Without an index, an upper folder whose last mount is not quite gone yet is no error.
     let mut options =
         format!("lowerdir={},upperdir={},workdir={},index=off", names.join(":"), upper.as_raw_fd(), work.as_raw_fd());
-    if user_xattr {
-        options += ",userxattr";
-    }
+    // All that the container changed is to be in its upper folder, for `diff` and `commit`: no folder
+    // that is the renamed one of a layer below, no file whose data are still there. `userxattr` says
+    // the same.
+    options += if user_xattr { ",userxattr" } else { ",redirect_dir=off,metacopy=off" };
     if volatile {
         options += ",volatile";
     }
@@ -165,6 +166,29 @@ fn overlay(layers: &[OwnedFd], writable: &Writable, volatile: bool, user_xattr: 
     .map_err(failed)?;
     // By its path: the descriptor names what is covered now.
     open_folder(path).map_err(failed)
+}
+
+/// Mounts layers alone (topmost first), read-only, over the topmost one: what they look like
+/// together, though the upper folder of a container that runs be among them.
+pub fn view(layers: &[PathBuf], user_xattr: bool) -> Result<OwnedFd, Fault> {
+    let Some(top) = layers.first() else { return Err(Errno::ENOENT).at(Step::OpenLayer, "") };
+    let failed = |e: Errno| Fault::new(Step::MountOverlay, e, top.display().to_string());
+    let opened = layers.iter().map(|path| open_folder(path).at_path(Step::OpenLayer, path));
+    let mut opened = opened.collect::<Result<Vec<_>, _>>()?;
+    if opened.len() == 1 {
+        // An overlay needs two or more.
+        return Ok(opened.remove(0));
+    }
+    let names: Vec<String> = opened.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let mut options = format!("lowerdir={}", names.join(":"));
+    if user_xattr {
+        options += ",userxattr";
+    }
+    chdir("/proc/self/fd").map_err(failed)?;
+    mount(Some("overlay"), names[0].as_str(), Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str()))
+        .map_err(failed)?;
+    // By its path: the descriptor names what is covered now.
+    open_folder(top).map_err(failed)
 }
 
 /// Removes overlay's mark of a volatile mount, a folder with a file of the kernel's own, which no

@@ -3,9 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Lets the next exec close every descriptor but the first three, whoever opened it.
 pub fn close_on_exec() -> nix::Result<()> {
@@ -30,6 +32,27 @@ pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
         first = first.max(last.saturating_add(1));
     }
     Ok(())
+}
+
+/// The limit that this process was started with, once it has raised its own.
+static FIRST_LIMIT: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Lets this process have as many descriptors as it ever may: setrlimit(2), `RLIMIT_NOFILE`.
+pub fn raise_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // It may be fewer than usual, and whoever needs more says so.
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        let _ = FIRST_LIMIT.set((soft, hard));
+    }
+}
+
+/// Takes [`raise_limit`] back, in a child: its program is to find the limit that the user has, since
+/// some programs close as many descriptors as there could be, and select(2) is bad with many.
+///
+/// # Errors
+/// As setrlimit(2), which lets everybody lower it.
+pub fn restore_limit() -> nix::Result<()> {
+    FIRST_LIMIT.get().map_or(Ok(()), |(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard))
 }
 
 /// Lets the next exec keep this one.

@@ -28,6 +28,7 @@ pub const ALL: &[Case] = &[
     ("a_port_that_nobody_serves_resets", nobody_serves),
     ("an_unpublished_port_is_the_monitor_s_again", unpublished),
     ("many_connections_at_once", many),
+    ("nobody_answers_a_port_scan", scan),
     ("what_was_sent_arrives_after_the_container_has_left", last_words),
     ("a_killed_uplink_is_made_anew", killed),
     ("one_uplink_for_many", shared),
@@ -290,6 +291,47 @@ fn many(bed: &Bed) {
         }
         drop((streams, server.join().unwrap()));
     }
+}
+
+/// A container that connects to whom nobody knows: it costs the host some sockets, and not one for each.
+fn scan(bed: &Bed) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
+    use std::os::fd::AsRawFd;
+    const COUNT: u16 = 6000;
+    let _uplink = bed.uplink(false);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    if most < u64::from(COUNT) + 1000 {
+        return;
+    }
+    let attempts: Vec<_> = bed.in_container(|| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let attempt = |port| {
+            let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+            let _ = connect(socket.as_raw_fd(), &SockaddrIn::new(203, 0, 113, 77, port));
+            socket
+        };
+        (1..=COUNT).map(attempt).collect()
+    });
+    let waiting = || {
+        let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+        // TCP_SYN_SENT
+        table.lines().filter(|line| line.split_ascii_whitespace().nth(3) == Some("02")).count()
+    };
+    until("many wait", || waiting() >= 2000);
+    thread::sleep(Duration::from_millis(300));
+    assert!(waiting() <= 4096, "{} wait", waiting());
+    drop(attempts);
+    // When these are given up, it goes on.
+    let listener = TcpListener::bind((HOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = echo_at_end(listener);
+    bed.in_container(|| ask(address, 1000));
+    server.join().unwrap();
+    let log = bed.store.root().join("networks/uplink/log");
+    assert!(std::fs::read_to_string(&log).unwrap().contains("connections that nobody answers"));
+    std::fs::write(&log, "").unwrap();
 }
 
 fn last_words(bed: &Bed) {

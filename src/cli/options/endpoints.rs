@@ -18,7 +18,7 @@ const INTERFACE: &str = "com.docker.network.endpoint.ifname";
 /// # Errors
 /// Docker's sentences.
 pub fn network(text: &str) -> Result<Endpoint, String> {
-    let (name, options) = if matches!(Mode::of(text), Mode::Networks) && !text.starts_with("pasta:") {
+    let (name, options) = if matches!(Mode::of(text), Mode::Networks) {
         match text.split_once(':') {
             // Not the colon of an address.
             Some((name, options)) if !name.contains(['=', ',']) => (Some(name), options),
@@ -293,7 +293,7 @@ mod tests {
         for text in [format!("name=net,{options}"), format!("net,{options}"), format!("net:{options}")] {
             assert_eq!(network(&text).as_ref(), Ok(&full), "{text}");
         }
-        for text in ["net", "host", "container:web", "ns:/run/netns/a,b=c", "pasta"] {
+        for text in ["net", "host", "container:web", "ns:/run/netns/a,b=c", "pasta", "pasta:--mtu,1500"] {
             assert_eq!(network(text), Ok(Endpoint::on(text)));
         }
         let options = network("\"driver-opt=com.docker.network.endpoint.ifname=wan\",name=n").unwrap();

@@ -16,7 +16,8 @@ pub mod pending;
 pub mod process;
 pub mod publish;
 pub mod rate;
-mod resources;
+pub mod resources;
+pub mod secrets;
 mod security;
 pub mod size;
 
@@ -31,6 +32,7 @@ use crate::container::config::{Config, Endpoint, Extras, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
+use crate::monitor::log::Driver;
 use crate::store::names;
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,8 @@ pub struct Options {
     pub process: process::ProcessOptions,
     #[command(flatten)]
     mounts: mounts::MountOptions,
+    #[command(flatten)]
+    secrets: secrets::SecretOptions,
     #[command(flatten)]
     network: network::NetworkOptions,
     #[command(flatten)]
@@ -96,10 +100,10 @@ pub struct Identity {
     /// Annotations
     #[arg(long, value_name = "name[=value]")]
     annotation: Vec<String>,
-    /// Where output is kept: json-file, none
+    /// Where output is kept: json-file, local, journald, none
     #[arg(long, value_name = "driver", default_value = "json-file", hide_default_value = true)]
     log_driver: String,
-    /// Options of the log (max-size=10m, max-file=3)
+    /// Options of the log (max-size=10m, max-file=3, compress=true, labels=a,b, env=X, tag={{.Name}})
     #[arg(long, value_name = "name=value")]
     log_opt: Vec<String>,
     // There is no health check yet, so not to have one asks for nothing.
@@ -122,6 +126,7 @@ pub struct Request {
     /// What becomes of the image's variables.
     inherited: environment::Inherited,
     pub accounts: Accounts,
+    pub secrets: Vec<secrets::Wanted>,
 }
 
 /// Where the root comes from.
@@ -209,7 +214,8 @@ impl Options {
         }
         let name = name.filter(|name| !name.is_empty());
         let inherited = self.process.environment.inherited()?;
-        let request = Request { name, source, pull, config, host_config, endpoints, inherited, accounts };
+        let secrets = self.secrets.secret;
+        let request = Request { name, source, pull, config, host_config, endpoints, inherited, accounts, secrets };
         Ok((request, identity, self.process))
     }
 }
@@ -298,31 +304,14 @@ fn rootfs(text: &str) -> Result<Source> {
 }
 
 fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {
-    if driver == "none" && !options.is_empty() {
-        return bad("invalid logging opts for driver none");
+    let driver = if driver.is_empty() { "json-file" } else { driver };
+    if let "syslog" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "k8s-file" | "passthrough" = driver {
+        return pending::refused(&format!("--log-driver {driver}"));
     }
-    match driver {
-        "json-file" | "none" => {}
-        "" => return log_config("json-file", options),
-        "local" | "journald" | "syslog" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "k8s-file"
-        | "passthrough" => return pending::refused(&format!("--log-driver {driver}")),
-        _ => {
-            return bad(format!("logger: no log driver named '{driver}' is registered"));
-        }
-    }
-    for option in options {
-        let (name, value) = lines::pair(option);
-        match name.as_str() {
-            "max-size" if value == "-1" || size::bytes(&value).is_ok_and(|size| size > 0) => {}
-            "max-file" if value.parse::<u32>().is_ok_and(|n| n > 0) => {}
-            "max-size" | "max-file" => return bad(format!("invalid value for {name}: {value:?}")),
-            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode" | "max-buffer-size" => {
-                return pending::refused(&format!("--log-opt {name}"));
-            }
-            _ => return bad(format!("unknown log opt '{name}' for json-file log driver")),
-        }
-    }
-    Ok(LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() })
+    let config =
+        LogConfig { r#type: driver.to_owned(), config: options.iter().map(|text| lines::pair(text)).collect() };
+    Driver::check(&config).map_err(|e| Failure::new(e.to_string()).exit(exit::ENGINE))?;
+    Ok(config)
 }
 
 /// A path that may be empty, for "none": clap's own parser of paths refuses that.

@@ -9,9 +9,11 @@ use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, Ids, PortBindings};
 use crate::container::network::{Mode, change};
+use crate::container::spec::hostname;
 use crate::container::start;
 use crate::error::{Failure, exit};
 use crate::network::mac::Mac;
+use crate::network::record::{self, Network};
 use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
 
@@ -162,7 +164,7 @@ impl NetworkOptions {
 /// Podman's further modes.
 fn is_absent(network: &str) -> bool {
     let program = network.split(':').next();
-    matches!(program, Some("slirp4netns")) || network.starts_with("pasta:")
+    matches!(program, Some("slirp4netns"))
 }
 
 impl Request {
@@ -172,8 +174,22 @@ impl Request {
     /// # Errors
     /// There is no such container or network.
     pub fn find_containers(&mut self, store: &Store) -> Result<()> {
-        if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
-            self.host_config.network_mode = format!("container:{}", names::resolve(store, &name)?);
+        // Docker: who has another's network has its host name too, which that network's names know.
+        let uts_is_own = self.host_config.uts_mode != "host";
+        match Mode::of(&self.host_config.network_mode) {
+            Mode::Container(name) => {
+                let id = names::resolve(store, &name)?;
+                if uts_is_own {
+                    let other = start::config(store, &id)?;
+                    hostname(&other).clone_into(&mut self.config.hostname);
+                    self.config.domainname.clone_from(&other.config.domainname);
+                }
+                self.host_config.network_mode = format!("container:{id}");
+            }
+            Mode::Host if uts_is_own && self.config.hostname.is_empty() => {
+                self.config.hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+            }
+            _ => {}
         }
         for mode in [&mut self.host_config.pid_mode, &mut self.host_config.ipc_mode] {
             if let Some(name) = mode.strip_prefix("container:") {
@@ -195,6 +211,13 @@ impl Request {
                 self.host_config.network_mode.clone_from(&name);
             }
             endpoint.network = name;
+        }
+        let publishes = !self.host_config.port_bindings.is_empty() || self.host_config.publish_all_ports;
+        if publishes && !self.endpoints.is_empty() {
+            let networks = self.endpoints.iter().map(|endpoint| record::get(store, &endpoint.network));
+            if !networks.collect::<Result<Vec<_>>>()?.iter().any(Network::lets_in) {
+                output::say("WARNING: Published ports are not reached: none of the networks lets connections in");
+            }
         }
         for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
             let (name, _) = link.split_once(':').unwrap_or((link, ""));

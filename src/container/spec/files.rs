@@ -287,6 +287,7 @@ mod tests {
             config: Config { hostname: "web".into(), domainname: "example.org".into(), ..Config::default() },
             host_config,
             endpoints: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ pub mod capabilities;
 mod devices;
 pub mod files;
 pub mod mounts;
-mod resources;
+pub(crate) mod resources;
 pub mod timezone;
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use oci_spec::runtime::{
 
 use crate::container::config::{ContainerConfig, HostConfig, RootFs};
 use crate::container::spec::files::Names;
-use crate::container::state;
+use crate::container::{secret, state};
 use crate::error::Failure;
 use crate::runtime::{self, Further, Maker};
 use crate::store::{Store, record};
@@ -60,6 +60,7 @@ pub struct Blueprint {
     pub user: Option<String>,
     /// The image's `VOLUME`s: directories that are there, whether a layer has them or not.
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<runtime::Secret>,
     /// `--group-add`.
     pub groups: Vec<String>,
     pub init: bool,
@@ -79,7 +80,7 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
-        .process(process(container)?)
+        .process(process(store, container)?)
         .mounts(mounts::all(store, container, names)?)
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
@@ -98,6 +99,7 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
         // Root too is looked up, for the groups that the image puts it into.
         user: Some(container.config.user.clone()).filter(|user| !user.is_empty()).or(Some("0".to_owned())),
         directories: container.config.volumes.keys().map(PathBuf::from).collect(),
+        secrets: secret::files(store, container)?,
         groups: host.group_add.clone(),
         init: host.init.unwrap_or(false),
         further: Further {
@@ -151,7 +153,7 @@ fn root(store: &Store, container: &ContainerConfig) -> runtime::Root {
 ///
 /// # Errors
 /// As [`build`].
-pub fn process(container: &ContainerConfig) -> Result<Process> {
+pub fn process(store: &Store, container: &ContainerConfig) -> Result<Process> {
     let (config, host) = (&container.config, &container.host_config);
     let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let mut user = User::default();
@@ -160,7 +162,7 @@ pub fn process(container: &ContainerConfig) -> Result<Process> {
         .terminal(config.tty)
         .user(user)
         .args(container.argv())
-        .env(environment(container))
+        .env(environment(store, container)?)
         .cwd(cwd)
         .capabilities(capabilities::sets(host)?)
         .rlimits(rlimits(container)?)
@@ -183,7 +185,7 @@ fn option(text: &str) -> (&str, &str) {
 }
 
 /// What the container asked for on top of what every process has.
-fn environment(container: &ContainerConfig) -> Vec<String> {
+fn environment(store: &Store, container: &ContainerConfig) -> Result<Vec<String>> {
     let config = &container.config;
     let has = |name: &str| config.env.iter().any(|e| e.split('=').next() == Some(name));
     let mut env = Vec::with_capacity(config.env.len() + 3);
@@ -198,7 +200,12 @@ fn environment(container: &ContainerConfig) -> Vec<String> {
     }
     // A name alone took a variable away.
     env.extend(config.env.iter().filter(|variable| variable.contains('=')).cloned());
-    env
+    for secret in secret::variables(store, container)? {
+        let name = secret.split('=').next();
+        env.retain(|other| other.split('=').next() != name);
+        env.push(secret);
+    }
+    Ok(env)
 }
 
 fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
@@ -239,15 +246,22 @@ fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
     linux.set_resources(Some(resources::of(host).context("resources")?));
     linux.set_devices(Some(if may_make_devices(host) { devices::of(host)? } else { Vec::new() }));
     linux.set_seccomp(None);
+    let (masked, read_only) = hidden_paths(host);
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
+    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
+    Ok(linux)
+}
+
+/// The paths that are masked, and those that are read-only.
+#[must_use]
+pub fn hidden_paths(host: &HostConfig) -> (Vec<String>, Vec<String>) {
     let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
         Some(paths) => paths.clone(),
         None if host.privileged => Vec::new(),
         None => default.iter().map(|&path| path.to_owned()).collect(),
     };
-    linux.set_masked_paths(Some(paths(&host.masked_paths, MASKED_PATHS)));
-    linux.set_readonly_paths(Some(paths(&host.readonly_paths, READONLY_PATHS)));
-    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
-    Ok(linux)
+    (paths(&host.masked_paths, MASKED_PATHS), paths(&host.readonly_paths, READONLY_PATHS))
 }
 
 /// Namespaces that are there already, as their files.

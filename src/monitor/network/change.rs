@@ -4,12 +4,13 @@
 use anyhow::{Context, Result};
 
 use super::Sandbox;
-use crate::container::config::{ContainerConfig, Endpoint, PortBinding, PortBindings};
+use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
 use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
 use crate::container::state::State;
 use crate::error::Failure;
-use crate::network::listen::{self, Wanted};
+use crate::events;
+use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
 use crate::store::Lock;
@@ -37,8 +38,10 @@ impl Sandbox {
         }
         // The ports may come in by another network than before.
         self.shut()?;
+        let was_shut_in = self.entrance().is_none();
         let done = self.join(endpoint).and_then(|at| {
-            let done = self.plug(at).and_then(|()| self.settle());
+            let done = if was_shut_in { self.take_wanted_ports() } else { Ok(()) };
+            let done = done.and_then(|()| self.plug(at)).and_then(|()| self.settle());
             if done.is_err() {
                 self.unplug(at);
             }
@@ -64,11 +67,17 @@ impl Sandbox {
         let shut = self.shut();
         self.unplug(at);
         let settled = shut.and_then(|()| self.settle());
-        self.write_down(|wish| {
-            let is_it = |given: &str| given == network.name || network.id.as_str().starts_with(given);
-            wish.endpoints.retain(|endpoint| !is_it(&endpoint.network));
-        })?;
+        // Wishes have a network's own name: the beginning of an id can be another network's.
+        self.write_down(|wish| wish.endpoints.retain(|endpoint| endpoint.network != network.name))?;
         if force { Ok(()) } else { settled }
+    }
+
+    /// Those that are to be published as soon as they can be.
+    fn take_wanted_ports(&mut self) -> Result<()> {
+        let place = self.store.container(&self.container);
+        let config: ContainerConfig = record::read(&place.join("config.json"))?.context("no config.json")?;
+        let wish = network::wish(&self.store, &config)?;
+        self.take_ports(&config, &wish)
     }
 
     /// Removes one of the container's interfaces and all that belongs to it.
@@ -80,6 +89,10 @@ impl Sandbox {
             link::remove(&mut socket, &attached.member.interface)
         });
         let _ = teardown::forget(&self.store, &self.space, &attached.network, &attached.member);
+        if self.entrance().is_none() {
+            self.listeners.clear();
+        }
+        events::network(&self.store, &attached.network, "disconnect", Some(&self.container));
     }
 
     /// Brings all that depends on which networks and ports there are into line with them.
@@ -116,8 +129,10 @@ impl Sandbox {
             .into_iter()
             .partition::<Vec<_>, _>(|listener| listener.published.iter().any(|p| gone.contains(p)));
         self.listeners = kept;
-        let split = self.has_both();
-        match network::listeners(add, false, []).and_then(|add| listen::bind_all(&self.store, &add, split)) {
+        let wanted = network::listeners(add, false, []);
+        // They wait for a network that they can come in by.
+        let wanted = wanted.map(|wanted| if self.entrance().is_some() { wanted } else { Vec::new() });
+        match wanted.and_then(|wanted| self.bind(wanted)) {
             Ok(added) => self.listeners.extend(added),
             Err(e) => {
                 self.listeners.extend(out);
@@ -130,7 +145,7 @@ impl Sandbox {
         self.write_down(|wish| {
             for (port, bindings) in remove {
                 let left = wish.port_bindings.remove(port).unwrap_or_default();
-                let left: Vec<_> = left.into_iter().filter(|one| !names(bindings, one)).collect();
+                let left: Vec<_> = left.into_iter().filter(|one| !bindings.iter().any(|b| b.covers(one))).collect();
                 if !left.is_empty() {
                     wish.port_bindings.insert(port.clone(), left);
                 }
@@ -169,10 +184,4 @@ fn is_meant(published: &Published, wanted: &Wanted) -> bool {
         && published.protocol == wanted.protocol
         && port
         && wanted.host.is_none_or(|host| host == published.host)
-}
-
-/// The same for what is wanted at the next start.
-fn names(bindings: &[PortBinding], one: &PortBinding) -> bool {
-    let is = |given: &str, its: &str| given.is_empty() || given == its;
-    bindings.iter().any(|b| is(&b.host_ip, &one.host_ip) && is(&b.host_port, &one.host_port))
 }

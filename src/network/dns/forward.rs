@@ -103,7 +103,8 @@ impl Resolver {
     pub(super) fn ask(&mut self, packet: &[u8], asked: Vec<u8>, client: SocketAddr) {
         let id = Query::parse(packet).map_or(0, |query| query.id());
         // A client that asks again because it waits: so do we.
-        if self.questions.iter().any(|q| q.client == client && q.id == id) {
+        let is_same = |q: &Question| q.client == client && q.id == id && q.asked.get(2..) == asked.get(2..);
+        if self.questions.iter().any(is_same) {
             return;
         }
         let mut tour = Tour::new(self.servers(), self.count);

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::container::state;
 use crate::network::dns::message::{self, Data};
 use crate::network::dns::{Joined, View};
 use crate::network::member::Member;
@@ -78,7 +79,8 @@ impl Names {
                     Some((_, container)) => known.is_container(container),
                     None => !network.links_only && known.is_called(name, network),
                 };
-                if is_it {
+                // Of one whose monitor was killed the record stays until somebody puts it in order.
+                if is_it && state::is_alive(&view.store, &known.id) {
                     is_ours = true;
                     found.extend(known.addresses.iter().filter(|a| wanted(a)));
                 }
@@ -97,7 +99,8 @@ impl Names {
     fn who_has(&mut self, view: &View, address: IpAddr) -> Option<String> {
         for network in &view.networks {
             let members = self.members(&view.store, &network.id);
-            let Some(known) = members.iter().find(|known| known.addresses.contains(&address)) else { continue };
+            let is_it = |known: &&Known| known.addresses.contains(&address) && state::is_alive(&view.store, &known.id);
+            let Some(known) = members.iter().find(is_it) else { continue };
             if !network.links_only {
                 return Some(format!("{}.{}", known.name, network.name));
             }

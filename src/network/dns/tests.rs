@@ -1,12 +1,13 @@
 //! The resolver over real sockets: the container's network namespace is a fresh one, and so is the
 //! host's where a test has a server in it.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use tempfile::TempDir;
 use super::message::tests::{ask, told};
 use super::message::{A, AAAA, ANY, PTR};
 use super::*;
+use crate::container::state::ALIVE;
 use crate::network::member::Member;
+use crate::store::Lock;
 use crate::store::record::{self, Durability};
 
 const MX: u16 = 15;
@@ -33,6 +36,8 @@ struct Bed {
     at: SocketAddr,
     stop: Arc<AtomicBool>,
     resolver: Option<JoinHandle<Resolver>>,
+    /// What the members' monitors hold.
+    alive: Mutex<HashMap<Id, Lock>>,
 }
 
 fn id(digit: char) -> Id {
@@ -98,6 +103,7 @@ impl Bed {
             stop: Arc::default(),
             resolver: None,
             netns,
+            alive: Mutex::default(),
         };
         let resolver = Resolver::open(bed.netns.as_fd(), view).expect("open");
         let stop = bed.stop.clone();
@@ -124,6 +130,11 @@ impl Bed {
             driver_opts: std::collections::BTreeMap::default(),
             gw_priority: 0,
         };
+        let alive = self.store.container(container);
+        fs::create_dir_all(&alive).expect("directory");
+        fs::write(alive.join(ALIVE), "").expect("write");
+        let lock = || Lock::exclusive(&alive.join(ALIVE)).expect("lock");
+        self.alive.lock().expect("no panic").entry(container.clone()).or_insert_with(lock);
         let directory = self.store.root().join("networks").join(network.as_str()).join("members");
         fs::create_dir_all(&directory).expect("directory");
         record::write(&directory.join(format!("{container}.json")), &member, Durability::Unsynced).expect("write");
@@ -315,6 +326,10 @@ fn who_comes_and_goes_is_noticed_at_once() {
     fs::remove_file(gone.join(format!("{}.json", id('9')))).unwrap();
     // Nobody else knows it, and nobody else is there to ask.
     assert_eq!(bed.ask("c39", A).0, 2);
+    // Its monitor was killed, and the record is still there.
+    assert_eq!(bed.ask("c38", A).0, 0);
+    bed.alive.lock().unwrap().remove(&id('8'));
+    assert_eq!((bed.ask("c38", A).0, bed.ask("38.0.1.10.in-addr.arpa", PTR).0), (2, 2));
 }
 
 #[test]

@@ -41,7 +41,11 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
         return Ok(());
     };
     match network::wish(store, &start::config(store, id)?)?.mode {
-        Mode::Networks | Mode::Pasta => {}
+        Mode::Networks => {}
+        Mode::Pasta(_) => {
+            report.ok("networks", "the program pasta connects it: see pasta(1) for what can be reached");
+            return Ok(());
+        }
         Mode::None => {
             report.warning(
                 "networks",

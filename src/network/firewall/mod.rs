@@ -38,6 +38,7 @@
 //!     }
 //!     chain arriving {
 //!         type nat hook prerouting priority dstnat; policy accept;
+//!         ip daddr 127.0.0.0/8 return
 //!         fib daddr type local jump published
 //!     }
 //!     chain own {
@@ -92,6 +93,8 @@
 //!   bridge, which [`load_network`] sets after `early` is there to keep containers from ours
 //!   (CVE-2020-8558). They and containers that reach themselves, or a neighbour, through this
 //!   machine's address (bit 27 of the mark) come from the bridge's own, or the answers would not come back the same way.
+//! - A port that is published on a loopback address is this machine's alone: what comes for it by a
+//!   cable, from a machine beside this one, is not translated, and so thrown away by the kernel.
 //! - A container cannot speak for another: MAC, IPv4, ARP, IPv6 and neighbour advertisements are
 //!   compared with what it was given, and it is no router (CVE-2020-10749).
 //! - In the namespace of an ordinary user's containers ([`Space::Apart`]) no address is translated, and
@@ -143,7 +146,7 @@ pub use self::dns::dns_redirect;
 pub use self::foreign::Foreign;
 pub use self::load::{
     All, add_member, load_all, load_network, publish, remove_member, rest, serves, unload_all, unload_network,
-    unpublish,
+    unload_unused, unpublish,
 };
 pub use self::probe::{Features, probe};
 pub use self::uplink::{MARK, uplink_rules};

@@ -132,6 +132,10 @@ fn write_translation(batch: &mut Batch) {
     }
     for (chain, hook) in [("arriving", Hook::Prerouting), ("own", Hook::Output)] {
         batch.chain(TABLE, chain, Some(Base::nat(hook, -100)));
+        if hook == Hook::Prerouting {
+            // Translated here, it would go past the kernel's check for addresses that no cable can bring.
+            batch.rule(TABLE, chain, &in_loopback(v4(), Field::IPV4_DESTINATION).leave());
+        }
         let here = Rule::new().is(Field::DESTINATION_KIND, &LOCAL.to_ne_bytes()).jump("published");
         batch.rule(TABLE, chain, &here);
     }

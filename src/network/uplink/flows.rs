@@ -108,6 +108,14 @@ enum Turn {
 /// A socket failed: both are reset.
 struct Broken;
 
+/// How many flows an owner has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    all: usize,
+    /// Those that have no socket towards the container yet.
+    begun: usize,
+}
+
 /// The flows of one thread. `T`: what its owner knows of a flow.
 #[derive(Debug)]
 pub struct Flows<T> {
@@ -119,7 +127,7 @@ pub struct Flows<T> {
     queue: VecDeque<u32>,
     buffer: Box<[u8]>,
     ended: Vec<T>,
-    per_owner: HashMap<Owner, usize>,
+    per_owner: HashMap<Owner, Count>,
     /// Flows that are [`Flow::left`], and when they are looked at next.
     leaving: usize,
     look: Option<Instant>,
@@ -153,7 +161,12 @@ impl<T> Flows<T> {
     /// quarters of what there is.
     pub fn is_full(&self, owner: Owner) -> bool {
         let own = self.per_owner.get(&owner).copied().unwrap_or_default();
-        self.count >= self.most || own >= self.most / 4 * 3
+        self.count >= self.most || own.all >= self.most / 4 * 3
+    }
+
+    /// How many of the owner's flows were begun and are not complete.
+    pub fn begun(&self, owner: Owner) -> usize {
+        self.per_owner.get(&owner).map_or(0, |count| count.begun)
     }
 
     /// A flow whose sockets are there, connected or connecting. Returns its index.
@@ -193,7 +206,8 @@ impl<T> Flows<T> {
             None => self.slots.push(Slot { generation, flow: Some(flow) }),
         }
         self.count += 1;
-        *self.per_owner.entry(owner).or_default() += 1;
+        let own = self.per_owner.entry(owner).or_default();
+        (own.all, own.begun) = (own.all + 1, own.begun + 1);
         Ok(index)
     }
 
@@ -205,7 +219,11 @@ impl<T> Flows<T> {
         let slot = self.slots.get_mut(index as usize).ok_or(Errno::ENOENT)?;
         let flow = slot.flow.as_mut().ok_or(Errno::ENOENT)?;
         self.poll.add(&inside, Token { kind: Kind::Inside, generation: slot.generation, index }, flow_events())?;
-        flow.inside = Some(End::new(inside));
+        if flow.inside.replace(End::new(inside)).is_none()
+            && let Some(own) = self.per_owner.get_mut(&flow.owner)
+        {
+            own.begun -= 1;
+        }
         Ok(())
     }
 
@@ -371,9 +389,10 @@ impl<T> Flows<T> {
         self.free.push(index);
         self.count -= 1;
         self.leaving -= usize::from(flow.left);
-        if let Some(count) = self.per_owner.get_mut(&flow.owner) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = self.per_owner.get_mut(&flow.owner) {
+            own.all -= 1;
+            own.begun -= usize::from(flow.inside.is_none());
+            if own.all == 0 {
                 self.per_owner.remove(&flow.owner);
             }
         }

@@ -130,15 +130,18 @@ impl Uplink {
         let mut fds = fds.into_iter();
         let door = fds.next().context("no socket to listen at")?;
         let space = fds.next().map_or(Space::Here, Space::Apart);
-        let most = flows::most(raise_descriptors()?);
+        let files = raise_descriptors()?;
+        let limits = Limits::of(files);
         let inside = Inside::new(space);
         // First, while there are few descriptors that its threads must close.
-        let ports = Ports::start(&inside, most)?;
+        let ports = Ports::start(&inside, flows::most(files))?;
         let poll = Rc::new(Poll::new()?);
         poll.add(&door, Token::only(Kind::Door), EpollFlags::EPOLLIN)?;
+        // What datagrams may take, connections leave: both are descriptors of this thread's.
+        let most = flows::most(files.saturating_sub(2 * limits.all));
         let out = if inside.is_apart() { Some(Out::open(&inside, &poll, most)?) } else { None };
         let tun = out.as_ref().map(|out| out.packets.try_clone()).transpose()?;
-        let datagrams = Datagrams::new(tun, poll.clone(), Rc::new(inside), Limits::of(most));
+        let datagrams = Datagrams::new(tun, poll.clone(), Rc::new(inside), limits);
         let clients = HashMap::new();
         Ok(Self {
             poll,

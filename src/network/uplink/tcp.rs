@@ -32,6 +32,14 @@ const BATCH: usize = 64;
 /// up, and so does the host's side.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Connections of one container that may wait at once: a port scan has that many, and a destination that
+/// swallows everything must not cost as many sockets of the host's as there can be connections.
+const MOST_WAITING: usize = 4096;
+
+/// Bytes of the longest SYN, which is kept until the host's side stands: any of Ethernet's size, with data
+/// of TCP Fast Open too.
+const LONGEST_SYN: usize = vnet::HEADER + 1500;
+
 /// A container's connection.
 #[derive(Debug)]
 struct Connection {
@@ -128,6 +136,14 @@ impl Outbound {
             self.answer(tcp.reset());
             return;
         };
+        if whole.len() > LONGEST_SYN {
+            // A client whose data was too much repeats it without: RFC 7413, 4.1.3.
+            return;
+        }
+        if self.flows.begun(owner) >= MOST_WAITING {
+            self.full.say(|| format!("a container has {MOST_WAITING} connections that nobody answers: it has to wait"));
+            return;
+        }
         if self.flows.is_full(owner) {
             let most = self.flows.most();
             self.full.say(|| {

@@ -227,6 +227,7 @@ pub struct Draft {
 impl Draft {
     pub fn into_launch(self, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Launch {
         Launch {
+            secrets: Vec::new(),
             directories: Vec::new(),
             spec: serde_json::from_value(self.spec).expect("a spec"),
             root: self.root,

@@ -21,12 +21,30 @@ on_machine!(the_monitor, |cx, world| {
     assert_eq!(dig(&asks, "heir", A), Answer::of(&["10.90.0.9"]));
     cx.ctr("ps -a --filter name=box --format '{{.Status}}'").prints("Exited (137) [..] ago\n");
     assert_ne!(dig(&asks, "box", A).records, ["10.90.0.9"]);
+    // What was the dead one's and is the heir's now stays: the client is seen still.
+    let who = fetch(&world.outside, &format!("{HERE}:8080"), "/cgi-bin/who").unwrap();
+    assert!(who.contains(NEIGHBOUR), "{who}");
     cx.ctr("start box").fails_saying(1, "already");
     cx.ctr("rm -f heir").succeeds();
     cx.ctr("start box").prints("box\n");
     until_serves(cx, "box");
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
     assert!(pings(cx, "other", "box"));
+});
+
+on_machine!(a_port_that_another_has_since, |cx, world| {
+    cx.busybox();
+    waits(cx, "box", "-p 8080:80");
+    slay(monitor(cx, "box"));
+    serves(cx, "heir", "-p 8080:80");
+    // To put the dead one in order is not to take the port away from the one who has it now.
+    cx.ctr("ps -a --filter name=box --format '{{.Status}}'").prints("Exited (137) [..] ago\n");
+    let who = fetch(&world.outside, &format!("{HERE}:8080"), "/cgi-bin/who").unwrap();
+    assert!(who.contains(NEIGHBOUR), "{who}");
+    if cx.is_root() {
+        let map = crate::support::netns::run("nft", "list map inet ctr anywhere4");
+        assert!(map.contains("tcp . 8080"), "{map}");
+    }
 });
 
 on_machine!(all_monitors_at_once, |cx, world| {

@@ -109,6 +109,30 @@ on_machine!(a_thousand, |cx, world| {
     assert_eq!(world.outside.hears((HERE, 20999)).unwrap(), format!("hello {NEIGHBOUR}\n"));
 });
 
+on_machine!(a_thousand_with_few_descriptors, |cx, world| {
+    // The usual soft limit, which the container's processes are to find as it was.
+    cx.busybox();
+    let run = "ulimit -Sn 1024; $ctr run -d --init --name box -p 20000-21199:20000-21199 busybox sleep 1000";
+    cx.host(run).succeeds();
+    cx.ctr("exec box sh -c 'ulimit -n; grep -c files.*1024 /proc/1/limits'").prints("1024\n1\n");
+    let _last = netns(cx, "box").greets("0.0.0.0:21199");
+    assert_eq!(world.outside.hears((HERE, 21199)).unwrap(), format!("hello {NEIGHBOUR}\n"));
+});
+
+on_machine!(on_the_networks_usual_address, |cx, world| {
+    cx.ctr("network create --opt com.docker.network.bridge.host_binding_ipv4=127.0.0.1 net").succeeds();
+    serves(cx, "box", &format!("--network net -p 8080:80 -p {HERE}:8081:80"));
+    cx.ctr("port box 80").prints(&format!("127.0.0.1:8080\n{HERE}:8081\n"));
+    assert_eq!(fetch(&Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
+    assert!(fetch(&world.outside, &format!("{HERE}:8080"), "/").is_err());
+    assert!(fetch(&world.outside, &format!("[{HERE6}]:8080"), "/").is_err());
+    assert_eq!(fetch(&world.outside, &format!("{HERE}:8081"), "/").unwrap(), "works\n");
+    cx.ctr("update --publish-add 8082:80 box").succeeds();
+    assert!(fetch(&world.outside, &format!("{HERE}:8082"), "/").is_err());
+    cx.ctr("network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed other")
+        .fails_saying(1, "the gateway mode \"routed\" is not supported");
+});
+
 on_machine!(over_udp, |cx, world| {
     cx.busybox();
     waits(cx, "box", "-p 5300:53/udp -p 127.0.0.1:5301:53/udp");
@@ -136,6 +160,9 @@ on_machine!(a_port_that_is_taken, |cx, _world| {
     let ran = cx.ctr("run --rm -p 8081:80 busybox true");
     ran.refuses(125, "[..]Bind for 0.0.0.0:8081 failed: port is already allocated");
     assert!(ran.err().contains("first"), "it does not say whose it is\n{ran}");
+    let ran = cx.ctr("run --rm -p 8082:80 -p 8082:81 busybox true");
+    ran.refuses(125, "[..]Bind for 0.0.0.0:8082 failed: port is already allocated");
+    assert!(ran.err().contains("it is published twice; publish another, as in -p 8083:81"), "{ran}");
     // Nothing of the failure is left, and the name's container starts once the port is free.
     cx.ctr("rm first -f").succeeds();
     cx.ctr("run --rm -p 8081:80 busybox true").prints("");
@@ -226,4 +253,28 @@ on_machine!(a_server_that_is_not_ready, |cx, world| {
     let _server = netns(cx, "box").greets("0.0.0.0:80");
     until("it answers", || world.outside.hears((HERE, 8080)).is_ok_and(|said| said == format!("hello {NEIGHBOUR}\n")));
     assert_ne!(address(cx, "box", "bridge"), "");
+});
+
+on_machine!(where_nothing_comes_in, |cx, world| {
+    cx.ctr("network create --internal inside").succeeds();
+    cx.load(&crate::support::Image::web());
+    let ran = cx.ctr("run -d --init --name box --network inside -p 8080:80 web");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(ran.err(), "WARNING: Published ports are not reached: none of the networks lets connections in\n");
+    // Refused, not left waiting.
+    let refused = || TcpStream::connect("127.0.0.1:8080").unwrap_err().kind();
+    assert_eq!(refused(), std::io::ErrorKind::ConnectionRefused);
+    let shown = || cx.ctr_args(["ps", "--format", "{{.Ports}}"]);
+    shown().prints("80/tcp\n");
+    cx.ctr("update --publish-add 8081:80 box").prints("box\n");
+    // On a network that lets them in, all that were asked for are there.
+    cx.ctr("network connect bridge box").prints("");
+    until_serves(cx, "box");
+    for port in [8080, 8081] {
+        assert_eq!(fetch(&world.outside, &format!("{HERE}:{port}"), "/").unwrap(), "works\n");
+    }
+    shown().prints("0.0.0.0:8080->80/tcp, 0.0.0.0:8081->80/tcp, [::]:8080->80/tcp, [::]:8081->80/tcp\n");
+    cx.ctr("network disconnect bridge box").prints("");
+    assert_eq!(refused(), std::io::ErrorKind::ConnectionRefused);
+    shown().prints("80/tcp\n");
 });

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, fetch, netns, pings, serves, settings, waits};
-use crate::support::both;
+use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
+use crate::support::world::{FAR, HERE, NEIGHBOUR};
+use crate::support::{Netns, both, on_machine, skipped};
 
 both!(on_the_default_network, |cx| {
     cx.busybox();
@@ -41,13 +42,75 @@ both!(another_containers_network, |cx| {
         let out = ran.succeeds();
         assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
     }
+    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; hostname -i'")
+        .prints(&format!("shared\n{own}\n"));
+    cx.ctr("run --rm --network host busybox hostname").prints(&cx.host("hostname").out());
     cx.ctr("run --rm --network container:box busybox wget -q -O - http://127.0.0.1/").prints("works\n");
+    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; cat /etc/hostname; echo $HOSTNAME'")
+        .prints("shared\nshared\nshared\n");
     cx.ctr("run --rm --network container:nobody busybox true").refuses(125, "[..]No such container: nobody");
     cx.ctr("run --rm --network container:box -p 80:80 busybox true").fails_saying(125, "conflicting options");
     let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
     let ran = cx.ctr(&format!("run --rm --network ns:/proc/{pid}/ns/net busybox ip -o -4 addr show eth0"));
     assert!(ran.succeeds().contains(&format!("inet {own}/16")), "{ran}");
     cx.ctr("run --rm --network ns:/nowhere busybox true").fails_saying(125, "/nowhere");
+});
+
+on_machine!(by_pasta, |cx, world| {
+    cx.busybox();
+    if cx.is_root() {
+        cx.ctr("run --rm --network pasta busybox true").fails_saying(125, "pasta is for ordinary users");
+        return;
+    }
+    if cx.host("pasta --version").code != 0 {
+        return skipped("needs the program pasta");
+    }
+    let _server = world.outside.greets((FAR, 7000));
+    serves(cx, "box", "--network pasta:--mtu,1400 -p 8080:80 -p 127.0.0.1::81");
+    assert_eq!(cx.ctr("exec box sh -c 'cat /sys/class/net/*/mtu'").succeeds(), "65536\n1400");
+    // Older ones do not pass on that a server has ended.
+    let says = |host: &str, port: u16| cx.ctr(&format!("exec box timeout 3 nc {host} {port}")).stdout;
+    assert!(says(FAR, 7000).starts_with(b"hello "));
+    assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
+    let port = host_port(cx, "box", "81");
+    cx.ctr("port box 80").prints("0.0.0.0:8080\n[::]:8080\n");
+    cx.ctr_args(["ps", "--format", "{{.Ports}}"])
+        .prints(&format!("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:{port}->81/tcp\n"));
+    // The host's loopback is not reached unasked.
+    let _own = Netns::here().greets("127.0.0.1:7001");
+    let gateway = cx.ctr("exec box sh -c \"ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'\"").succeeds();
+    assert!(says(&gateway, 7001).is_empty());
+    let ran = cx.ctr("run --rm --network pasta -p 8080:80 busybox true");
+    ran.refuses(125, "[..]Bind for 0.0.0.0:8080 failed: port is already allocated");
+    cx.ctr("run --rm --network pasta:--no-such-option busybox true").fails_saying(125, "pasta");
+    // It ends with the container.
+    cx.ctr("stop -t 0 box").succeeds();
+    cx.ctr("port box").prints("");
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    cx.ctr("start box").succeeds();
+    until_serves(cx, "box");
+    cx.ctr("rm -f box").succeeds();
+    cx.leaves_nothing();
+});
+
+on_machine!(by_macvlan, |cx, _world| {
+    cx.busybox();
+    cx.ctr("network create -d macvlan -o parent=out0 --subnet 192.0.2.0/24 --gateway 192.0.2.1 lan").succeeds();
+    if !cx.is_root() {
+        let ran = cx.ctr("run --rm --network lan busybox true");
+        ran.refuses(
+            125,
+            "the macvlan network lan needs an interface of the machine's, which an ordinary user may not use",
+        );
+        return;
+    }
+    waits(cx, "box", "--network lan,ip=192.0.2.77");
+    assert!(pings(cx, "box", NEIGHBOUR));
+    // The network's gateway is not the host, nor does the host reach it there.
+    assert!(!cx.ctr("exec box cat /etc/hosts").succeeds().contains("host.docker.internal"));
+    cx.ctr("network create -d macvlan -o parent=out0.7 vlan").succeeds();
+    let ran = cx.ctr("run --rm --network vlan busybox true");
+    ran.fails_saying(125, "ip link add link out0 name out0.7 type vlan id 7");
 });
 
 both!(two_networks_are_apart, |cx| {

@@ -1,7 +1,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::bed::PATIENCE;
+use super::bed::{Net, PATIENCE};
 use super::lab::{Lab, seen, serve, shut};
 use crate::network::firewall::{Publication, load_all, publish, serves, unpublish};
 use crate::network::space::Space;
@@ -95,6 +95,28 @@ fn containers_do_not_reach_the_loopback_addresses_of_the_machine() {
     lab.host.nft("flush chain inet ctr early");
     client.send_to(b"hello", "127.0.0.1:9000").unwrap();
     server.recv(&mut [0; 8]).unwrap();
+}
+
+/// A machine beside this one sends to 127.0.0.1 by its cable: moby's issue 45610.
+#[test]
+fn neighbours_do_not_reach_ports_that_are_published_on_loopback() {
+    let Some(lab) = Lab::new() else { return };
+    let server = lab.a.inside(|| UdpSocket::bind("172.30.1.2:53")).unwrap();
+    lab.load(&[port(Protocol::Udp, "127.0.0.1:5353", "172.30.1.2:53")]);
+    lab.outside.ip("route flush table local dev lo");
+    lab.outside.ip("route add 127.0.0.0/8 via 198.51.100.1 src 198.51.100.2");
+    let arrives = |from: &Net, source: &str| {
+        let client = from.inside(|| UdpSocket::bind(source)).unwrap();
+        client.send_to(b"hello", "127.0.0.1:5353").unwrap();
+        server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        server.recv(&mut [0; 8]).is_ok()
+    };
+    assert!(!arrives(&lab.outside, "198.51.100.2:4000"));
+    assert!(arrives(&lab.host, "127.0.0.1:0"));
+    // Without the rule it arrives: the test can fail.
+    lab.host.nft("flush chain inet ctr arriving");
+    lab.host.nft("add rule inet ctr arriving fib daddr type local jump published");
+    assert!(arrives(&lab.outside, "198.51.100.2:4001"));
 }
 
 #[test]

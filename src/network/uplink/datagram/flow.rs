@@ -8,9 +8,11 @@
 //! spoken to (address and port dependent filtering), or everybody who finds the port could speak to
 //! the container.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -57,7 +59,7 @@ impl Flow {
     /// # Errors
     /// As socket(2): `EMFILE`, `ENFILE`: no descriptors left; `EACCES`: ping sockets are not for this
     /// group ([`may_ping`]); `EAFNOSUPPORT`: the host has no IPv6.
-    pub fn open(kind: Kind, ipv4: bool, owner: Owner) -> nix::Result<Self> {
+    pub fn open(kind: Kind, ipv4: bool, owner: Owner, budget: &Budget) -> nix::Result<Self> {
         let socket = match kind {
             Kind::Udp => {
                 let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -85,7 +87,7 @@ impl Flow {
         }
         // The kernel's own defaults, which no packet has: all is set by the first.
         let manner = Manner { hops: 0, class: 0, uncut: false };
-        Ok(Self { owner, socket, peers: Peers::default(), host: None, manner })
+        Ok(Self { owner, socket, peers: Peers::new(budget), host: None, manner })
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
@@ -152,21 +154,50 @@ pub fn may_ping() -> nix::Result<()> {
 
 /// With whom a flow speaks: addresses as the host knows them, and as the container does. In two
 /// generations, so that forgetting who was silent for long, or too many, costs nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Peers {
     /// The one spoken with last, and often the only one.
     last: Option<(SocketAddr, SocketAddr)>,
     recent: HashMap<SocketAddr, SocketAddr>,
     former: HashMap<SocketAddr, SocketAddr>,
     since: Option<Instant>,
+    budget: Budget,
+}
+
+/// How many peers all flows together remember.
+#[derive(Debug, Clone, Default)]
+pub struct Budget(Rc<Cell<usize>>);
+
+impl Budget {
+    fn take(&self, count: usize) {
+        self.0.set(self.0.get() + count);
+    }
+
+    fn give_back(&self, count: usize) {
+        self.0.set(self.0.get() - count);
+    }
 }
 
 /// Peers of each generation.
 const PEERS: usize = 1024;
+/// The same when all flows together have [`MOST_PEERS`]: a container that speaks to everybody from
+/// all of its ports must not cost the uplink more memory than some megabytes.
+const FEW_PEERS: usize = 16;
+const MOST_PEERS: usize = 1 << 17;
 /// A peer is remembered for one to two of these.
 const PEER_TIME: Duration = Duration::from_secs(180);
 
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.budget.give_back(self.recent.len() + self.former.len());
+    }
+}
+
 impl Peers {
+    fn new(budget: &Budget) -> Self {
+        Self { last: None, recent: HashMap::new(), former: HashMap::new(), since: None, budget: budget.clone() }
+    }
+
     /// The container, which knows the peer as `seen`, speaks to it.
     pub fn note(&mut self, peer: SocketAddr, seen: SocketAddr, now: Instant) {
         if self.last == Some((peer, seen)) {
@@ -188,17 +219,22 @@ impl Peers {
             return Some(*seen);
         }
         let seen = self.former.remove(&peer)?;
+        self.budget.give_back(1);
         self.keep(peer, seen, now);
         Some(seen)
     }
 
     fn keep(&mut self, peer: SocketAddr, seen: SocketAddr, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        if self.recent.len() >= PEERS || now.duration_since(since) >= PEER_TIME {
+        let most = if self.budget.0.get() < MOST_PEERS { PEERS } else { FEW_PEERS };
+        if self.recent.len() >= most || now.duration_since(since) >= PEER_TIME {
+            self.budget.give_back(self.former.len());
             self.former = std::mem::take(&mut self.recent);
             self.since = Some(now);
         }
-        self.recent.insert(peer, seen);
+        if self.recent.insert(peer, seen).is_none() {
+            self.budget.take(1);
+        }
     }
 }
 
@@ -213,7 +249,7 @@ mod tests {
     #[test]
     fn peers_are_remembered_in_bounds() {
         let now = Instant::now();
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(&Budget::default());
         assert_eq!(peers.seen(address(1), now), None);
         peers.note(address(1), address(2), now);
         assert_eq!(peers.recent.capacity(), 0, "one peer needs no table");
@@ -227,9 +263,32 @@ mod tests {
     }
 
     #[test]
+    fn all_flows_together_remember_in_bounds() {
+        let now = Instant::now();
+        let budget = Budget::default();
+        let mut flows: Vec<Peers> = (0..1000).map(|_| Peers::new(&budget)).collect();
+        for flow in &mut flows {
+            for port in 0..2 * PEERS {
+                flow.note(address(port), address(port), now);
+            }
+        }
+        let counted: usize = flows.iter().map(|flow| flow.recent.len() + flow.former.len()).sum();
+        assert_eq!(budget.0.get(), counted);
+        assert!(counted <= MOST_PEERS + 2 * FEW_PEERS * flows.len(), "{counted}");
+        // Who speaks to few is not touched by it.
+        let mut quiet = Peers::new(&budget);
+        for port in 0..FEW_PEERS {
+            quiet.note(address(port), address(port), now);
+        }
+        assert!((0..FEW_PEERS).all(|port| quiet.seen(address(port), now).is_some()));
+        drop((flows, quiet));
+        assert_eq!(budget.0.get(), 0);
+    }
+
+    #[test]
     fn options_follow_the_packets() {
         use nix::sys::socket::{getsockopt, sockopt};
-        let mut flow = Flow::open(Kind::Udp, true, Owner(1)).unwrap();
+        let mut flow = Flow::open(Kind::Udp, true, Owner(1), &Budget::default()).unwrap();
         let mut packet = Packet {
             source: IpAddr::from([10, 0, 0, 2]),
             destination: IpAddr::from([192, 0, 2, 1]),

@@ -32,7 +32,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use self::flow::{Flow, Key};
+use self::flow::{Budget, Flow, Key};
 use self::fragments::Fragments;
 use self::icmp::Message;
 use self::inward::{Inward, LONGEST, MTU, MTU_MIN, SEGMENTS, Way};
@@ -67,6 +67,7 @@ pub struct Datagrams {
     /// `None`: there is no TUN, and only published ports are relayed.
     inward: Option<Inward>,
     flows: Table<Key, Flow>,
+    budget: Budget,
     fragments: Fragments,
     ports: Ports,
     outbox: Outbox,
@@ -85,6 +86,7 @@ impl Datagrams {
             ports: Ports::new(inside, limits),
             inward: tun.map(Inward::new),
             flows: Table::new(limits),
+            budget: Budget::default(),
             fragments: Fragments::default(),
             outbox: Outbox::default(),
             batch: Batch::default(),
@@ -152,7 +154,10 @@ impl Datagrams {
         let Some(&[kind, code, _, _, i0, i1, ..]) = packet.payload.first_chunk::<HEAD>() else { return };
         match (packet.source.is_ipv4(), kind, code) {
             (true, icmp::ECHO_REQUEST, 0) | (false, icmp::V6_ECHO_REQUEST, 0) => {}
-            (false, icmp::V6_PACKET_TOO_BIG, _) => return self.take_too_big(policy, packet.payload),
+            // Of the kernel's own, not of another container's.
+            (false, icmp::V6_PACKET_TOO_BIG, _) if policy.owner(packet.source).is_none() => {
+                return self.take_too_big(policy, packet.payload);
+            }
             _ => return,
         }
         let source = SocketAddr::new(packet.source, u16::from_be_bytes([i0, i1]));
@@ -242,12 +247,12 @@ impl Datagrams {
         while let Some(place) = self.flows.surplus(container) {
             self.close(place);
         }
-        let flow = match Flow::open(key.kind, container.is_ipv4(), owner) {
+        let flow = match Flow::open(key.kind, container.is_ipv4(), owner, &self.budget) {
             Err(Errno::EMFILE | Errno::ENFILE) => {
                 // Less than the limits allow: what is used least makes room.
                 let place = self.flows.least().ok_or(Errno::EMFILE)?;
                 self.close(place);
-                Flow::open(key.kind, container.is_ipv4(), owner)?
+                Flow::open(key.kind, container.is_ipv4(), owner, &self.budget)?
             }
             opened => opened?,
         };

@@ -15,9 +15,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For a process that may have so many open files, of which flows of datagrams may have half.
+    /// For a process that may have so many open files, of which flows of datagrams may have an eighth, and
+    /// clients of published ports another.
     pub fn of(files: usize) -> Self {
-        let all = (files / 2).clamp(16, 16384);
+        let all = (files / 8).clamp(16, 16384);
         Self { each: all / 4, all }
     }
 }
