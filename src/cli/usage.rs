@@ -315,7 +315,7 @@ mod tests {
                 "invalid argument \"a\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"a\": invalid syntax",
                 125,
             ),
-            ("run --gpus all b", "the option \"--gpus\" is not supported yet", 125),
+            ("run --restart always b", "the option \"--restart\" is not supported yet", 125),
             ("run -p a:80 b", "invalid hostPort: a", 125),
         ];
         for (line, message, code) in cases {

@@ -38,6 +38,9 @@ const FIRST_IDLE: Duration = Duration::from_millis(100);
 /// So long nobody is let in when there is no descriptor for them.
 const FULL: Duration = Duration::from_millis(100);
 
+/// Exit code of a container whose time was over, Podman's.
+const TIMED_OUT: u8 = 255;
+
 /// How long a guest may take to fetch the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -88,6 +91,9 @@ pub struct Relay {
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
+    /// When the container's time is over.
+    ends_at: Option<Instant>,
+    timed_out: bool,
     /// Until then no client is let in: no descriptor is left for one, and the listener would be
     /// readable all the time.
     full_until: Option<Instant>,
@@ -157,6 +163,8 @@ impl Relay {
             clients_so_far: 0,
             stop,
             kill_at: None,
+            ends_at: None,
+            timed_out: false,
             full_until: None,
             idle: Some(FIRST_IDLE),
             buffer: vec![0; PACKET],
@@ -172,6 +180,12 @@ impl Relay {
     pub fn kill(&self) {
         // It may have ended in this moment.
         let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
+    }
+
+    /// Kills the container's process when it has run for so long.
+    pub fn limit(&mut self, time: Duration) {
+        // A time past what a clock can show never comes.
+        self.ends_at = Instant::now().checked_add(time);
     }
 
     /// Serves the container's networks from now on.
@@ -201,7 +215,8 @@ impl Relay {
             for (source, events) in self.wait()? {
                 match source {
                     Source::Process => {
-                        return pidfd::reap(self.process.as_fd()).context("wait for the container's process");
+                        let code = pidfd::reap(self.process.as_fd()).context("wait for the container's process")?;
+                        return Ok(if self.timed_out { TIMED_OUT } else { code });
                     }
                     Source::Signals => self.told(),
                     Source::Listener => self.welcome(),
@@ -304,6 +319,11 @@ impl Relay {
             self.kill_at = None;
             self.kill();
         }
+        if self.ends_at.is_some_and(|at| at <= now) {
+            self.ends_at = None;
+            self.timed_out = true;
+            self.kill();
+        }
         self.full_until = self.full_until.filter(|until| *until > now);
         if let Some(network) = &mut self.network {
             network.expire(now);
@@ -359,7 +379,7 @@ impl Relay {
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
         let wakes = wakes.chain(self.followers.patience_ends(now));
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
+        let wake = wakes.chain(self.kill_at).chain(self.ends_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
         let ready: Vec<_> = sources
