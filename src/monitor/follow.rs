@@ -85,7 +85,8 @@ impl Followers {
 
     /// Whether no more may be logged because of one.
     pub fn hold_back(&mut self, now: Instant) -> bool {
-        self.0.iter_mut().fold(false, |held, f| f.lags(LAG, now) || held)
+        // Each is asked: it is what ends their patience.
+        self.0.iter_mut().map(|f| f.lags(LAG, now)).filter(|&lags| lags).count() > 0
     }
 
     /// When [`Followers::hold_back`] may answer otherwise though nobody said anything.
