@@ -159,7 +159,7 @@ impl Sandbox {
         let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
         let member = member::join(&self.store, &network, new, |dead| {
             // What cannot be taken away leads nowhere: the interface is gone.
-            let _ = teardown::release(&self.space, &network, dead);
+            let _ = teardown::release(&self.space, &network, &teardown::inherited(&self.store, dead));
         })?;
         self.attached.push(Attached { network, member });
         let at = self.attached.len() - 1;
