@@ -113,6 +113,27 @@ on_machine!(by_macvlan, |cx, _world| {
     ran.fails_saying(125, "ip link add link out0 name out0.7 type vlan id 7");
 });
 
+both!(the_bridge_keeps_its_hardware_address, |cx| {
+    cx.busybox();
+    cx.ctr("network create --ipv6 --ipv4=false six").succeeds();
+    waits(cx, "first", "--network bridge --network six");
+    let gateway = endpoint(cx, "first", "bridge", "Gateway");
+    let gateway6 = endpoint(cx, "first", "six", "IPv6Gateway");
+    let seen = || {
+        assert!(pings(cx, "first", &gateway) && pings(cx, "first", &gateway6));
+        let out = cx.ctr(&format!("exec first arping -c 1 -I eth0 {gateway}")).succeeds();
+        out.lines().find_map(|line| line.split(['[', ']']).nth(1).map(str::to_owned)).unwrap()
+    };
+    let mac = seen();
+    // Each has ports with other addresses, and lower ones as likely as not.
+    for n in 0..6 {
+        waits(cx, &format!("c{n}"), "--network bridge --network six");
+        assert_eq!(seen(), mac, "when c{n} had come");
+    }
+    cx.ctr("rm -f c0 c1 c2").succeeds();
+    assert_eq!(seen(), mac);
+});
+
 both!(two_networks_are_apart, |cx| {
     cx.busybox();
     cx.ctr("network create red").succeeds();
