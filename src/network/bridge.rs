@@ -28,8 +28,8 @@ impl Network {
     /// ports', another one when a container comes or goes, and those whose neighbour cache has the old
     /// one would not get out until that has expired.
     fn bridge_mac(&self) -> Mac {
-        let addresses = self.subnets.iter().filter_map(|subnet| subnet.gateway);
-        let v4 = addresses.filter_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None }).next();
+        let mut addresses = self.subnets.iter().filter_map(|subnet| subnet.gateway);
+        let v4 = addresses.find_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });
         // As containers' are made of their addresses; without one, of the id's beginning.
         let from_id = || u32::from_str_radix(&self.id.as_str()[..8], 16).unwrap_or_default().into();
         Mac::of(v4.unwrap_or_else(from_id))
