@@ -146,7 +146,7 @@ pub use self::dns::dns_redirect;
 pub use self::foreign::Foreign;
 pub use self::load::{
     All, add_member, load_all, load_network, publish, remove_member, rest, serves, unload_all, unload_network,
-    unload_unused, unpublish,
+    unpublish,
 };
 pub use self::probe::{Features, probe};
 pub use self::uplink::{MARK, uplink_rules};
