@@ -32,6 +32,9 @@ use crate::sys::xattr::Object;
 
 /// How often a name that others make again and again is cleared.
 const ATTEMPTS: u32 = 20;
+/// Bytes of a file that is read whole: what looking for holes costs, and asking the kernel to copy, is
+/// more than that.
+const SMALL: u64 = 64 << 10;
 /// Bytes between two reports of how far a file is.
 const CHUNK: u64 = 8 << 20;
 
@@ -389,7 +392,13 @@ fn copy_data(from: &File, to: &mut File, size: u64, told: &mut dyn FnMut(u64)) -
     }
     let offset = |n: u64| i64::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
     let mut reader = from;
-    let mut position = 0;
+    if size <= SMALL {
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        reader.take(size).read_to_end(&mut bytes)?;
+        told(bytes.len() as u64);
+        return to.write_all(&bytes);
+    }
+    let (mut position, mut written) = (0, 0);
     while position < size {
         // What cannot tell is data throughout.
         let start = match lseek(from, offset(position)?, Whence::SeekData) {
@@ -409,10 +418,12 @@ fn copy_data(from: &File, to: &mut File, size: u64, told: &mut dyn FnMut(u64)) -
                 return Ok(());
             }
             position += n;
+            written = position;
             told(n);
         }
     }
-    to.set_len(position)
+    // A hole at the end.
+    if written == size { Ok(()) } else { to.set_len(position) }
 }
 
 /// A path that leads to exactly what `fd` names.
