@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::options::pending;
 use crate::cli::output::template::ObjectTemplate;
-use crate::cli::{Globals, Run, network, output};
+use crate::cli::{Globals, Run, network, output, secret};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
@@ -14,7 +14,7 @@ use crate::image::{self, reference::Reference};
 use crate::network::names as networks;
 use crate::store::{Store, names};
 
-/// Show all that is known of containers, images and networks
+/// Show all that is known of containers, images, networks and secrets
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr inspect web
@@ -27,7 +27,7 @@ pub struct InspectCommand {
     /// Sizes of containers too
     #[arg(short, long)]
     size: bool,
-    /// Only container, image or network
+    /// Only container, image, network or secret
     #[arg(long, value_name = "type")]
     r#type: Option<String>,
     /// Names or ids
@@ -101,10 +101,15 @@ static KINDS: &[Kind] = &[
         },
     },
     Kind { name: "network", find: network, absent: |name| format!("network {name} not found") },
+    Kind {
+        name: "secret",
+        find: |store, name, _| there(secret::one(store, name), &format!("secret {name} not found")),
+        absent: |name| format!("secret {name} not found"),
+    },
 ];
 
 /// Docker's others, which ctr does not have, or not yet.
-const ABSENT: [&str; 7] = ["config", "node", "plugin", "secret", "service", "task", "volume"];
+const ABSENT: [&str; 6] = ["config", "node", "plugin", "service", "task", "volume"];
 
 /// The kinds that `--type` asks for; all without it.
 fn kinds(given: Option<&str>) -> Result<&'static [Kind]> {

@@ -231,7 +231,11 @@ both!(several_and_none, |cx| {
     cx.ctr("inspect --type image -s -f '{{.Id}}' busybox").prints(&format!("{}\n", Image::busybox().id()));
     cx.ctr("inspect --type network -f '{{.Name}}' bridge").prints("bridge\n");
     cx.ctr("inspect --type foo box")
-        .refuses(1, "unknown type: \"foo\": must be one of \"container\", \"image\", \"network\"[..]");
+        .refuses(1, "unknown type: \"foo\": must be one of \"container\", \"image\", \"network\", \"secret\"");
+    cx.ctr_reads("secret create word -", "x").succeeds();
+    cx.ctr("inspect -f '{{.Spec.Name}}' word").prints("word\n");
+    cx.ctr("inspect --type secret -f '{{.Spec.Name}} {{.Spec.Labels.none}}' word").prints("word <no value>\n");
+    cx.ctr("inspect --type secret nosuch").is(1, "[]\n", "ctr: secret nosuch not found\n");
     cx.ctr("inspect --type '' box").refuses(1, "type is empty: must be one of [..]");
     cx.ctr(&format!("inspect -f '{{{{.Name}}}}' {}", &id[..6])).prints("/box\n");
 });

@@ -66,6 +66,14 @@ fn content(store: &Store, secret: &Secret) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// A secret as it is shown, without its content.
+///
+/// # Errors
+/// There is none of that name.
+pub fn one(store: &Store, name: &str) -> Result<Value> {
+    secret::find(store, name).map(|secret| known(&secret))
+}
+
 /// Docker's and Podman's shape.
 fn known(secret: &Secret) -> Value {
     json!({

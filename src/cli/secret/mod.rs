@@ -6,6 +6,6 @@ mod ls;
 mod rm;
 
 pub use create::Create;
-pub use inspect::Inspect;
+pub use inspect::{Inspect, one};
 pub use ls::Ls;
 pub use rm::Rm;
