@@ -250,7 +250,6 @@ impl Monitor {
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
         let Running { mut relay, cgroups, started, pasta, .. } = running;
-        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
@@ -261,11 +260,12 @@ impl Monitor {
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
+        let tell = |state: &State| self.tell_end(state, (code, started, oom_killed), &networks);
+        let _ = self.settle(self.with_later_ones(cgroups), ended, tell);
         relay
     }
 
-    /// With the cgroups that `update` put it into since.
+    /// With the cgroups that `update` put it into since. Under the container's lock, as `update`.
     fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
         let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
         let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();

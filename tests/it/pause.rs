@@ -45,7 +45,8 @@ both!(nothing_runs_until_it_goes_on, |cx| {
     cx.ctr("rm web").refuses(1, "cannot remove container \"/web\": container is paused and must be unpaused first");
     // And to what it can.
     cx.ctr("rename web www").prints("");
-    cx.ctr("top www -o pid,args").is(0, "PID[..]COMMAND\n[..]sh -c[..]\n[..]sleep 0.02\n", "");
+    // Whether it was just asleep, nobody knows.
+    assert!(cx.ctr("top www -o pid,args").succeeds().contains("sh -c trap"));
     cx.ctr("stats --no-stream --format '{{.Name}} {{.CPUPerc}}' www").prints("www 0.00%\n");
     cx.ctr("container unpause www db").prints("www\ndb\n");
     assert_eq!(state(cx, "www"), "running true false");

@@ -4,7 +4,7 @@ use crate::support::{both, until};
 
 both!(the_container_s_processes_and_no_others, |cx| {
     cx.busybox();
-    let id = cx.ctr("run -d --name web busybox sh -c 'sleep 1001 & sleep 1002'").succeeds();
+    let id = cx.ctr("run -d --name web busybox sh -c 'sleep 1001 & sleep 1002; true'").succeeds();
     cx.ctr("run -d --name other busybox sleep 1003").succeeds();
     until("its processes run", || cx.ctr("top web -o pid,args").out().contains("sleep 1002"));
     // Docker's table: columns of twenty, the last one as long as it is.
@@ -13,7 +13,7 @@ both!(the_container_s_processes_and_no_others, |cx| {
     let head = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME"].map(|title| format!("{title:<20}")).concat();
     assert_eq!(lines[0], format!("{head}CMD"));
     assert_eq!(lines.len(), 4, "{top}");
-    assert!(lines[1].ends_with("sh -c sleep 1001 & sleep 1002"), "{top}");
+    assert!(lines[1].ends_with("sh -c sleep 1001 & sleep 1002; true"), "{top}");
     let pid = cx.ctr("inspect -f '{{.State.Pid}}' web").succeeds();
     cx.ctr("container top web -o pid,comm --sort=pid")
         .prints(&format!("PID                 COMMAND\n{pid:<20}sh\n[..]sleep\n[..]sleep\n"));

@@ -145,9 +145,10 @@ fn explained(reason: anyhow::Error) -> anyhow::Error {
     let is_busy =
         reason.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.raw_os_error() == Some(libc::EBUSY)));
     if is_busy {
-        return reason.context(Failure::new("the limit is below what is in use").hint(
-            "the kernel could not free as much: choose a higher limit, or end some of the container's processes",
-        ));
+        return Failure::new("the limit is below what is in use")
+            .source(reason)
+            .hint("the kernel could not free as much: choose a higher limit, or end some of the processes")
+            .into();
     }
     reason
 }
@@ -208,6 +209,6 @@ mod tests {
         fs::write(dir.join("cpu.max"), "max 100000\n").unwrap();
         let wanted = vec![(dir.clone(), setting("cpu.max", "5 10")), (dir.clone(), setting("nosuch.max", "1"))];
         assert!(set_all(wanted).is_err());
-        assert_eq!(fs::read_to_string(dir.join("cpu.max")).unwrap(), "max 100000");
+        assert_eq!(fs::read_to_string(dir.join("cpu.max")).unwrap().trim(), "max 100000");
     }
 }
