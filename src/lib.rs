@@ -134,6 +134,7 @@ pub mod events;
 pub mod image;
 pub mod monitor;
 pub mod network;
+pub mod passwd;
 pub mod registry;
 pub mod reset;
 pub mod runtime;

@@ -2,7 +2,7 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: &[&str] = &[
     "build",
     "builder",
     "buildx",
@@ -24,7 +24,7 @@ const COMMANDS: [&str; 18] = [
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: [(&str, &[&str]); 1] = [("image", &["build", "history", "push", "save", "tag"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "history", "push", "save", "tag"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -33,7 +33,7 @@ pub struct CommitCommand {
     #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
     message: String,
     /// Pause container during commit (default true)
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, hide_possible_values = true, value_name = "")]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, value_name = "bool")]
     pause: Option<bool>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
@@ -44,8 +44,10 @@ pub struct CommitCommand {
     /// Nothing but the id is printed, as without it
     #[arg(short, long)]
     quiet: bool,
+    /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
+    /// What the image is called; without it, it has an id alone
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<Reference>,
 }

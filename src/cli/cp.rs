@@ -42,10 +42,12 @@ pub struct Cp {
     #[arg(short = 'L', long)]
     follow_link: bool,
     /// Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, hide_possible_values = true, value_name = "")]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, value_name = "bool")]
     quiet: Option<bool>,
+    /// CONTAINER:PATH, a path of the host's, or - for an archive
     #[arg(value_name = "SRC_PATH")]
     source: OsString,
+    /// Likewise
     #[arg(value_name = "DEST_PATH")]
     destination: OsString,
 }
@@ -151,14 +153,14 @@ impl Progress {
         let last = self.shown.unwrap_or(self.started);
         if !quiet && last.elapsed() > PAUSE && stderr().is_terminal() {
             self.shown = Some(Instant::now());
-            output::print_error(&format!("\r\x1b[K{}{}", self.label, units::size(self.bytes)));
+            output::print_error(format!("\r\x1b[K{}{}", self.label, units::size(self.bytes)).as_bytes());
         }
     }
 
     /// Takes the line away; returns the bytes.
     fn end(&self) -> u64 {
         if self.shown.is_some() {
-            output::print_error("\r\x1b[K");
+            output::print_error(b"\r\x1b[K");
         }
         self.bytes
     }

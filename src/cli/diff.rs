@@ -17,6 +17,7 @@ use crate::store::names;
                              A /etc/new
                              D /etc/old")]
 pub struct Diff {
+    /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
 }

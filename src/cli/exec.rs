@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::cli::options::extras::Preserved;
 use crate::cli::options::lines;
 use crate::cli::{Globals, Run, run, usage};
 use crate::container::attach::Outcome;
@@ -50,6 +51,11 @@ pub struct ExecCommand {
     /// Working directory
     #[arg(short, long, value_name = "path")]
     workdir: Option<String>,
+    #[command(flatten)]
+    preserved: Preserved,
+    /// The newest container; the words are then the command's alone
+    #[arg(short, long)]
+    latest: bool,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The container, then the command and its arguments
     #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
@@ -58,7 +64,12 @@ pub struct ExecCommand {
 
 impl Run for ExecCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let [container, argv @ ..] = self.words.as_slice() else { return Err(usage::too_few("exec", 2)) };
+        let descriptors = self.preserved.take()?;
+        let mut words = self.words;
+        if self.latest {
+            words.insert(0, super::newest(&globals.store()?)?);
+        }
+        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few("exec", 2)) };
         if argv.is_empty() {
             return Err(usage::too_few("exec", 2));
         }
@@ -82,7 +93,7 @@ impl Run for ExecCommand {
         run::require_terminal(self.tty && self.interactive && !self.detach)?;
         let exec = Exec {
             argv: argv.to_vec(),
-            env: lines::merged(env),
+            env: lines::last_of_each(env),
             user: self.user.filter(|user| !user.is_empty()),
             workdir: self.workdir,
             tty: self.tty,
@@ -90,6 +101,7 @@ impl Run for ExecCommand {
             detach: self.detach,
             privileged: self.privileged,
             detach_keys: self.detach_keys,
+            descriptors,
         };
         match exec::run(&store, &id, &exec)? {
             Outcome::Exited(code) => Ok(code),

@@ -27,6 +27,7 @@ pub struct Export {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "STRING")]
     output: Option<PathBuf>,
+    /// Name or id
     #[arg(value_name = "CONTAINER")]
     container: String,
 }

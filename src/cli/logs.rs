@@ -1,6 +1,8 @@
 //! `ctr logs`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -80,32 +82,34 @@ fn time(option: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
 struct Printer {
     timestamps: bool,
     details: bool,
-    text: String,
+    text: Vec<u8>,
     is_error: bool,
     /// Whether the last record of the stream (output, error) left its line open.
     open: [bool; 2],
 }
 
 impl Printer {
-    fn take(&mut self, record: &Record) {
-        let is_error = record.stream == "stderr";
-        if is_error != self.is_error || self.text.len() > 64 * 1024 {
+    fn take(&mut self, record: &Record<'_>) {
+        if record.is_error != self.is_error || self.text.len() > 64 * 1024 {
             self.flush();
-            self.is_error = is_error;
+            self.is_error = record.is_error;
         }
-        let open = &mut self.open[usize::from(is_error)];
+        let open = &mut self.open[usize::from(record.is_error)];
         if !*open {
             if self.timestamps {
-                self.text += &fixed(&record.time);
-                self.text.push(' ');
+                self.text.extend_from_slice(record.time.fixed().as_bytes());
+                self.text.push(b' ');
             }
             if self.details {
-                // No log option of ctr's adds any; Docker leaves the space that parts them.
-                self.text.push(' ');
+                self.text.extend_from_slice(details(&record.attrs).as_bytes());
+                self.text.push(b' ');
             }
         }
-        *open = !record.log.ends_with('\n');
-        self.text += &record.log;
+        *open = !record.ended;
+        self.text.extend_from_slice(&record.text);
+        if record.ended {
+            self.text.push(b'\n');
+        }
     }
 
     fn flush(&mut self) {
@@ -113,36 +117,64 @@ impl Printer {
             if self.is_error {
                 output::print_error(&self.text);
             } else {
-                output::print(&self.text);
+                output::print_bytes(&self.text);
             }
             self.text.clear();
         }
     }
 }
 
-/// With nine digits behind the second, so that lines stand below each other.
-fn fixed(time: &str) -> String {
-    let Some(whole) = time.strip_suffix('Z') else { return time.to_owned() };
-    let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
-    format!("{seconds}.{fraction:0<9}Z")
+/// What log options added, as Docker writes it: `name=value,…`, each escaped as in a URL's query.
+fn details(attrs: &BTreeMap<String, String>) -> String {
+    let pairs = attrs.iter().map(|(name, value)| format!("{}={}", query(name), query(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+fn query(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            b' ' => out.push('+'),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::logs::Time;
 
-    fn record(stream: &str, log: &str) -> Record {
-        Record { log: log.into(), stream: stream.into(), time: "2024-01-01T00:00:00.5Z".into() }
+    fn record(text: &str) -> Record<'_> {
+        Record {
+            text: text.trim_end().as_bytes().into(),
+            ended: text.ends_with('\n'),
+            is_error: false,
+            time: Time::Text("2024-01-01T00:00:00.5Z".into()),
+            attrs: BTreeMap::from([("a b".into(), "x=y,é".into()), ("c".into(), String::new())]),
+        }
     }
 
     #[test]
     fn a_long_line_has_one_time() {
         let mut printer = Printer { timestamps: true, ..Printer::default() };
         for part in ["ab", "cd\n", "e\n"] {
-            printer.take(&record("stdout", part));
+            printer.take(&record(part));
         }
         let time = "2024-01-01T00:00:00.500000000Z";
-        assert_eq!(printer.text, format!("{time} abcd\n{time} e\n"));
+        assert_eq!(String::from_utf8_lossy(&printer.text), format!("{time} abcd\n{time} e\n"));
+        printer.text.clear();
+    }
+
+    #[test]
+    fn details_stand_between_time_and_line() {
+        let mut printer = Printer { details: true, ..Printer::default() };
+        printer.take(&record("x\n"));
+        assert_eq!(String::from_utf8_lossy(&printer.text), "a+b=x%3Dy%2C%C3%A9,c= x\n");
         printer.text.clear();
     }
 
@@ -152,6 +184,5 @@ mod tests {
         assert_eq!(tail("-1").unwrap(), None);
         assert_eq!(tail("5").unwrap(), Some(5));
         assert!(tail("foo").is_err());
-        assert_eq!(fixed("2024-01-01T00:00:00Z"), "2024-01-01T00:00:00.000000000Z");
     }
 }

@@ -16,10 +16,13 @@ mod exec;
 mod exists;
 mod export;
 mod filter;
+#[cfg(test)]
+mod flags;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod latest;
 mod load;
 mod logs;
 mod network;
@@ -174,15 +177,19 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let Some((entry, words)) = find(args) else {
         return usage::no_such_command(args);
     };
-    let command = as_docker_parses(plant((entry.tree)(), words));
+    let own = (entry.tree)();
+    let name = entry.names[0];
+    let args = &latest::named(name, words, &own, args)?.unwrap_or_else(|| args.to_vec())[..];
+    let tree = || latest::augment(name, (entry.tree)());
+    let command = as_docker_parses(plant(latest::augment(name, own), words));
     let matches = match skeleton().subcommand(command).try_get_matches_from(args) {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), args);
+            usage::help(skeleton().subcommand(plant(tree(), words)), args);
             return Ok(0);
         }
-        Err(error) => return usage::refused(&error, &(entry.tree)(), words, args),
+        Err(error) => return usage::refused(&error, &tree(), words, args),
     };
     let globals = Globals::from_arg_matches(&matches)?;
     let mut innermost = &matches;
@@ -237,7 +244,7 @@ pub fn tree() -> Command {
     for entry in COMMANDS {
         let mut shown = Vec::new();
         for words in entry.names {
-            let leaf = (entry.tree)().disable_version_flag(true);
+            let leaf = latest::augment(entry.names[0], (entry.tree)()).disable_version_flag(true);
             root = match words.split_once(' ') {
                 None => root.subcommand(leaf.name((*words).to_owned())),
                 Some((group, name)) => {
@@ -377,6 +384,15 @@ fn selection(
         containers.truncate(1);
     }
     Ok(containers.iter().filter(|c| latest || fits(c.status())).map(|c| c.id.to_string()).collect())
+}
+
+/// The container that was made last.
+///
+/// # Errors
+/// There is none.
+fn newest(store: &Store) -> Result<String> {
+    let newest = selection(store, "", Vec::new(), false, true, |_| true)?.into_iter().next();
+    newest.ok_or_else(|| Failure::new("there is no container").exit(exit::ENGINE).into())
 }
 
 /// `run` and `create`: a failure without an exit code of its own is the engine's.

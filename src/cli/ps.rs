@@ -1,20 +1,20 @@
 //! `ctr ps`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use anyhow::Result;
 use gotmpl::Value;
 
 use crate::cli::filter::Filters;
-use crate::cli::output::template::{self, Column, text};
-use crate::cli::output::units;
+use crate::cli::output::template::{self, Column, quoted, text};
+use crate::cli::output::{live, units};
 use crate::cli::{Globals, Run, output};
-use crate::container::bind::Bind;
 use crate::container::config::ContainerConfig;
 use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
-use crate::container::start;
 use crate::container::state::Phase;
+use crate::container::{mounts, start};
 use crate::image;
 use crate::image::digest::Digest;
 use crate::image::index::Index;
@@ -27,9 +27,10 @@ use crate::store::Store;
   ctr ps -aq --filter status=exited           ids, for other commands
   ctr ps --format 'table {{.Names}}\\t{{.Status}}'
   ctr ps --format json
+  ctr ps --watch=5
 
 Filters: id, name (regular expressions), label, status, exited, ancestor, before, since, network,
-publish, expose (80, 80/udp, 8000-8010).")]
+volume, publish, expose (80, 80/udp, 8000-8010), health, is-task.")]
 pub struct Ps {
     /// Those that do not run too
     #[arg(short, long)]
@@ -55,6 +56,10 @@ pub struct Ps {
     /// Sizes of what containers wrote
     #[arg(short, long)]
     size: bool,
+    /// Again and again in place, every so many seconds, until ctrl-c
+    #[arg(short, long, value_name = "seconds", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    watch: Option<u32>,
 }
 
 /// A container with what its row shows.
@@ -102,12 +107,23 @@ impl Run for Ps {
         if self.quiet && self.format.is_some() {
             output::say("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         }
-        let mut containers = list::all(&store, |id, error| {
+        match self.watch {
+            None => output::print(&self.show(&store, &filters, format)?),
+            Some(seconds) => live::repeat(Duration::from_secs(seconds.into()), || self.show(&store, &filters, format))?,
+        }
+        Ok(0)
+    }
+}
+
+impl Ps {
+    /// The listing as it is now.
+    fn show(&self, store: &Store, filters: &Filters, format: Option<&str>) -> Result<String> {
+        let mut containers = list::all(store, |id, error| {
             output::say(&format!("ctr: container {}: {error:#}", id.short()));
         })?;
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filters.ask_for_status();
-        filters.resolve(&store, &containers)?.retain(&mut containers);
+        filters.resolve(store, &containers)?.retain(&mut containers);
         containers.retain(|container| all || container.status().is_running());
         if let Some(last) = usize::try_from(last).ok().filter(|last| *last > 0) {
             containers.truncate(last);
@@ -115,22 +131,18 @@ impl Run for Ps {
         if self.quiet {
             let id = |c: &Container| if self.no_trunc { c.id.as_str().to_owned() } else { c.id.short().to_owned() };
             let ids: String = containers.iter().map(|c| id(c) + "\n").collect();
-            output::print(&ids);
-            return Ok(0);
+            return Ok(ids);
         }
         let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
         let needs_config = template::shows(format, shown, "Mounts");
         let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
-        let mut rows = self.rows(&store, containers, needs_config, needs_size)?;
+        let mut rows = self.rows(store, containers, needs_config, needs_size)?;
         if template::shows(format, shown, IMAGE) {
-            find_lost_names(&store, &mut rows);
+            find_lost_names(store, &mut rows);
         }
-        output::print(&template::listing(COLUMNS, shown, format, &rows)?);
-        Ok(0)
+        template::listing(COLUMNS, shown, format, &rows)
     }
-}
 
-impl Ps {
     fn rows(&self, store: &Store, containers: Vec<Container>, config: bool, size: bool) -> Result<Vec<Row>> {
         let mut rows = Vec::with_capacity(containers.len());
         for container in containers {
@@ -199,10 +211,8 @@ impl Row {
     }
 
     fn mounts(&self) -> String {
-        let Some(config) = &self.config else { return String::new() };
-        let host = &config.host_config;
-        let binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| bind.source);
-        let sources = binds.chain(host.mounts.iter().map(|m| m.source.clone())).filter(|source| !source.is_empty());
+        let mounts = self.config.as_ref().map(mounts::of).unwrap_or_default();
+        let sources = mounts.into_iter().map(|mount| mount.source).filter(|source| !source.is_empty());
         let shown = sources.map(|source| if self.whole { source } else { ellipsis(&source, 15) });
         shown.collect::<Vec<_>>().join(",")
     }
@@ -250,30 +260,6 @@ fn ellipsis(words: &str, most: usize) -> String {
         return words.to_owned();
     }
     words.chars().take(most - 1).chain(['…']).collect()
-}
-
-/// In double quotes as Go writes them (`strconv.Quote`): characters stay, what does not print is
-/// escaped.
-fn quoted(words: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::from("\"");
-    for c in words.chars() {
-        // Writing to a string cannot fail.
-        let _ = match c {
-            '"' | '\\' => write!(out, "\\{c}"),
-            '\n' => write!(out, "\\n"),
-            '\t' => write!(out, "\\t"),
-            '\r' => write!(out, "\\r"),
-            '\x07' => write!(out, "\\a"),
-            '\x08' => write!(out, "\\b"),
-            '\x0b' => write!(out, "\\v"),
-            '\x0c' => write!(out, "\\f"),
-            c if c.is_ascii_control() => write!(out, "\\x{:02x}", c as u32),
-            c if c.is_control() => write!(out, "\\u{:04x}", c as u32),
-            c => write!(out, "{c}"),
-        };
-    }
-    out + "\""
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! before now (`10m`, `1h30m`).
 
 use jiff::civil::{Date, DateTime};
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::tz::{Offset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 /// # Errors
 /// Docker's sentence.
@@ -20,10 +21,7 @@ fn at(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
             return Some(time);
         }
         // `2006-01-02T15` and `2006-01-02` mean this machine's zone, unless they end with one.
-        let (civil, zone) = match text.strip_suffix('Z') {
-            Some(civil) => (civil, &TimeZone::UTC),
-            None => (text, zone),
-        };
+        let (civil, zone) = zone_of(text, zone)?;
         let time = match civil.split_once('T') {
             None => civil.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()),
             Some((_, hour)) if hour.len() == 2 => format!("{civil}:00").parse::<DateTime>().ok()?,
@@ -37,6 +35,20 @@ fn at(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     }
     let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
     Timestamp::new(seconds.parse().ok()?, nanos).ok()
+}
+
+/// What is before the zone, and the zone: `Z`, `+07:00`, or the one that is meant by none.
+fn zone_of<'a>(text: &'a str, zone: &TimeZone) -> Option<(&'a str, TimeZone)> {
+    if let Some(civil) = text.strip_suffix(['Z', 'z']) {
+        return Some((civil, TimeZone::UTC));
+    }
+    // Of `2006-01-02` the first dashes are the date's.
+    let Some(at) = text.get(10..).and_then(|rest| rest.find(['+', '-'])) else { return Some((text, zone.clone())) };
+    let (civil, offset) = text.split_at(at + 10);
+    let (hours, minutes) = offset[1..].split_once(':')?;
+    let seconds = hours.parse::<u8>().ok().map(i32::from)? * 3600 + minutes.parse::<u8>().ok().map(i32::from)? * 60;
+    let offset = Offset::from_seconds(if offset.starts_with('-') { -seconds } else { seconds }).ok()?;
+    Some((civil, TimeZone::fixed(offset)))
 }
 
 /// Go's durations: numbers with units, one after another.
@@ -91,11 +103,16 @@ mod tests {
             ("2024-01-02T03", "2024-01-02T01:00:00Z"),
             ("2024-01-02", "2024-01-01T22:00:00Z"),
             ("2024-01-02Z", "2024-01-02T00:00:00Z"),
+            ("2024-01-02+07:00", "2024-01-01T17:00:00Z"),
+            ("2024-01-02T03+01:00", "2024-01-02T02:00:00Z"),
+            ("2024-01-02T03:04-01:30", "2024-01-02T04:34:00Z"),
+            ("2024-01-02T03Z", "2024-01-02T03:00:00Z"),
+            ("2024-01-02T03:04Z", "2024-01-02T03:04:00Z"),
         ];
         for (text, expected) in cases {
             assert_eq!(at(text, now, &zone), Some(expected.parse().unwrap()), "{text}");
         }
-        for text in ["", "foo", "10", "10x", "2024-13-01", "1.2.3"] {
+        for text in ["", "foo", "10", "10x", "2024-13-01", "1.2.3", "2024-01-02+7", "2024-01-02T", "é2024-01-0é2"] {
             let found = at(text, now, &zone);
             assert!(found.is_none() || text == "10", "{text}: {found:?}");
         }

@@ -18,10 +18,11 @@ use crate::monitor::protocol::{CHUNK, Message, PACKET, Stream, WINDOW};
 use crate::monitor::{Connection, Streams, to_error};
 use crate::sys::seqpacket;
 
-pub(crate) use console::{Console, Told, broken_pipe};
+use console::broken_pipe;
+pub(crate) use console::{Console, Told};
 pub use console::{hold_signals, is_terminal, release_signals, size};
 pub(crate) use keys::Detach;
-pub(crate) use output::Output;
+pub(crate) use output::{Output, output_pipe, widen};
 
 /// How a session behaves.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +58,8 @@ pub fn session(connection: Connection, attach: &Attach) -> Result<Outcome> {
     let console = Console::open(raw, attach.sig_proxy && !raw)?;
     let session = Session {
         socket: connection.socket,
+        pages: connection.output,
+        pipe: connection.input.filter(|_| attach.streams.stdin && !raw).map(Output::own).transpose()?,
         console,
         keys: raw.then_some(keys),
         reading: attach.streams.stdin,
@@ -79,6 +82,10 @@ pub fn session(connection: Connection, attach: &Attach) -> Result<Outcome> {
 
 struct Session {
     socket: OwnedFd,
+    /// Where standard output comes from, if not over the socket; `None`: it does, or has ended.
+    pages: Option<OwnedFd>,
+    /// The container's standard input, if it is written to directly.
+    pipe: Option<Output>,
     console: Console,
     /// For a terminal whose keys go to the container.
     keys: Option<Detach>,
@@ -100,10 +107,14 @@ impl Session {
         loop {
             let all_written = self.output.wants_room().is_none() && self.error.wants_room().is_none();
             if let Some(code) = self.exited.filter(|_| all_written) {
-                return Ok(Outcome::Exited(code));
+                // All of it was in the pipe before the monitor said so.
+                if !self.draw()? {
+                    return Ok(Outcome::Exited(code));
+                }
+                continue;
             }
             let mut polls = vec![PollFd::new(self.console.signals(), PollFlags::POLLIN)];
-            let mut places = [None; 4];
+            let mut places = [None; 6];
             let mut add = |place: usize, fd, events| {
                 places[place] = Some(polls.len());
                 polls.push(PollFd::new(fd, events));
@@ -111,8 +122,20 @@ impl Session {
             if self.exited.is_none() {
                 add(0, self.socket.as_fd(), PollFlags::POLLIN);
             }
-            if self.reading && self.credit > 0 && self.exited.is_none() {
-                add(1, input.as_fd(), PollFlags::POLLIN);
+            if self.reading && self.exited.is_none() {
+                match self.pipe.as_ref().map(|pipe| (pipe.as_fd(), pipe.wants_room())) {
+                    Some((_, Some(room))) => add(4, room, PollFlags::POLLOUT),
+                    // Nothing but the reader's leaving.
+                    Some((pipe, None)) => {
+                        add(4, pipe, PollFlags::empty());
+                        add(1, input.as_fd(), PollFlags::POLLIN);
+                    }
+                    None if self.credit > 0 => add(1, input.as_fd(), PollFlags::POLLIN),
+                    None => {}
+                }
+            }
+            if let Some(pages) = self.pages.as_ref().filter(|_| self.output.wants_room().is_none()) {
+                add(5, pages.as_fd(), PollFlags::POLLIN);
             }
             for (place, output) in [(2, &self.output), (3, &self.error)] {
                 if let Some(fd) = output.wants_room() {
@@ -125,7 +148,7 @@ impl Session {
             }
             let is_ready = |at: usize| polls[at].any().unwrap_or(false);
             let signalled = is_ready(0);
-            let [word, typed, output, error] = places.map(|place| place.is_some_and(is_ready));
+            let [word, typed, output, error, pipe, pages] = places.map(|place| place.is_some_and(is_ready));
             if signalled {
                 self.told()?;
             }
@@ -135,8 +158,14 @@ impl Session {
             if error {
                 self.written(Stream::Error, Output::flush)?;
             }
+            if pages {
+                self.draw()?;
+            }
             if word {
                 self.listen()?;
+            }
+            if pipe && self.pipe.as_mut().is_some_and(|pipe| pipe.flush().is_err() || pipe.is_broken()) {
+                self.close_input();
             }
             if typed && self.read_input() {
                 return Ok(Outcome::Detached);
@@ -203,10 +232,7 @@ impl Session {
         };
         let count = match write(output) {
             Ok(count) => count,
-            Err(Errno::EPIPE) => broken_pipe(),
-            Err(e) => {
-                return Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into());
-            }
+            Err(e) => return Err(cannot_write(name, e)),
         };
         if count > 0 && self.exited.is_none() {
             self.tell(&Message::Taken { stream, count: u32::try_from(count)? });
@@ -214,8 +240,31 @@ impl Session {
         Ok(())
     }
 
+    /// Passes on what is in the pipe. Returns whether there was anything.
+    fn draw(&mut self) -> Result<bool> {
+        let Some(pages) = &self.pages else { return Ok(false) };
+        match self.output.draw(pages.as_fd(), &mut self.buffer) {
+            Ok(0) => {
+                self.pages = None;
+                Ok(false)
+            }
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(self.output.wants_room().is_some()),
+            Err(e) => Err(cannot_write("output", e)),
+        }
+    }
+
     /// Sends what was typed. Returns whether the user left.
     fn read_input(&mut self) -> bool {
+        if let Some(pipe) = &mut self.pipe {
+            match pipe.draw(stdin().as_fd(), &mut self.buffer) {
+                Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(Errno::EPIPE) => self.close_input(),
+                // EIO: the terminal is gone.
+                Ok(0) | Err(_) => self.end_input(),
+            }
+            return false;
+        }
         // Keys that were held back come on top of what is read.
         let most = if self.keys.is_some() { CHUNK / 2 } else { CHUNK };
         let length = match read(stdin(), &mut self.buffer[..most]) {
@@ -223,8 +272,7 @@ impl Session {
             Err(Errno::EINTR | Errno::EAGAIN) => return false,
             // EIO: the terminal is gone.
             _ => {
-                self.reading = false;
-                self.tell(&Message::InputEnd);
+                self.end_input();
                 return false;
             }
         };
@@ -243,9 +291,16 @@ impl Session {
         detached
     }
 
+    fn end_input(&mut self) {
+        self.reading = false;
+        self.pipe = None;
+        self.tell(&Message::InputEnd);
+    }
+
     /// The container reads no more: who writes to us is told so, as a pipe would.
     fn close_input(&mut self) {
         self.reading = false;
+        self.pipe = None;
         if self.keys.is_none()
             && let Ok(null) = std::fs::File::open("/dev/null")
         {
@@ -253,4 +308,12 @@ impl Session {
             let _ = nix::unistd::dup2_stdin(&null);
         }
     }
+}
+
+/// Our standard output or error cannot be written to; a reader that is gone ends this process here.
+pub(crate) fn cannot_write(stream: &str, error: Errno) -> anyhow::Error {
+    if error == Errno::EPIPE {
+        broken_pipe();
+    }
+    Failure::new(format!("write to standard {stream}")).source(error).exit(exit::ENGINE).into()
 }

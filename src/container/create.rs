@@ -4,7 +4,7 @@
 //! or removed by the next command.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store, tree};
+use crate::userns;
 
 /// What is wanted, complete.
 #[derive(Debug)]
@@ -135,6 +136,12 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         let mode = mode.map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
         fs::set_permissions(&upper, Permissions::from_mode(mode))
             .with_context(|| format!("set the mode of {upper:?}"))?;
+        // Root's is seen with the container's ids when it is mounted.
+        if let Some(ids) = config.host_config.ids.as_ref().filter(|_| !userns::is_host_root()) {
+            let (uid, gid) = ids.root();
+            userns::within(store, || Ok(chown(&upper, Some(uid), Some(gid))?))
+                .with_context(|| format!("give {upper:?} to the container's root"))?;
+        }
     }
     secret::keep(store, temporary, &config.secrets)?;
     record::write(&temporary.join("config.json"), config, durability)?;

@@ -24,7 +24,7 @@ use crate::store::{Id, Store};
 use crate::sys::{seqpacket, terminal};
 
 /// What `ctr exec` asks for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Exec {
     pub argv: Vec<String>,
     /// `NAME=value`, added to the container's own.
@@ -37,6 +37,8 @@ pub struct Exec {
     pub detach: bool,
     pub privileged: bool,
     pub detach_keys: Option<String>,
+    /// What the process gets beside its standard streams, by the numbers that it finds them under.
+    pub descriptors: Vec<(i32, OwnedFd)>,
 }
 
 /// What the monitor is asked for.
@@ -51,6 +53,9 @@ pub struct Request {
     pub size: (u16, u16),
     pub detach: bool,
     pub privileged: bool,
+    /// The numbers that the process finds further descriptors under, which come behind its streams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<i32>,
 }
 
 /// Runs it and returns how it ended; at once, with `Detached`, for `detach`.
@@ -69,7 +74,9 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
         size: attach::size().filter(|_| exec.tty).unwrap_or_default(),
         detach: exec.detach,
         privileged: exec.privileged,
+        descriptors: exec.descriptors.iter().map(|(number, _)| *number).collect(),
     };
+    let further: Vec<_> = exec.descriptors.iter().map(|(_, fd)| fd.as_fd()).collect();
     let request = serde_json::to_vec(&request)?;
     if request.len() > CHUNK {
         return Err(Failure::new("the command and its environment are too long").exit(exit::NOT_EXECUTABLE).into());
@@ -77,12 +84,12 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
     let message = Message::Exec { version: VERSION, request: &request };
     let gone = |_| monitor::not_running(id);
     if exec.detach {
-        message.send(socket.as_fd()).map_err(gone)?;
+        message.send_with(socket.as_fd(), &further, true).map_err(gone)?;
         first_word(&socket, id)?;
         return Ok(Outcome::Detached);
     }
     if exec.tty {
-        message.send(socket.as_fd()).map_err(gone)?;
+        message.send_with(socket.as_fd(), &further, true).map_err(gone)?;
         let master = first_word(&socket, id)?.context("the monitor gave no terminal")?;
         let raw = exec.interactive && attach::is_terminal();
         let console = Console::open(raw, false)?;
@@ -104,7 +111,9 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
         (None, File::open("/dev/null").context("open \"/dev/null\"")?.into())
     };
     let ((output, stdout_end), (error, stderr_end)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
-    message.send_with(socket.as_fd(), &[stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()], true).map_err(gone)?;
+    attach::widen(&output);
+    let descriptors = [&[stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()], &further[..]].concat();
+    message.send_with(socket.as_fd(), &descriptors, true).map_err(gone)?;
     drop((stdin, stdout_end, stderr_end));
     first_word(&socket, id)?;
     let streams = [Some((output, Output::new(stdout())?)), Some((error, Output::new(stderr())?))];
@@ -151,6 +160,8 @@ struct Session {
     /// How it ended; what it wrote may still be on its way.
     outcome: Option<u8>,
 }
+
+const STREAMS: [&str; 2] = ["output", "error"];
 
 /// What poll(2) waits for.
 #[derive(Debug, Clone, Copy)]
@@ -254,56 +265,45 @@ impl Session {
     /// Reads one piece of output and writes it to ours. Returns whether there was any.
     fn forward(&mut self, at: usize, buffer: &mut [u8]) -> Result<bool> {
         let Some((from, to)) = &mut self.streams[at] else { return Ok(false) };
-        match read(&*from, buffer) {
-            Ok(length) if length > 0 => {
-                let pushed = to.push(&buffer[..length]);
-                Self::written(at, pushed)?;
-                Ok(true)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            // EIO: nobody has the terminal open.
-            _ => {
+        match to.draw(from.as_fd(), buffer) {
+            Ok(1..) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(to.wants_room().is_some()),
+            Ok(0) => {
                 self.streams[at] = None;
                 Ok(false)
             }
+            Err(e) => Err(attach::cannot_write(STREAMS[at], e)),
         }
     }
 
     fn flush(&mut self, at: usize) -> Result<()> {
         let Some((_, to)) = &mut self.streams[at] else { return Ok(()) };
-        let flushed = to.flush();
-        Self::written(at, flushed)
-    }
-
-    fn written(at: usize, outcome: nix::Result<usize>) -> Result<()> {
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(Errno::EPIPE) => attach::broken_pipe(),
-            Err(e) => {
-                let name = ["output", "error"][at];
-                Err(Failure::new(format!("write to standard {name}")).source(e).exit(exit::ENGINE).into())
-            }
-        }
+        to.flush().map(drop).map_err(|e| attach::cannot_write(STREAMS[at], e))
     }
 
     /// Passes on what was typed. Returns whether the user left.
     fn read_input(&mut self, buffer: &mut [u8]) -> bool {
         let Some(input) = &mut self.input else { return false };
+        let Some(keys) = &mut self.keys else {
+            // The end, or a terminal that is gone. A pipe's reader is told by closing it.
+            if !matches!(input.draw(stdin().as_fd(), buffer), Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR)) {
+                self.input = None;
+            }
+            return false;
+        };
         let length = match read(stdin(), buffer) {
             Ok(length) if length > 0 => length,
             Err(Errno::EINTR | Errno::EAGAIN) => return false,
-            // The end, or a terminal that is gone. A pipe's reader is told by closing it.
             _ => {
                 self.input = None;
                 return false;
             }
         };
-        let typed = self.keys.as_mut().map(|keys| keys.pass(&buffer[..length]));
-        let bytes = typed.as_ref().map_or(&buffer[..length], |typed| &typed.bytes);
-        if input.push(bytes).is_err() {
+        let typed = keys.pass(&buffer[..length]);
+        if input.push(&typed.bytes).is_err() {
             // It reads no more.
             self.input = None;
         }
-        typed.is_some_and(|typed| typed.detached)
+        typed.detached
     }
 }

@@ -3,6 +3,7 @@
 //! Called by `cli` (and later `compose`, `build`, `systemd`); calls `image` for the layers,
 //! `monitor` for what runs, `store` for the records. Nothing here prints.
 
+pub mod accounts;
 pub mod attach;
 pub mod bind;
 pub mod commit;
@@ -11,10 +12,13 @@ pub mod create;
 pub mod exec;
 pub mod files;
 pub mod heal;
+pub mod ids;
+mod image_files;
 pub mod inspect;
 mod launch;
 pub mod list;
 pub mod logs;
+pub mod mounts;
 pub mod name;
 pub mod network;
 pub mod pause;

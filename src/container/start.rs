@@ -1,5 +1,7 @@
 //! Starting a container that exists.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context, Result};
 
 use crate::container::config::ContainerConfig;
@@ -65,10 +67,26 @@ pub fn start_made(
     streams: Option<Streams>,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
+    start_with(store, config, lock, streams, size, Vec::new())
+}
+
+/// [`start_made`] with descriptors for the container's process, by the numbers that it finds them
+/// under.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    store: &Store,
+    config: &ContainerConfig,
+    lock: Lock,
+    streams: Option<Streams>,
+    size: Option<(u16, u16)>,
+    descriptors: Vec<(i32, OwnedFd)>,
+) -> Result<Connection> {
     if streams.is_some() {
         events::of_container(store, &config.id, "attach", &[]);
     }
-    let connection = monitor::start(store, config, streams, size);
+    let connection = monitor::start(store, config, streams, size, descriptors);
     if let Err(failure) = &connection {
         // `inspect` tells why it is still only created; that this is written down matters less than
         // the failure itself.

@@ -26,6 +26,7 @@ pub mod layers;
 pub mod list;
 pub mod make;
 pub mod manifest;
+pub mod mapped;
 pub mod obtain;
 pub mod pack;
 pub mod parents;

@@ -20,7 +20,7 @@ use crate::image::digest::{Digest, chain_id, is_hex};
 use crate::image::index::{Entry, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::reference::Reference;
-use crate::image::{lookup, note, parents};
+use crate::image::{lookup, mapped, note, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
@@ -268,8 +268,10 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
         }
         for name in entries(&store.layers())? {
             let path = store.layers().join(&name);
-            let layer = name.strip_suffix("-parents").unwrap_or(&name);
-            if !is_hex(layer) || needed.layers.contains(&name) {
+            // A copy for other ids goes with what it is a copy of.
+            let of = mapped::original(&name).unwrap_or(&name);
+            let layer = of.strip_suffix("-parents").unwrap_or(of);
+            if !is_hex(layer) || needed.layers.contains(&name) || needed.layers.contains(of) {
                 continue;
             }
             // Held until it has lost its name.

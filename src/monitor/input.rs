@@ -41,6 +41,10 @@ impl Input {
         self.end.as_ref().filter(|_| !self.queue.is_empty()).map(AsFd::as_fd)
     }
 
+    pub fn end(&self) -> Option<BorrowedFd<'_>> {
+        self.end.as_ref().map(AsFd::as_fd)
+    }
+
     pub fn has_ended(&self) -> bool {
         self.end.is_none()
     }
@@ -52,7 +56,7 @@ impl Input {
     }
 
     /// Ends it behind what is queued.
-    pub fn end(&mut self) {
+    pub fn close(&mut self) {
         if self.end.is_some() {
             self.queue.push_back(Piece::End);
         }
@@ -98,7 +102,7 @@ mod tests {
         let mut input = Input::new(Some(theirs));
         input.push(1, b"one");
         input.push(2, b"two");
-        input.end();
+        input.close();
         assert_eq!([input.write(), input.write()], [Wrote::Bytes(1, 3), Wrote::Bytes(2, 3)]);
         assert!(!input.has_ended());
         assert_eq!(input.write(), Wrote::Ended);

@@ -13,6 +13,7 @@
 
 mod client;
 mod exec;
+mod follow;
 mod input;
 mod join;
 pub mod log;
@@ -44,6 +45,10 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// The container's first process, where this client started it.
     pub pid: Option<Pid>,
+    /// The container's standard output, where it does not come over the socket.
+    pub output: Option<OwnedFd>,
+    /// The container's standard input, where it need not go over the socket.
+    pub input: Option<OwnedFd>,
 }
 
 /// Which streams of the container a client is joined to.
@@ -61,7 +66,7 @@ pub struct Streams {
 pub fn connect(store: &Store, id: &Id, streams: Streams) -> Result<Connection> {
     let socket = dial(store, id)?;
     Message::Attach { version: VERSION, streams }.send(socket.as_fd()).map_err(|_| not_running(id))?;
-    Ok(Connection { socket, pid: None })
+    Ok(Connection { socket, pid: None, output: None, input: None })
 }
 
 /// A connection on which nothing has been said.

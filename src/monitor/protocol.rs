@@ -57,7 +57,8 @@ pub struct Failed {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// First word of the process that starts a monitor: the streams it is joined to, and the size
-    /// of its terminal as rows and columns, 0 where it has none.
+    /// of its terminal as rows and columns, 0 where it has none. Standard output goes into a pipe, page
+    /// by page, where its descriptor comes along.
     Begin {
         streams: Option<Streams>,
         size: (u16, u16),
@@ -73,7 +74,8 @@ pub enum Message<'a> {
         version: u8,
         request: &'a [u8],
     },
-    /// The process runs. For one with a terminal of its own, the terminal's master comes with it.
+    /// The process runs. For one with a terminal of its own, the terminal's master comes with it; for
+    /// the container's own process, where its standard input is a pipe, that pipe.
     Started {
         pid: i32,
     },
@@ -113,8 +115,18 @@ pub enum Message<'a> {
         version: u8,
         request: &'a [u8],
     },
-    /// It was changed.
+    /// It was changed; or: these were the log's files of now.
     Done,
+    /// First word of a client that reads the log as it grows. The answer: a [`Message::LogFile`] for
+    /// each file, the oldest first, `Done`, and then one for each file that is begun; the end of the
+    /// connection is the log's. The client says [`Message::Taken`] for each (of standard output, 1).
+    Follow {
+        version: u8,
+    },
+    /// A descriptor comes with it.
+    LogFile {
+        compressed: bool,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -148,6 +160,8 @@ impl<'a> Message<'a> {
                 Self::Exit { code } => put(&[&[12, *code]]),
                 Self::Change { version, .. } => put(&[&[13, *version]]),
                 Self::Done => put(&[&[14]]),
+                Self::Follow { version } => put(&[&[20, *version]]),
+                Self::LogFile { compressed } => put(&[&[21, u8::from(*compressed)]]),
             }
         };
         (head, length)
@@ -194,6 +208,8 @@ impl<'a> Message<'a> {
             12 => Self::Exit { code: *rest.first()? },
             13 => Self::Change { version: *rest.first()?, request: &rest[1..] },
             14 => Self::Done,
+            20 => Self::Follow { version: *rest.first()? },
+            21 => Self::LogFile { compressed: *rest.first()? != 0 },
             _ => return None,
         })
     }
@@ -280,6 +296,8 @@ mod tests {
             Message::Exit { code: 255 },
             Message::Change { version: VERSION, request: b"{}" },
             Message::Done,
+            Message::Follow { version: VERSION },
+            Message::LogFile { compressed: true },
         ]
     }
 

@@ -1,7 +1,7 @@
 //! The monitor's loop: bytes between the container and its clients, until the container's process
 //! ends. One thread, and nothing in it waits but poll(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,6 +14,7 @@ use nix::unistd::read;
 
 use crate::monitor::client::{Client, Role};
 use crate::monitor::exec::{Further, Session};
+use crate::monitor::follow::{Follower, Followers};
 use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
@@ -25,6 +26,9 @@ use crate::sys::{memory, pidfd, seqpacket, terminal};
 /// only a process that outlived it, outside of its pid namespace, can write on and on.
 const REST: usize = 1 << 20;
 
+/// Most bytes that move from pipe to pipe at once: as much as one can hold.
+const PAGES: usize = 1 << 20;
+
 /// After so long without anything to do, memory that only the work before needed is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,9 @@ const FIRST_IDLE: Duration = Duration::from_millis(100);
 
 /// So long nobody is let in when there is no descriptor for them.
 const FULL: Duration = Duration::from_millis(100);
+
+/// Exit code of a container whose time was over, Podman's.
+const TIMED_OUT: u8 = 255;
 
 /// How long a guest may take to fetch the end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -76,6 +83,7 @@ pub struct Relay {
     peer: Option<OwnedFd>,
     log: Log,
     clients: Vec<Client>,
+    followers: Followers,
     sessions: Vec<Session>,
     further: Further,
     /// The container's networks, where it has some.
@@ -83,6 +91,9 @@ pub struct Relay {
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
+    /// When the container's time is over.
+    ends_at: Option<Instant>,
+    timed_out: bool,
     /// Until then no client is let in: no descriptor is left for one, and the listener would be
     /// readable all the time.
     full_until: Option<Instant>,
@@ -100,6 +111,9 @@ enum Source {
     Output(Stream),
     Input,
     Client(u64),
+    /// Room in a client's pipe.
+    Pipe(u64),
+    Follower(u64),
     /// A question for a name, a client of a published port, or the uplink's end.
     Network(Token),
     /// A further process's report or its end.
@@ -142,22 +156,36 @@ impl Relay {
             peer,
             log,
             clients: Vec::new(),
+            followers: Followers::default(),
             sessions: Vec::new(),
             further,
             network: None,
             clients_so_far: 0,
             stop,
             kill_at: None,
+            ends_at: None,
+            timed_out: false,
             full_until: None,
             idle: Some(FIRST_IDLE),
             buffer: vec![0; PACKET],
         })
     }
 
+    /// The container's standard input, where it is a pipe.
+    pub fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.input.end().filter(|_| self.terminal.is_none())
+    }
+
     /// Kills the container's process.
     pub fn kill(&self) {
         // It may have ended in this moment.
         let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
+    }
+
+    /// Kills the container's process when it has run for so long.
+    pub fn limit(&mut self, time: Duration) {
+        // A time past what a clock can show never comes.
+        self.ends_at = Instant::now().checked_add(time);
     }
 
     /// Serves the container's networks from now on.
@@ -171,10 +199,10 @@ impl Relay {
         self.network.take().map(|sandbox| sandbox.networks()).unwrap_or_default()
     }
 
-    /// Joins a client.
-    pub fn join(&mut self, socket: OwnedFd, role: Role) {
+    /// Joins a client; `pipe`: standard output goes there.
+    pub fn join(&mut self, socket: OwnedFd, role: Role, pipe: Option<OwnedFd>) {
         self.clients_so_far += 1;
-        self.clients.push(Client::new(self.clients_so_far, socket, role));
+        self.clients.push(Client::new(self.clients_so_far, socket, role).with_pipe(pipe));
     }
 
     /// Carries bytes until the container's process ends. Returns its exit code, 128 and the signal's
@@ -187,13 +215,20 @@ impl Relay {
             for (source, events) in self.wait()? {
                 match source {
                     Source::Process => {
-                        return pidfd::reap(self.process.as_fd()).context("wait for the container's process");
+                        let code = pidfd::reap(self.process.as_fd()).context("wait for the container's process")?;
+                        return Ok(if self.timed_out { TIMED_OUT } else { code });
                     }
                     Source::Signals => self.told(),
                     Source::Listener => self.welcome(),
                     Source::Output(stream) => drop(self.forward(stream)),
                     Source::Input => self.feed(),
                     Source::Client(number) => self.serve(number, events),
+                    Source::Pipe(number) => {
+                        if let Some(client) = self.clients.iter_mut().find(|c| c.number == number) {
+                            client.room();
+                        }
+                    }
+                    Source::Follower(number) => self.followers.listen(number),
                     Source::Network(token) => {
                         if let Some(network) = &mut self.network {
                             network.ready(token);
@@ -210,6 +245,9 @@ impl Relay {
     /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
     /// clients.
     pub fn drain(&mut self) {
+        for client in &mut self.clients {
+            client.gather();
+        }
         for stream in [Stream::Output, Stream::Error] {
             let mut rest = 0;
             while rest < REST {
@@ -217,9 +255,12 @@ impl Relay {
                     0 => break,
                     length => rest += length,
                 }
+                self.followers.await_room();
             }
         }
         self.log.finish();
+        self.hand_out_files();
+        self.followers.farewell();
         for session in &mut self.sessions {
             let client = self.clients.iter_mut().find(|c| c.number == session.client);
             session.container_ended(client);
@@ -234,14 +275,18 @@ impl Relay {
     /// As [`Relay::run`].
     pub fn farewell(&mut self, code: u8) -> Result<()> {
         self.listener = None;
-        for client in &mut self.clients {
-            if client.role != Role::Exec {
-                client.send(&Message::Exit { code });
-            }
-        }
         let leave = Instant::now() + FAREWELL;
         loop {
-            self.clients.retain(|c| c.is_waiting() && !c.gone);
+            for client in &mut self.clients {
+                // The word comes behind the last byte.
+                if client.close_pipe() && !client.told {
+                    client.told = true;
+                    if client.role != Role::Exec {
+                        client.send(&Message::Exit { code });
+                    }
+                }
+            }
+            self.clients.retain(|c| (c.is_waiting() || !c.told) && !c.gone);
             let now = Instant::now();
             if now >= leave {
                 self.clients.retain(|c| matches!(c.role, Role::Foreground(_)));
@@ -249,11 +294,20 @@ impl Relay {
             if self.clients.is_empty() {
                 return Ok(());
             }
-            let mut polls: Vec<_> = self.clients.iter().map(|c| PollFd::new(c.socket(), PollFlags::POLLOUT)).collect();
+            let mut polls = Vec::new();
+            for client in &self.clients {
+                if client.is_waiting() {
+                    polls.push(PollFd::new(client.socket(), PollFlags::POLLOUT));
+                }
+                polls.extend(client.wants_room().map(|room| PollFd::new(room, PollFlags::POLLOUT)));
+            }
             let guests = self.clients.iter().any(|c| !matches!(c.role, Role::Foreground(_)));
             wait_for(&mut polls, guests.then_some(leave))?;
             for client in &mut self.clients {
-                client.flush();
+                client.room();
+                if client.is_waiting() {
+                    client.flush();
+                }
             }
         }
     }
@@ -265,6 +319,11 @@ impl Relay {
             self.kill_at = None;
             self.kill();
         }
+        if self.ends_at.is_some_and(|at| at <= now) {
+            self.ends_at = None;
+            self.timed_out = true;
+            self.kill();
+        }
         self.full_until = self.full_until.filter(|until| *until > now);
         if let Some(network) = &mut self.network {
             network.expire(now);
@@ -273,6 +332,9 @@ impl Relay {
         for client in &mut self.clients {
             held[0] |= client.holds_back(Stream::Output, now);
             held[1] |= client.holds_back(Stream::Error, now);
+        }
+        if self.followers.hold_back(now) {
+            held = [true; 2];
         }
         let mut sources = Vec::with_capacity(8);
         let mut polls = Vec::with_capacity(8);
@@ -297,6 +359,12 @@ impl Relay {
         for client in &self.clients {
             let room = if client.is_waiting() { PollFlags::POLLOUT } else { PollFlags::empty() };
             add(Source::Client(client.number), client.socket(), PollFlags::POLLIN | room);
+            if let Some(room) = client.wants_room() {
+                add(Source::Pipe(client.number), room, PollFlags::POLLOUT);
+            }
+        }
+        for follower in self.followers.iter() {
+            add(Source::Follower(follower.number), follower.socket(), PollFlags::POLLIN);
         }
         for session in &self.sessions {
             add(Source::Session(session.client), session.report(), PollFlags::POLLIN);
@@ -310,7 +378,8 @@ impl Relay {
         add(Source::Process, self.process.as_fd(), PollFlags::POLLIN);
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
+        let wakes = wakes.chain(self.followers.patience_ends(now));
+        let wake = wakes.chain(self.kill_at).chain(self.ends_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
         let ready: Vec<_> = sources
@@ -325,6 +394,7 @@ impl Relay {
             if let Some(network) = &mut self.network {
                 network.rest();
             }
+            self.log.rest();
             memory::release();
             self.idle = None;
         } else if !is_quiet {
@@ -334,12 +404,32 @@ impl Relay {
         Ok(ready)
     }
 
-    /// Reads one piece of output and hands it to the log and the clients. Returns its length; 0 when
-    /// there is none for now or for ever.
+    /// Passes one piece of output on to the log and the clients. Returns its length; 0 when there is
+    /// none for now or for ever, or no room for it.
     fn forward(&mut self, stream: Stream) -> usize {
         let end = if stream == Stream::Error { &mut self.error } else { &mut self.output };
         let Some(fd) = end else { return 0 };
-        let length = match read(&*fd, &mut self.buffer[..CHUNK]) {
+        let mut most = self.log.piece().min(CHUNK);
+        let mut served = None;
+        if stream == Stream::Output
+            && let Some(at) = self.clients.iter_mut().position(|c| c.pipe().is_some())
+        {
+            let others = self.clients.iter().enumerate().any(|(n, c)| n != at && c.has(stream));
+            let leave = others || self.log.wants_output();
+            let pipe = self.clients[at].pipe();
+            match pipe.map(|pipe| pipe.take(fd.as_fd(), if leave { most } else { PAGES }, leave)) {
+                Some(Ok(0)) => {
+                    *end = None;
+                    return 0;
+                }
+                Some(Ok(length)) if !leave => return length,
+                // The same bytes again, for the others.
+                Some(Ok(length)) => (most, served) = (length, Some(self.clients[at].number)),
+                Some(Err(Errno::EAGAIN)) => return 0,
+                _ => self.clients[at].lose_pipe(),
+            }
+        }
+        let length = match read(&*fd, &mut self.buffer[..most]) {
             Ok(length) if length > 0 => length,
             Err(Errno::EAGAIN | Errno::EINTR) => return 0,
             // Nobody has the other side open. EIO is a terminal's way of saying so.
@@ -351,12 +441,22 @@ impl Relay {
         let bytes = &self.buffer[..length];
         let problem = self.log.write(stream, bytes);
         for client in &mut self.clients {
-            client.output(stream, bytes);
+            if served != Some(client.number) {
+                client.output(stream, bytes);
+            }
             if let Some(problem) = &problem {
                 client.send(&Message::Notice(problem));
             }
         }
+        self.hand_out_files();
         length
+    }
+
+    /// Followers get the files that the log began.
+    fn hand_out_files(&mut self) {
+        if !self.followers.is_empty() {
+            self.followers.hand_out(&self.log.begun());
+        }
     }
 
     /// Writes to the container's standard input.
@@ -379,7 +479,7 @@ impl Relay {
     fn welcome(&mut self) {
         let Some(listener) = &self.listener else { return };
         match seqpacket::accept(listener.as_fd()) {
-            Ok(Some(socket)) => self.join(socket, Role::New),
+            Ok(Some(socket)) => self.join(socket, Role::New, None),
             Ok(None) => {}
             // Out of descriptors or of memory. Whoever knocks waits; some may be free again then.
             Err(_) => self.full_until = Some(Instant::now() + FULL),
@@ -433,7 +533,15 @@ impl Relay {
                 }
                 client.gone = true;
             }
-            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. }) => {
+            Some(Message::Follow { version: protocol::VERSION }) if client.role == Role::New => {
+                let client = self.clients.remove(at);
+                match self.log.follow() {
+                    Ok(files) => self.followers.add(Follower::new(number, client.into_socket(), files)),
+                    // It sees the end of the connection.
+                    Err(_) => drop(client),
+                }
+            }
+            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. } | Message::Follow { .. }) => {
                 let e =
                     anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
                 client.send(&Message::Failed(&super::failed(&e)));
@@ -442,7 +550,7 @@ impl Relay {
             Some(Message::Bytes { stream: Stream::Input, bytes }) if client.has(Stream::Input) => {
                 self.input.push(number, bytes);
             }
-            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.end(),
+            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.close(),
             Some(Message::Taken { stream, count }) => client.taken(stream, count),
             Some(Message::Resize { rows, columns }) if client.role != Role::Exec => {
                 if let Some(terminal) = &self.terminal {
@@ -469,11 +577,17 @@ impl Relay {
 
     /// Removes the clients that are gone.
     fn part(&mut self) {
+        if self.followers.part() {
+            self.full_until = None;
+            if self.followers.is_empty() {
+                self.log.unfollow();
+            }
+        }
         if self.clients.iter().all(|c| !c.gone) {
             return;
         }
         if self.stdin_once && self.clients.iter().any(|c| c.gone && c.has(Stream::Input)) {
-            self.input.end();
+            self.input.close();
         }
         for client in self.clients.iter().filter(|c| c.gone && c.role == Role::Exec) {
             for session in self.sessions.iter_mut().filter(|s| s.client == client.number) {

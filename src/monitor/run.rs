@@ -11,16 +11,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Pid, getpid, pipe2};
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Gid, Pid, Uid, fchown, getpid, pipe2};
 
-use crate::container::config::ContainerConfig;
+use crate::container::config::{ContainerConfig, Ids};
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
 use crate::container::{heal, network, remove, restart, signal, spec, start};
 use crate::events;
 use crate::monitor::client::Role;
-use crate::monitor::exec::Further;
+use crate::monitor::exec::Further as Joining;
 use crate::monitor::join;
-use crate::monitor::log::{Driver, Log};
+use crate::monitor::log::{Log, Names};
 use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
@@ -28,7 +29,7 @@ use crate::monitor::{SOCKET, failed};
 use crate::network::record::Network;
 use crate::runtime::cgroup::{Cgroup, Pending, Placement};
 use crate::runtime::seccomp::{self, Profile};
-use crate::runtime::{self, Launch, Stdio};
+use crate::runtime::{self, Further, Launch, Stdio};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
 use crate::sys::{descriptors, pidfd, seqpacket};
@@ -36,8 +37,9 @@ use crate::sys::{descriptors, pidfd, seqpacket};
 /// What a monitor is called with as its first argument, and is seen as by ps.
 pub const NAME: &str = "ctr-monitor";
 
-/// The variable with the numbers of the two descriptors that it is started with: its first client's
-/// socket, and the lock that says that it lives.
+/// The variable with the numbers of the descriptors that it is started with: its first client's
+/// socket, the lock that says that it lives, and those that are for the container's process, each
+/// behind the number that it is to have there and a colon.
 pub const FDS: &str = "CTR_MONITOR_FDS";
 
 /// Bytes that the pipe of a container's standard output holds.
@@ -49,7 +51,7 @@ const STATE: &str = "state.json";
 /// The monitor's main function. `arguments`: [`NAME`], the container's id, both roots.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let Ok((socket, alive)) = inherited() else { return ExitCode::FAILURE };
+    let Ok((socket, alive, descriptors)) = inherited() else { return ExitCode::FAILURE };
     let monitor = match Monitor::prepare(arguments) {
         Ok(monitor) => monitor,
         Err(e) => {
@@ -57,16 +59,26 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match monitor.watch(socket, alive) {
+    match monitor.watch(socket, alive, descriptors) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn inherited() -> Result<(OwnedFd, OwnedFd)> {
+/// Descriptors for the container's process, by the numbers that it finds them under.
+type Descriptors = Vec<(i32, OwnedFd)>;
+
+fn inherited() -> Result<(OwnedFd, OwnedFd, Descriptors)> {
     let numbers = env::var(FDS)?;
-    let (socket, alive) = numbers.split_once(',').context("wrong descriptors")?;
-    Ok((descriptors::inherited(socket.parse()?)?, descriptors::inherited(alive.parse()?)?))
+    let mut numbers = numbers.split(',');
+    let mut next =
+        || -> Result<OwnedFd> { Ok(descriptors::inherited(numbers.next().context("wrong descriptors")?.parse()?)?) };
+    let (socket, alive) = (next()?, next()?);
+    let further = numbers.map(|pair| {
+        let (number, fd) = pair.split_once(':').context("wrong descriptors")?;
+        Ok((number.parse()?, descriptors::inherited(fd.parse()?)?))
+    });
+    Ok((socket, alive, further.collect::<Result<_>>()?))
 }
 
 struct Monitor {
@@ -111,13 +123,13 @@ impl Monitor {
     }
 
     /// The whole life.
-    fn watch(&self, socket: OwnedFd, alive: OwnedFd) -> Result<()> {
-        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, _| match message {
-            Message::Begin { streams, size } => Some((streams, size)),
+    fn watch(&self, socket: OwnedFd, alive: OwnedFd, descriptors: Descriptors) -> Result<()> {
+        let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, fds| match message {
+            Message::Begin { streams, size } => Some((streams, size, fds.into_iter().next())),
             _ => None,
         });
-        let Ok(Some(Some((streams, size)))) = begin else { bail!("nobody says what to do") };
-        let mut running = match self.launch(size, &alive) {
+        let Ok(Some(Some((streams, size, pipe)))) = begin else { bail!("nobody says what to do") };
+        let mut running = match self.launch(size, &alive, descriptors) {
             Ok(running) => running,
             Err(e) => {
                 // The starter does so too, if it is still there.
@@ -126,12 +138,14 @@ impl Monitor {
                 return Err(e);
             }
         };
-        if (Message::Started { pid: running.pid.as_raw() }).send(socket.as_fd()).is_err() {
+        let input: Vec<_> = running.relay.input().filter(|_| streams.is_some_and(|s| s.stdin)).into_iter().collect();
+        let started = Message::Started { pid: running.pid.as_raw() };
+        if started.send_with(socket.as_fd(), &input, true).is_err() {
             // Who wanted it was killed, and nobody knows of it.
             return self.undo(running);
         }
         match streams {
-            Some(streams) => running.relay.join(socket, Role::Foreground(streams)),
+            Some(streams) => running.relay.join(socket, Role::Foreground(streams), pipe),
             None => drop(socket),
         }
         let code = running.relay.run()?;
@@ -142,7 +156,7 @@ impl Monitor {
     }
 
     /// From the configuration to a process that runs, recorded as running.
-    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
+    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd, descriptors: Descriptors) -> Result<Running> {
         let config = start::config(&self.store, &self.id)?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
@@ -150,7 +164,8 @@ impl Monitor {
         })?;
         // Until there is a record of the process, this is what tells where its cgroups are.
         let _ = nix::unistd::write(alive, pending.places().as_bytes());
-        let log = Log::open(Driver::check(&config.host_config.log_config)?, &self.store, &self.id)?;
+        let state = self.state()?;
+        let log = Log::open(&self.store, &config, &Names { name: &state.name, image_id: &state.image_id })?;
         let run = self.store.container_run(&self.id);
         // What a monitor that was killed left there would be in the way.
         let _ = fs::remove_file(run.join(SOCKET));
@@ -176,7 +191,12 @@ impl Monitor {
             init: blueprint.init,
             cgroup,
             seccomp: filter,
+            further: Further { descriptors, ..blueprint.further },
         })?;
+        if !config.host_config.extras.pid_file.is_empty() {
+            let path = &config.host_config.extras.pid_file;
+            fs::write(path, prepared.pid().to_string()).with_context(|| format!("write the pidfile {path:?}"))?;
+        }
         // It builds its root meanwhile.
         if let Some(sandbox) = &mut sandbox {
             sandbox.wire(prepared.pid())?;
@@ -200,16 +220,19 @@ impl Monitor {
             (None, None) => state.networks = wish.names(),
         })?;
         relay.serve_network(sandbox);
+        if config.host_config.extras.timeout > 0 {
+            relay.limit(Duration::from_secs(config.host_config.extras.timeout));
+        }
         Ok(Running { relay, cgroups, before, started, pid, pasta })
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
-    fn further(&self, init: Pid) -> Further {
+    fn further(&self, init: Pid) -> Joining {
         let (store, id) = (self.store.clone(), self.id.clone());
         let note = move |action: &str, more: &[(&str, &str)]| events::of_container(&store, &id, action, more);
         let (store, id) = (self.store.clone(), self.id.clone());
-        Further {
-            join: Box::new(move |request, streams| join::join(&store, &id, init, request, streams)),
+        Joining {
+            join: Box::new(move |request, descriptors| join::join(&store, &id, init, request, descriptors)),
             note: Box::new(note),
         }
     }
@@ -337,9 +360,26 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
     };
     let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (error, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    if let Some(ids) = &config.host_config.ids {
+        give([&stdin, &stdout, &stderr], ids)?;
+    }
     // So that a burst costs fewer changes between processes. Refused past a user's share: pipe(7).
     let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE));
     Ok((Stdio::Pipes { stdin, stdout, stderr }, Some(Ends::Pipes { input, output, error })))
+}
+
+/// Gives pipes to the container's root, who else could not pass them on to its users: to a namespace
+/// of other ids, ours are nobody's.
+pub(super) fn give(pipes: [&OwnedFd; 3], ids: &Ids) -> Result<()> {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let (uid, gid) = ids.root();
+    for pipe in pipes {
+        // Anything else is the host's, and would stay changed.
+        if fstatfs(pipe)?.filesystem_type() == FsType(PIPEFS_MAGIC) {
+            fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context("give the container its pipes")?;
+        }
+    }
+    Ok(())
 }
 
 /// The system call filter that the container asked for.

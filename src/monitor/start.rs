@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,7 +38,8 @@ const KEPT_VARIABLES: &[&str] = &["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 
 /// Starts a monitor for the container, whose lock the caller holds, and waits until its process
 /// runs or could not be run. `streams`: join this client before the first byte of output;
-/// `size`: the terminal's rows and columns.
+/// `size`: the terminal's rows and columns; `descriptors`: what the container's process gets, by the
+/// numbers that it finds them under.
 ///
 /// When this returns, the monitor has recorded the container as running; the caller writes nothing.
 /// With `streams`, the signals that [`attach::session`] passes on are blocked from then on: call it
@@ -51,6 +53,7 @@ pub fn start(
     config: &ContainerConfig,
     streams: Option<Streams>,
     size: Option<(u16, u16)>,
+    descriptors: Vec<(i32, OwnedFd)>,
 ) -> Result<Connection> {
     let id = &config.id;
     let alive = claim(store, id)?;
@@ -63,26 +66,29 @@ pub fn start(
     let monitor = match fork().context("fork")? {
         Fork::Child => {
             drop((ours, link));
-            let Err(e) = become_monitor(store, id, &alive, &theirs, (&plan, their_link, entering));
+            let Err(e) = become_monitor(store, id, &alive, &theirs, (&plan, their_link, entering), &descriptors);
             // Without a parent nobody is left to tell.
             let _ = Message::Failed(&failed(&e)).send(theirs.as_fd());
             exit_now(1)
         }
         Fork::Parent(child) => child,
     };
-    drop((theirs, their_link, alive, entering));
+    drop((theirs, their_link, alive, entering, descriptors));
     if let Some(mut link) = link {
         // The other side reports a failure, with its cause.
         let _ = plan.map(monitor, &mut link);
     }
     let size = size.unwrap_or_default();
-    let outcome = match (Message::Begin { streams, size }).send(ours.as_fd()) {
+    let joined = streams.is_some_and(|streams| streams.stdout) && !config.config.tty;
+    let (output, pipe) = if joined { attach::output_pipe() } else { None }.unzip();
+    let pipe: Vec<_> = pipe.iter().map(AsFd::as_fd).collect();
+    let outcome = match (Message::Begin { streams, size }).send_with(ours.as_fd(), &pipe, true) {
         // The monitor has left; its last word waits to be read.
         Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => report(&ours, signals.as_ref()),
         Err(e) => Err(e.into()),
     };
     match outcome {
-        Ok(pid) => Ok(Connection { socket: ours, pid: Some(pid) }),
+        Ok((pid, input)) => Ok(Connection { socket: ours, pid: Some(pid), output, input }),
         Err(e) => {
             let _ = waitpid(monitor, None);
             attach::release_signals()?;
@@ -117,8 +123,8 @@ fn claim(store: &Store, id: &Id) -> Result<File> {
     Ok(file)
 }
 
-/// Waits for the monitor's first word. Signals are let through while it waits, and only then.
-fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<Pid> {
+/// Waits for the monitor's first word, and the container's standard input that may come with it. Signals are let through while it waits, and only then.
+fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<(Pid, Option<OwnedFd>)> {
     let mut polls = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     loop {
         match ppoll(&mut polls, None, signals.copied()) {
@@ -128,8 +134,8 @@ fn report(socket: &OwnedFd, signals: Option<&SigSet>) -> Result<Pid> {
         }
     }
     let mut buffer = vec![0; PACKET];
-    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, _| match message {
-        Message::Started { pid } => Ok(Pid::from_raw(pid)),
+    let word = protocol::receive(socket.as_fd(), &mut buffer, |message, fds| match message {
+        Message::Started { pid } => Ok((Pid::from_raw(pid), fds.into_iter().next())),
         Message::Failed(failed) => Err(to_error(failed)),
         other => Err(anyhow::anyhow!("the monitor's first word was {other:?}")),
     })?;
@@ -143,6 +149,7 @@ fn become_monitor(
     alive: &File,
     socket: &OwnedFd,
     (plan, mut link, entering): (&Plan, Option<UnixStream>, Option<File>),
+    further: &[(i32, OwnedFd)],
 ) -> Result<Infallible> {
     SigSet::empty().thread_set_mask()?;
     // The terminal's end and its ^C are no concern of the monitor's.
@@ -165,6 +172,12 @@ fn become_monitor(
     descriptors::close_on_exec()?;
     descriptors::keep_on_exec(alive)?;
     descriptors::keep_on_exec(socket)?;
+    let mut numbers = format!("{FDS}={},{}", socket.as_raw_fd(), alive.as_raw_fd());
+    for (number, fd) in further {
+        descriptors::keep_on_exec(fd)?;
+        // Writing to a string cannot fail.
+        let _ = write!(numbers, ",{number}:{}", fd.as_raw_fd());
+    }
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let arguments = [
         text(NAME.as_bytes())?,
@@ -172,7 +185,7 @@ fn become_monitor(
         text(store.root().as_os_str().as_bytes())?,
         text(store.run().as_os_str().as_bytes())?,
     ];
-    let mut environment = vec![text(format!("{FDS}={},{}", socket.as_raw_fd(), alive.as_raw_fd()).as_bytes())?];
+    let mut environment = vec![text(numbers.as_bytes())?];
     for name in KEPT_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             environment.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);

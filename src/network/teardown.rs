@@ -8,7 +8,7 @@ use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
-use crate::network::{bridge, firewall, rules};
+use crate::network::{Published, bridge, firewall, names, rules};
 use crate::store::{Id, Store};
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::userns;
@@ -46,6 +46,23 @@ pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> 
     unpublished.and(shut).and(removed)
 }
 
+/// What is to be [`release`]d of a member that died: not the ports that another container has had since,
+/// which the kernel knows by their number alone.
+#[must_use]
+pub fn inherited(store: &Store, dead: &Member) -> Member {
+    let mut dead = dead.clone();
+    if dead.published.is_empty() {
+        return dead;
+    }
+    let networks = names::ids(store).unwrap_or_default();
+    let others = networks.iter().flat_map(|network| member::living(store, network).unwrap_or_default());
+    let taken: Vec<Published> =
+        others.filter(|other| other.container != dead.container).flat_map(|other| other.published).collect();
+    let is_same = |a: &Published, b: &Published| (a.host, a.host_port, a.protocol) == (b.host, b.host_port, b.protocol);
+    dead.published.retain(|port| !taken.iter().any(|other| is_same(port, other)));
+    dead
+}
+
 /// All memberships of a container whose monitor was killed. Called by whoever puts it in order.
 ///
 /// # Errors
@@ -59,7 +76,7 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
     let done = in_space(store, |space| {
         for (network, member) in &memberships {
             match space {
-                Some(space) => forget(store, space, network, member)?,
+                Some(space) => forget(store, space, network, &inherited(store, member))?,
                 // The last of the user's containers: the rules went with the namespace.
                 None => member::leave(store, &network.id, container)?,
             }

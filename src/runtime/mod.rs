@@ -24,11 +24,13 @@
 //! - a passwd file that is a pipe, a device or endless (`user`);
 //! - inheritable capabilities (CVE-2022-24769), which are none unless the spec has some (`credentials`).
 
+mod accounts;
 mod apparmor;
 pub mod cgroup;
 mod cgroups;
 mod credentials;
 mod devices;
+mod elsewhere;
 mod exec;
 mod init;
 mod launch;
@@ -82,6 +84,32 @@ pub struct Launch {
     pub cgroup: Option<cgroup::Cgroup>,
     /// The seccomp program, compiled.
     pub seccomp: Option<Vec<u8>>,
+    pub further: Further,
+}
+
+/// What few containers want.
+#[derive(Debug, Default)]
+pub struct Further {
+    pub maker: Maker,
+    /// Lines that the root's etc/passwd and etc/group are to have; left alone where the root has no
+    /// such file, or something is mounted there.
+    pub passwd: Vec<String>,
+    pub group: Vec<String>,
+    /// Descriptors that the program gets, by the numbers that it finds them under: above 2, each once.
+    pub descriptors: Vec<(i32, OwnedFd)>,
+}
+
+/// Who mounts the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Maker {
+    /// The container's first process, in its own namespaces.
+    #[default]
+    Itself,
+    /// The caller: to root of the container, whose ids are others, the way there is closed.
+    Caller,
+    /// The caller, so that the files' owners are the container's ids of the same number:
+    /// mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+    CallerMapped,
 }
 
 /// What becomes `/`.

@@ -88,6 +88,49 @@ both!(while_a_container_writes, |cx| {
     cx.leaves_nothing();
 });
 
+both!(by_a_log_that_is_read_again_later, |cx| {
+    if !small_disk(cx, 16) {
+        return;
+    }
+    cx.busybox();
+    for driver in ["json-file", "local"] {
+        // Something to remove, so that there is room again.
+        cx.ctr("run --name ballast busybox sh -c 'head -c 4000000 /dev/zero >/f'").succeeds();
+        let script = "seq 1 2000000; touch /dev/shm/full; read l; echo after; read l; exit 3";
+        let words = ["run", "-i", "--name", "box", "--log-driver", driver, "busybox", "sh", "-c", script];
+        let mut command = cx.command();
+        command.args(words);
+        let mut running = crate::support::Running::start(command, cx.cwd());
+        crate::support::until("it has filled the disk", || cx.ctr("exec box test -e /dev/shm/full").code == 0);
+        // Those who read it go on too, and a follower is not harmed.
+        let follower = cx.spawn("logs -f -n 1 box");
+        cx.ctr("rm ballast").prints("ballast\n");
+        running.write("go\n");
+        running.shows("after\n");
+        running.write("stop\n");
+        let ran = running.wait();
+        assert!(ran.code == 3 && ran.out().ends_with("\n2000000\nafter\n"), "{}", ran.stdout.len());
+        let said = ran.err();
+        assert!(
+            said.lines().count() == 1 && said.contains("output is not logged") && said.contains("No space left"),
+            "{said}"
+        );
+        // Whole lines in their order, the mark of what is missing, and what came later.
+        let log = cx.ctr("logs box");
+        let lines: Vec<u32> = log.out().lines().filter_map(|line| line.parse().ok()).collect();
+        assert!(
+            lines.is_sorted() && lines[..10_000].iter().zip(1..).all(|(line, n)| *line == n),
+            "{} lines",
+            lines.len()
+        );
+        assert!(
+            log.code == 0 && log.out().ends_with("\nafter\n") && log.err().contains("bytes of log are missing here")
+        );
+        assert!(follower.wait().out().ends_with("after\n"));
+        cx.ctr("rm box").prints("box\n");
+    }
+});
+
 both!(by_its_log, |cx| {
     if !small_disk(cx, 16) {
         return;

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{bad, size};
 use crate::container::config::{Device, Resources, ThrottleDevice, Ulimit, WeightDevice};
+use crate::error::{Failure, exit};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Resources")]
@@ -222,6 +223,7 @@ fn last_of_each(given: Vec<Ulimit>) -> Vec<Ulimit> {
             None => limits.push(limit),
         }
     }
+    limits.sort_by(|a, b| a.name.cmp(&b.name));
     limits
 }
 
@@ -256,7 +258,12 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
-    if hard != -1 && (soft == -1 || soft > hard) {
+    if hard != -1 && soft == -1 {
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
+        ));
+    }
+    if hard != -1 && soft > hard {
         return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
     }
     Ok(Ulimit { name: name.to_owned(), hard, soft })
@@ -323,9 +330,17 @@ fn is_access(text: &str) -> bool {
 /// `--device`: `HOST[:CONTAINER][:rwm]`.
 fn device(text: &str) -> Result<Device> {
     if text.split_once('=').is_some_and(|(kind, _)| kind.contains('/') && !kind.starts_with('/')) {
-        return super::pending::refused(&format!("--device {text}"));
+        return Err(Failure::new(format!("CDI device injection failed: unresolvable CDI devices {text}"))
+            .hint(
+                "ctr reads no CDI specifications: name the device's nodes (--device /dev/dri) and mount its libraries",
+            )
+            .exit(exit::ENGINE)
+            .into());
     }
     let parts: Vec<&str> = text.split(':').collect();
+    if text.is_empty() {
+        return bad("bad format for path: ");
+    }
     let (host, inside, access) = match parts.as_slice() {
         [host] => (*host, *host, "rwm"),
         [host, second] if is_access(second) => (*host, *host, *second),
@@ -384,7 +399,7 @@ mod tests {
         assert_eq!(ulimit("foo=1"), Err("invalid ulimit type: foo".into()));
         assert!(ulimit("nofile=10:5").unwrap_err().ends_with("10 > 5"));
         let limits = check(&["--ulimit", "nproc=1", "--ulimit", "core=0", "--ulimit", "nproc=2"]).unwrap();
-        assert_eq!(limits.resources.ulimits.iter().map(|l| l.soft).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(limits.resources.ulimits.iter().map(|l| l.soft).collect::<Vec<_>>(), [0, 2]);
     }
 
     #[test]

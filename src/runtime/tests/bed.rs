@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Gid, Uid, fork, geteuid, setgroups, setresgid, set
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::runtime::{Launch, Process, Root, Stdio};
+use crate::runtime::{Further, Launch, Process, Root, Stdio};
 
 /// Who the engine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,6 +240,7 @@ impl Draft {
             init: self.init,
             cgroup: None,
             seccomp: self.seccomp,
+            further: Further::default(),
         }
     }
 }
