@@ -15,7 +15,7 @@ fn chains<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
         }
         open &= line != "}";
     }
-    found.retain(|chain| !["chain arp {", "chain ipv6 {"].contains(&chain[0].as_str()));
+    found.retain(|chain| !["chain check_arp {", "chain check_ipv6 {"].contains(&chain[0].as_str()));
     found
 }
 
