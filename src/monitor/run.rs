@@ -273,7 +273,6 @@ impl Monitor {
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
         let Running { mut relay, cgroups, started, pasta, .. } = running;
-        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
@@ -284,7 +283,8 @@ impl Monitor {
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
+        let tell = |state: &State| self.tell_end(state, (code, started, oom_killed), &networks);
+        let _ = self.settle(self.with_later_ones(cgroups), ended, tell);
         relay
     }
 
