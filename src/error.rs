@@ -70,7 +70,12 @@ impl std::error::Error for Failure {
 /// An error's sentence: its causes, outermost first, joined by colons.
 #[must_use]
 pub fn message(error: &anyhow::Error) -> String {
-    without_numbers(&format!("{error:#}"))
+    // An errno calls itself by its symbol too, which says nothing to most people.
+    let said = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<nix::errno::Errno>() {
+        Some(errno) => errno.desc().to_owned(),
+        None => cause.to_string(),
+    };
+    without_numbers(&error.chain().map(said).collect::<Vec<_>>().join(": "))
 }
 
 /// Without the numbers that Rust puts behind what strerror(3) says: ` (os error 28)`.

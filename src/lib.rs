@@ -125,15 +125,20 @@
 //! | a hostile layer, manifest, archive, registry | an error; nothing outside its directory; bounded memory |
 //! | a hostile process in a container | no host file, no descriptor of ctr, no other container; no address but its own, nothing of the host's loopback |
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod events;
 pub mod image;
 pub mod monitor;
 pub mod network;
+pub mod passwd;
 pub mod registry;
+pub mod reset;
 pub mod runtime;
+pub mod secret;
 pub mod store;
 pub mod sys;
 pub mod userns;

@@ -15,15 +15,17 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{Pid, Uid, User, getegid, geteuid, getpid};
+use nix::unistd::{Pid, Uid, getegid, geteuid, getpid};
+use serde::{Deserialize, Serialize};
 
 use crate::container::state;
 use crate::error::{self, Failure};
+use crate::passwd;
 use crate::store::{Id, Store};
 use crate::sys::process::{Fork, exit_now, fork};
 
 /// A line of `/proc/PID/uid_map`: user_namespaces(7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     pub inside: u32,
     pub outside: u32,
@@ -60,6 +62,23 @@ pub fn outer_uid() -> u32 {
     outer(geteuid().as_raw(), &map_of("self", "uid_map"))
 }
 
+/// What turns this namespace's ids, users' and groups', into those that they are outside of it. An id
+/// that is none here stays as it is.
+pub fn outer_ids() -> (impl Fn(u64) -> u64, impl Fn(u64) -> u64) {
+    let outward = |file| {
+        let maps = map_of("self", file);
+        move |id: u64| u32::try_from(id).map_or(id, |id| outer(id, &maps).into())
+    };
+    (outward("uid_map"), outward("gid_map"))
+}
+
+/// The maps of the user namespace of a process that is in one below this one, as this one counts:
+/// uids, then gids.
+#[must_use]
+pub fn maps_of(pid: i32) -> (Vec<IdMap>, Vec<IdMap>) {
+    (map_of(&pid.to_string(), "uid_map"), map_of(&pid.to_string(), "gid_map"))
+}
+
 fn outer(id: u32, maps: &[IdMap]) -> u32 {
     let above = |m: &IdMap| id.checked_sub(m.inside).filter(|n| *n < m.count).map(|n| m.outside + n);
     maps.iter().find_map(above).unwrap_or(id)
@@ -78,6 +97,44 @@ pub fn has_ranges() -> bool {
 pub fn same_ids() -> (Vec<IdMap>, Vec<IdMap>) {
     let same = |file| map_of("self", file).into_iter().map(|m| IdMap { outside: m.inside, ..m }).collect();
     (same("uid_map"), same("gid_map"))
+}
+
+/// The ids that there are in the namespace that a monitor of this user's is in; `outside` says nothing.
+/// Uids, then gids.
+#[must_use]
+pub fn available() -> (Vec<IdMap>, Vec<IdMap>) {
+    let me = geteuid();
+    if me.is_root() {
+        return same_ids();
+    }
+    let one = || vec![IdMap { inside: 0, outside: 0, count: 1 }];
+    let (mut uids, mut gids) = (one(), one());
+    if let Some(ranges) = Ranges::of_user(me) {
+        append(&mut uids, &ranges.uids);
+        append(&mut gids, &ranges.gids);
+    }
+    (uids, gids)
+}
+
+/// How many ids maps have.
+#[must_use]
+pub fn count(maps: &[IdMap]) -> u32 {
+    maps.iter().fold(0, |sum, map| sum.saturating_add(map.count))
+}
+
+/// Ranges of ids, `(start, count)` each: of users, then of groups.
+pub type Subordinate = (Vec<(u32, u32)>, Vec<(u32, u32)>);
+
+/// The subordinate ids of a user who need not exist; `None` where either file has none.
+#[must_use]
+pub fn subordinate(name: &str) -> Option<Subordinate> {
+    let of = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // By a number that nobody has.
+        parse_ranges(&text, name, Uid::from_raw(u32::MAX))
+    };
+    let (uids, gids) = (of("/etc/subuid"), of("/etc/subgid"));
+    (!uids.is_empty() && !gids.is_empty()).then_some((uids, gids))
 }
 
 /// Puts this process into the namespace; it must have one thread still.
@@ -102,6 +159,42 @@ pub fn enter(store: &Store) -> Result<()> {
             let went = plan.go_in(Some(&mut ours));
             let _ = nix::sys::wait::waitpid(child, None);
             went
+        }
+    }
+}
+
+/// Does something in the namespace, in a child: this process stays what it is. Root needs no child.
+///
+/// # Errors
+/// What went wrong there, as a sentence.
+pub fn within(store: &Store, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if geteuid().is_root() {
+        return work();
+    }
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    match fork().context("fork")? {
+        Fork::Child => {
+            drop(ours);
+            let done = enter(store).and_then(|()| work());
+            let told = match &done {
+                Ok(()) => "ok".to_owned(),
+                Err(e) => error::message(e),
+            };
+            // A parent that is gone has nobody to tell.
+            let _ = theirs.write_all(told.as_bytes());
+            exit_now(i32::from(done.is_err()));
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            let mut told = String::new();
+            let heard = ours.read_to_string(&mut told);
+            let _ = nix::sys::wait::waitpid(child, None);
+            heard?;
+            match told.as_str() {
+                "ok" => Ok(()),
+                "" => anyhow::bail!("the process that did it was killed"),
+                problem => Err(Failure::new(problem.to_owned()).into()),
+            }
         }
     }
 }
@@ -345,8 +438,10 @@ fn append(maps: &mut Vec<IdMap>, ranges: &[(u32, u32)]) {
     }
 }
 
-fn user_name(me: Uid) -> String {
-    User::from_uid(me).ok().flatten().map_or_else(|| me.to_string(), |user| user.name)
+/// A user's name, or number where there is none.
+#[must_use]
+pub fn user_name(me: Uid) -> String {
+    passwd::user(&me.to_string()).map_or_else(|| me.to_string(), |user| user.name)
 }
 
 /// What the kernel's refusal of a user namespace means, and what lifts it.

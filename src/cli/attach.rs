@@ -4,9 +4,11 @@ use anyhow::Result;
 
 use crate::cli::{Globals, Run, run};
 use crate::container::attach::{self, Attach, Outcome};
+use crate::container::pause;
 use crate::container::start;
 use crate::container::state;
 use crate::error::Failure;
+use crate::events;
 use crate::monitor::{self, Streams};
 use crate::store::names;
 
@@ -37,15 +39,19 @@ impl Run for AttachCommand {
                 .hint(format!("ctr start -a {}", self.container))
                 .into());
         }
+        if pause::is_paused(&store, &id) {
+            return Err(Failure::new("cannot attach to a paused container, unpause it first").exit(1).into());
+        }
         let config = start::config(&store, &id)?.config;
         let stdin = config.open_stdin && !self.no_stdin;
         run::require_terminal(stdin && config.tty)?;
         let streams = Streams { stdin, stdout: true, stderr: true };
         let connection = monitor::connect(&store, &id, streams)?;
+        events::of_container(&store, &id, "attach", &[]);
         let attach = Attach { streams, tty: config.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(&store, &id, "detach")),
         }
     }
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::cli::options::extras::Preserved;
 use crate::cli::options::lines;
 use crate::cli::{Globals, Run, run, usage};
 use crate::container::attach::Outcome;
 use crate::container::exec::{self, Exec};
-use crate::container::state;
+use crate::container::{pause, state};
 use crate::error::{Failure, exit};
 use crate::store::names;
 
@@ -50,6 +51,11 @@ pub struct ExecCommand {
     /// Working directory
     #[arg(short, long, value_name = "path")]
     workdir: Option<String>,
+    #[command(flatten)]
+    preserved: Preserved,
+    /// The newest container; the words are then the command's alone
+    #[arg(short, long)]
+    latest: bool,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The container, then the command and its arguments
     #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
@@ -58,7 +64,12 @@ pub struct ExecCommand {
 
 impl Run for ExecCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let [container, argv @ ..] = self.words.as_slice() else { return Err(usage::too_few("exec", 2)) };
+        let descriptors = self.preserved.take()?;
+        let mut words = self.words;
+        if self.latest {
+            words.insert(0, super::newest(&globals.store()?)?);
+        }
+        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few("exec", 2)) };
         if argv.is_empty() {
             return Err(usage::too_few("exec", 2));
         }
@@ -75,10 +86,14 @@ impl Run for ExecCommand {
                 .hint(format!("ctr start {container}"))
                 .into());
         }
+        if pause::is_paused(&store, &id) {
+            let text = format!("Container {container} is paused, unpause the container before exec");
+            return Err(Failure::new(text).exit(1).into());
+        }
         run::require_terminal(self.tty && self.interactive && !self.detach)?;
         let exec = Exec {
             argv: argv.to_vec(),
-            env: lines::merged(env),
+            env: lines::last_of_each(env),
             user: self.user.filter(|user| !user.is_empty()),
             workdir: self.workdir,
             tty: self.tty,
@@ -86,10 +101,11 @@ impl Run for ExecCommand {
             detach: self.detach,
             privileged: self.privileged,
             detach_keys: self.detach_keys,
+            descriptors,
         };
         match exec::run(&store, &id, &exec)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached if !exec.detach => Ok(super::left()),
+            Outcome::Detached if !exec.detach => Ok(super::left(&store, &id, "exec_detach")),
             Outcome::Detached => Ok(0),
         }
     }

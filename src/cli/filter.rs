@@ -8,6 +8,7 @@ use regex::Regex;
 use crate::cli::options::{pending, publish};
 use crate::container::list::{Container, Status};
 use crate::container::network::{self, change};
+use crate::container::{mounts, start};
 use crate::error::Failure;
 use crate::image;
 use crate::network::{Protocol, ports};
@@ -37,6 +38,11 @@ pub struct Filters {
     networks: Vec<String>,
     publishes: Vec<Ports>,
     exposes: Vec<Ports>,
+    /// Sources or places in the container.
+    volumes: Vec<String>,
+    /// As Docker calls them; `none` is what has no check.
+    healths: Vec<String>,
+    is_task: Option<bool>,
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp`.
@@ -47,10 +53,28 @@ struct Ports {
 }
 
 impl Ports {
+    /// Docker's sentences.
+    fn of_filter(name: &str, value: &str) -> Result<Self, Failure> {
+        if value.contains(':') {
+            return Err(Failure::new(format!("filter for '{name}' should not contain ':': {value}")));
+        }
+        let wrong = || Failure::new(format!("error while looking up for {name} {value}: invalid port range"));
+        Self::check(value).ok_or_else(wrong)
+    }
+
     fn check(text: &str) -> Option<Self> {
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = publish::range(range)?;
         Some(Self { range: first..=last, protocol: Protocol::of(protocol)? })
+    }
+}
+
+/// What Docker takes for a truth here.
+fn truth(value: &str) -> Option<bool> {
+    match value {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
     }
 }
 
@@ -76,12 +100,16 @@ impl Filters {
                 "status" => filters.statuses.push(match value.as_str() {
                     "created" => Some(Status::Created),
                     "running" => Some(Status::Running),
+                    "paused" => Some(Status::Paused),
                     "exited" => Some(Status::Exited),
                     // No container is ever in these.
-                    "paused" | "restarting" | "removing" | "dead" => None,
+                    "restarting" | "removing" | "dead" => None,
                     _ => return Err(invalid().into()),
                 }),
-                "exited" => filters.codes.push(value.parse().map_err(|_| invalid())?),
+                "exited" => {
+                    let wrong = || Failure::new(format!("strconv.Atoi: parsing {value:?}: invalid syntax"));
+                    filters.codes.push(value.parse().map_err(|_| wrong())?);
+                }
                 "ancestor" => {
                     let image = image::find(store, value).ok().flatten();
                     filters.ancestors.push(Ancestor { wanted: value.clone(), image_id: image.map(|image| image.id) });
@@ -89,11 +117,17 @@ impl Filters {
                 "before" => filters.before.push(names::resolve(store, value)?),
                 "since" => filters.since.push(names::resolve(store, value)?),
                 "network" => filters.networks.push(change::name(store, value).unwrap_or_else(|_| value.clone())),
-                "publish" => filters.publishes.push(Ports::check(value).ok_or_else(invalid)?),
-                "expose" => filters.exposes.push(Ports::check(value).ok_or_else(invalid)?),
-                "volume" | "health" | "is-task" | "isolation" | "pod" => {
-                    return pending::refused(&format!("--filter {name}"));
-                }
+                "publish" => filters.publishes.push(Ports::of_filter(name, value)?),
+                "expose" => filters.exposes.push(Ports::of_filter(name, value)?),
+                "volume" => filters.volumes.push(value.clone()),
+                "health" => match value.as_str() {
+                    "none" | "starting" | "healthy" | "unhealthy" => filters.healths.push(value.clone()),
+                    _ => return Err(invalid().into()),
+                },
+                "is-task" => filters.is_task = Some(truth(value).ok_or_else(invalid)?),
+                // Every container here is as isolated as the others: Docker does not look at it either.
+                "isolation" => {}
+                "pod" => return pending::refused("--filter pod"),
                 _ => return Err(Failure::new(format!("invalid filter '{name}'")).into()),
             }
         }
@@ -154,6 +188,10 @@ impl Resolved<'_> {
             && any(&filters.codes, |wanted| container.status() == Status::Exited && *wanted == code)
             && any(&filters.ancestors, |ancestor| ancestor.is_of(&state.image, &state.image_id))
             && any(&filters.networks, |name| state.networks.contains(name))
+            // Nothing is checked yet, and there is no swarm that could have given it.
+            && any(&filters.healths, |health| health == "none")
+            && filters.is_task != Some(true)
+            && (filters.volumes.is_empty() || self.has_volume(container))
             && (filters.publishes.is_empty() && filters.exposes.is_empty() || self.has_ports(container))
             && self.before.is_none_or(|before| state.created < before)
             && self.since.is_none_or(|since| state.created > since)
@@ -161,11 +199,22 @@ impl Resolved<'_> {
 }
 
 impl Resolved<'_> {
+    /// Whether one of its mounts comes from there, or is there.
+    fn has_volume(&self, container: &Container) -> bool {
+        // One that went away meanwhile has none.
+        let Ok(config) = start::config(self.store, &container.id) else { return false };
+        let mounts = mounts::of(&config);
+        self.filters.volumes.iter().any(|wanted| {
+            let place = wanted.trim_end_matches('/');
+            mounts.iter().any(|mount| mount.source == *wanted || mount.target.trim_end_matches('/') == place)
+        })
+    }
+
     /// Whether its ports are those asked for: as they are, or of one that does not run as they are to
     /// be. Inside or outside, for what is published.
     fn has_ports(&self, container: &Container) -> bool {
         let shown = match container.status() {
-            Status::Running => container.state.ports.clone(),
+            status if status.is_running() => container.state.ports.clone(),
             _ => network::shown_ports(self.store, &container.id).unwrap_or_default(),
         };
         let any = |given: &[Ports], published| {
@@ -218,7 +267,8 @@ mod tests {
         let pairs: Vec<_> = given.iter().map(|text| pair(text).unwrap()).collect();
         let now = jiff::Timestamp::now();
         let mut all = vec![
-            container("web1", Phase::Running { started: now }),
+            container("web1", Phase::Running { started: now, paused: false }),
+            container("cache", Phase::Running { started: now, paused: true }),
             container("web2", Phase::Exited { started: now, finished: now, code: 3, oom_killed: false }),
             container("db", Phase::Created { failure: None }),
         ];
@@ -232,13 +282,19 @@ mod tests {
         assert_eq!(names_of(&["name=web"]), ["web1", "web2"]);
         assert_eq!(names_of(&["name=^web1$", "name=^/db$"]), ["web1", "db"]);
         assert_eq!(names_of(&["status=exited", "status=created"]), ["web2", "db"]);
+        assert_eq!(names_of(&["status=paused"]), ["cache"]);
         assert_eq!(names_of(&["exited=3"]), ["web2"]);
         assert_eq!(names_of(&["exited=0"]), [""; 0]);
-        assert_eq!(names_of(&["label=a=1", "label=b"]).len(), 3);
+        assert_eq!(names_of(&["label=a=1", "label=b"]).len(), 4);
         assert_eq!(names_of(&["label=a=2"]), [""; 0]);
-        assert_eq!(names_of(&["ancestor=busybox:latest"]).len(), 3);
-        assert_eq!(names_of(&["ancestor=abcd"]).len(), 3);
-        assert_eq!(names_of(&["status=paused"]), [""; 0]);
+        assert_eq!(names_of(&["ancestor=busybox:latest"]).len(), 4);
+        assert_eq!(names_of(&["ancestor=abcd"]).len(), 4);
+        assert_eq!(names_of(&["health=none", "health=healthy"]).len(), 4);
+        assert_eq!(names_of(&["health=unhealthy"]), [""; 0]);
+        assert_eq!(names_of(&["is-task=false"]).len(), 4);
+        assert_eq!(names_of(&["is-task=true"]), [""; 0]);
+        assert_eq!(names_of(&["volume=/nowhere"]), [""; 0]);
+        assert_eq!(names_of(&["status=dead"]), [""; 0]);
     }
 
     #[test]
@@ -247,7 +303,12 @@ mod tests {
         let message = |text: &str| Filters::check(&store, &[pair(text).unwrap()]).unwrap_err().to_string();
         assert_eq!(message("foo=bar"), "invalid filter 'foo'");
         assert_eq!(message("status=foo"), "invalid filter 'status=foo'");
-        assert_eq!(message("health=none"), "the option \"--filter health\" is not supported yet");
+        assert_eq!(message("health=ill"), "invalid filter 'health=ill'");
+        assert_eq!(message("is-task=maybe"), "invalid filter 'is-task=maybe'");
+        assert_eq!(message("exited=x"), "strconv.Atoi: parsing \"x\": invalid syntax");
+        assert_eq!(message("publish=1:2"), "filter for 'publish' should not contain ':': 1:2");
+        assert_eq!(message("expose=x"), "error while looking up for expose x: invalid port range");
+        assert_eq!(message("before=nosuch"), "No such container: nosuch");
         assert_eq!(pair("x"), Err("bad format of filter (expected name=value)".into()));
     }
 }

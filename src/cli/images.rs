@@ -96,12 +96,8 @@ impl Run for Images {
         let store = globals.store()?;
         let mut filters = self.filter.iter().map(|f| Filter::parse(&store, f)).collect::<Result<Vec<_>>>()?;
         filters.extend(self.name.clone().map(Filter::Reference));
-        let mut rows = list(&store, &filters)?;
-        if self.quiet && self.format.is_none() {
-            // An image with two names is one image.
-            let mut seen = std::collections::HashSet::new();
-            rows.retain(|row| seen.insert(row.id.clone()));
-        }
+        // One with two names has two lines, with --quiet too: as with Docker, `sort -u` is the reader's.
+        let rows = list(&store, &filters)?;
         let lines: Vec<Line> = rows.into_iter().map(|row| Line { row, no_trunc: self.no_trunc }).collect();
         if self.quiet && self.format.as_deref().is_none_or(|f| f == "table") {
             output::print(&lines.iter().map(|line| line.id() + "\n").collect::<String>());

@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::options::pending;
-use crate::cli::output::template;
+use crate::cli::output::template::ObjectTemplate;
 use crate::cli::{Globals, Run, network, output};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
-use crate::image;
+use crate::image::{self, reference::Reference};
 use crate::network::names as networks;
 use crate::store::{Store, names};
 
@@ -37,8 +37,8 @@ pub struct InspectCommand {
 
 impl Run for InspectCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let kind = Kind::check(self.r#type.as_deref().unwrap_or_default())?;
-        show(globals, &self.names, self.format.as_deref(), self.size, kind)
+        let kinds = kinds(self.r#type.as_deref())?;
+        show(globals, &self.names, self.format.as_deref(), self.size, kinds)
     }
 }
 
@@ -58,7 +58,7 @@ pub struct ContainerInspect {
 
 impl Run for ContainerInspect {
     fn run(self, globals: &Globals) -> Result<u8> {
-        show(globals, &self.names, self.format.as_deref(), self.size, Kind::Container)
+        show(globals, &self.names, self.format.as_deref(), self.size, kinds(Some("container"))?)
     }
 }
 
@@ -75,84 +75,131 @@ pub struct ImageInspect {
 
 impl Run for ImageInspect {
     fn run(self, globals: &Globals) -> Result<u8> {
-        show(globals, &self.names, self.format.as_deref(), false, Kind::Image)
+        show(globals, &self.names, self.format.as_deref(), false, kinds(Some("image"))?)
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Any,
-    Container,
-    Image,
-    Network,
+/// A kind of object that can be asked for.
+struct Kind {
+    /// As `--type` has it.
+    name: &'static str,
+    /// The object of that name; `None`: there is none. `true`: with sizes.
+    find: fn(&Store, &str, bool) -> Result<Option<Value>>,
+    /// Docker's sentence where there is none.
+    absent: fn(&str) -> String,
 }
 
-impl Kind {
-    fn check(text: &str) -> Result<Self> {
-        match text {
-            "" | "all" => Ok(Self::Any),
-            "container" => Ok(Self::Container),
-            "image" => Ok(Self::Image),
-            "network" => Ok(Self::Network),
-            "volume" | "secret" | "plugin" | "node" | "service" | "task" | "config" => {
-                pending::refused(&format!("--type {text}"))
-            }
-            _ => Err(Failure::new(format!("{text:?} is not a valid value for --type")).exit(1).into()),
-        }
+/// In Docker's order: an object of the first kind that has one is what a name means.
+static KINDS: &[Kind] = &[
+    Kind { name: "container", find: container, absent: |name| format!("No such container: {name}") },
+    Kind {
+        name: "image",
+        find: |store, name, _| image::inspect(store, name),
+        absent: |name| {
+            let full = name.parse::<Reference>().map(|name| name.or_latest().familiar());
+            format!("No such image: {}", full.unwrap_or_else(|_| name.to_owned()))
+        },
+    },
+    Kind { name: "network", find: network, absent: |name| format!("network {name} not found") },
+];
+
+/// Docker's others, which ctr does not have, or not yet.
+const ABSENT: [&str; 7] = ["config", "node", "plugin", "secret", "service", "task", "volume"];
+
+/// The kinds that `--type` asks for; all without it.
+fn kinds(given: Option<&str>) -> Result<&'static [Kind]> {
+    let Some(given) = given else { return Ok(KINDS) };
+    if let Some(at) = KINDS.iter().position(|kind| kind.name == given) {
+        return Ok(&KINDS[at..=at]);
     }
+    if ABSENT.contains(&given) {
+        return pending::refused(&format!("--type {given}"));
+    }
+    let what = if given.is_empty() { "type is empty".to_owned() } else { format!("unknown type: {given:?}") };
+    let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    Err(Failure::new(format!("{what}: must be one of {names}")).exit(1).into())
 }
 
-fn show(globals: &Globals, names: &[String], format: Option<&str>, size: bool, kind: Kind) -> Result<u8> {
+fn show(globals: &Globals, names: &[String], format: Option<&str>, size: bool, kinds: &[Kind]) -> Result<u8> {
     let store = globals.store()?;
-    print(format, names, |name| one(&store, name, size, kind))
+    print(format, names, |name| one(&store, name, size, kinds))
 }
 
-/// Prints what each name stands for, and says which stand for nothing; the exit code.
+/// Prints what each name stands for, then says which stand for nothing; the exit code. Docker prints
+/// `[]` where it found nothing, and an empty line where a template was to show it.
 ///
 /// # Errors
 /// The format is wrong.
 pub fn print(format: Option<&str>, names: &[String], find: impl Fn(&str) -> Result<Value>) -> Result<u8> {
-    let mut found = Vec::with_capacity(names.len());
-    let mut code = 0;
-    for name in names {
-        match find(name) {
-            Ok(object) => found.push(object),
-            Err(failure) => {
-                output::say(&error::render(&failure));
-                code = 1;
-            }
-        }
-    }
-    let text = match format.filter(|format| !format.is_empty()) {
-        None => pretty(&found)?,
-        Some("json") => Value::from(found).to_string() + "\n",
-        Some(source) => found.iter().map(|object| template::render(source, object)).collect::<Result<String>>()?,
+    let template = match format.filter(|format| !matches!(*format, "" | "json")) {
+        Some(source) => Some(ObjectTemplate::check(source)?),
+        None => None,
     };
-    output::print(&text);
-    Ok(code)
+    let mut found = Vec::with_capacity(names.len());
+    let mut text = String::new();
+    let mut failures = Vec::new();
+    for name in names {
+        let object = find(name).and_then(|object| {
+            if let Some(template) = &template {
+                text.push_str(&template.render(&object)?);
+            } else {
+                found.push(object);
+            }
+            Ok(())
+        });
+        failures.extend(object.err());
+    }
+    output::print(&match (&template, format) {
+        (Some(_), _) if text.is_empty() => "\n".to_owned(),
+        (Some(_), _) => text,
+        (None, Some("json")) => Value::from(found).to_string() + "\n",
+        (None, _) => pretty(&found)?,
+    });
+    for failure in &failures {
+        output::say(&error::render(failure));
+    }
+    Ok(u8::from(!failures.is_empty()))
 }
 
-fn one(store: &Store, name: &str, size: bool, kind: Kind) -> Result<Value> {
-    if kind == Kind::Network {
-        return network::one(store, name, false);
-    }
-    if kind != Kind::Image {
-        match names::resolve(store, name) {
-            Ok(id) => {
-                let size = if size { Some(Sizes::enter(store)?.of(&start::config(store, &id)?)) } else { None };
-                return inspect::inspect(store, &id, size);
-            }
-            // Ambiguous, or no such container: with any kind, it may be an image.
-            Err(failure) if kind == Kind::Container => return Err(failure),
-            Err(_) => {}
+fn one(store: &Store, name: &str, size: bool, kinds: &[Kind]) -> Result<Value> {
+    for kind in kinds {
+        if let Some(found) = (kind.find)(store, name, size)? {
+            return Ok(found);
         }
     }
-    match image::inspect(store, name)? {
-        Some(image) => Ok(image),
-        // Docker's order: containers, images, networks.
-        None if kind == Kind::Any && networks::resolve(store, name).is_ok() => network::one(store, name, false),
-        None if kind == Kind::Image => Err(Failure::new(format!("No such image: {name}")).into()),
-        None => Err(Failure::new(format!("No such object: {name}")).into()),
+    let absent = match kinds {
+        [kind] => (kind.absent)(name),
+        _ => format!("No such object: {name}"),
+    };
+    Err(Failure::new(absent).into())
+}
+
+fn container(store: &Store, name: &str, size: bool) -> Result<Option<Value>> {
+    let found = names::resolve(store, name).and_then(|id| {
+        let size = if size { Some(Sizes::enter(store)?.of(&start::config(store, &id)?)) } else { None };
+        inspect::inspect(store, &id, size)
+    });
+    there(found, "No such container")
+}
+
+fn network(store: &Store, name: &str, _size: bool) -> Result<Option<Value>> {
+    match networks::resolve(store, name) {
+        Ok(_) => network::one(store, name, false).map(Some),
+        // The networks that are always there are made when they are first asked for.
+        Err(_) if matches!(name, "bridge" | "host" | "none") => network::one(store, name, false).map(Some),
+        Err(failure) if error::message(&failure).ends_with("not found") => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What is said to be missing is not there; anything else that went wrong is to be known.
+fn there(found: Result<Value>, missing: &str) -> Result<Option<Value>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if error::message(&failure).starts_with(missing) => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -7,27 +7,43 @@
 
 mod absent;
 mod attach;
+mod commit;
+mod cp;
 mod create;
+mod diff;
+mod events;
 mod exec;
+mod exists;
+mod export;
 mod filter;
+#[cfg(test)]
+mod flags;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod latest;
 mod load;
 mod logs;
 mod network;
 mod options;
 pub mod output;
+mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod secret;
 mod start;
+mod stats;
 mod stop;
+mod system;
+mod top;
 mod unshare;
 mod update;
 mod usage;
@@ -44,7 +60,7 @@ use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMat
 
 use crate::container::list::{self, Status};
 use crate::error::{self, Failure, exit};
-use crate::store::Store;
+use crate::store::{Id, Store};
 
 /// Flags that stand before the command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -100,17 +116,30 @@ const COMMANDS: &[Entry] = &[
     entry::<start::StartCommand>(&["start", "container start"]),
     entry::<stop::StopCommand>(&["stop", "container stop"]),
     entry::<stop::KillCommand>(&["kill", "container kill"]),
+    entry::<restart::RestartCommand>(&["restart", "container restart"]),
+    entry::<pause::PauseCommand>(&["pause", "container pause"]),
+    entry::<pause::UnpauseCommand>(&["unpause", "container unpause"]),
     entry::<attach::AttachCommand>(&["attach", "container attach"]),
     entry::<wait::WaitCommand>(&["wait", "container wait"]),
     entry::<rename::RenameCommand>(&["rename", "container rename"]),
     entry::<rm::RmCommand>(&["rm", "container rm", "container remove"]),
+    entry::<prune::ContainerPrune>(&["container prune"]),
+    entry::<top::Top>(&["top", "container top"]),
+    entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<system::ImagePrune>(&["image prune"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<exists::Container>(&["container exists"]),
+    entry::<exists::Image>(&["image exists"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
+    entry::<commit::CommitCommand>(&["commit", "container commit"]),
+    entry::<cp::Cp>(&["cp", "container cp"]),
+    entry::<diff::Diff>(&["diff", "container diff"]),
+    entry::<export::Export>(&["export", "container export"]),
     entry::<network::Create>(&["network create"]),
     entry::<network::Ls>(&["network ls", "network list"]),
     entry::<network::Inspect>(&["network inspect"]),
@@ -119,9 +148,20 @@ const COMMANDS: &[Entry] = &[
     entry::<network::Rm>(&["network rm", "network remove"]),
     entry::<network::Prune>(&["network prune"]),
     entry::<network::Doctor>(&["network doctor"]),
+    entry::<exists::Network>(&["network exists"]),
     entry::<port::Port>(&["port", "container port"]),
     entry::<update::Update>(&["update", "container update"]),
+    entry::<secret::Create>(&["secret create"]),
+    entry::<secret::Ls>(&["secret ls", "secret list"]),
+    entry::<secret::Inspect>(&["secret inspect"]),
+    entry::<secret::Rm>(&["secret rm", "secret remove"]),
+    entry::<exists::Secret>(&["secret exists"]),
     entry::<unshare::Unshare>(&["unshare"]),
+    entry::<events::EventsCommand>(&["events", "system events"]),
+    entry::<system::Df>(&["system df"]),
+    entry::<system::Prune>(&["system prune"]),
+    entry::<system::Check>(&["system check"]),
+    entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
@@ -137,15 +177,19 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let Some((entry, words)) = find(args) else {
         return usage::no_such_command(args);
     };
-    let command = as_docker_parses(plant((entry.tree)(), words));
+    let own = (entry.tree)();
+    let name = entry.names[0];
+    let args = &latest::named(name, words, &own, args)?.unwrap_or_else(|| args.to_vec())[..];
+    let tree = || latest::augment(name, (entry.tree)());
+    let command = as_docker_parses(plant(latest::augment(name, own), words));
     let matches = match skeleton().subcommand(command).try_get_matches_from(args) {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            usage::help(skeleton().subcommand(plant((entry.tree)(), words)), args);
+            usage::help(skeleton().subcommand(plant(tree(), words)), args);
             return Ok(0);
         }
-        Err(error) => return usage::refused(&error, &(entry.tree)(), words, args),
+        Err(error) => return usage::refused(&error, &tree(), words, args),
     };
     let globals = Globals::from_arg_matches(&matches)?;
     let mut innermost = &matches;
@@ -200,7 +244,7 @@ pub fn tree() -> Command {
     for entry in COMMANDS {
         let mut shown = Vec::new();
         for words in entry.names {
-            let leaf = (entry.tree)().disable_version_flag(true);
+            let leaf = latest::augment(entry.names[0], (entry.tree)()).disable_version_flag(true);
             root = match words.split_once(' ') {
                 None => root.subcommand(leaf.name((*words).to_owned())),
                 Some((group, name)) => {
@@ -224,6 +268,7 @@ fn group(name: &str) -> Command {
         "container" => "Manage containers",
         "image" => "Manage images",
         "network" => "Manage networks",
+        "secret" => "Manage secrets",
         "system" => "Manage ctr",
         _ => "",
     };
@@ -298,8 +343,9 @@ fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
 }
 
 /// Says that the keys to leave were seen, in Docker's words and on a line of their own: the
-/// container's prompt stands before the cursor. The exit code.
-fn left() -> u8 {
+/// container's prompt stands before the cursor. `action`: what that is called among events. The exit code.
+fn left(store: &Store, id: &Id, action: &str) -> u8 {
+    crate::events::of_container(store, id, action, &[]);
     output::say("\r\nread escape sequence");
     0
 }
@@ -338,6 +384,15 @@ fn selection(
         containers.truncate(1);
     }
     Ok(containers.iter().filter(|c| latest || fits(c.status())).map(|c| c.id.to_string()).collect())
+}
+
+/// The container that was made last.
+///
+/// # Errors
+/// There is none.
+fn newest(store: &Store) -> Result<String> {
+    let newest = selection(store, "", Vec::new(), false, true, |_| true)?.into_iter().next();
+    newest.ok_or_else(|| Failure::new("there is no container").exit(exit::ENGINE).into())
 }
 
 /// `run` and `create`: a failure without an exit code of its own is the engine's.

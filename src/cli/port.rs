@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 
 use crate::cli::{Globals, Run, output};
 use crate::container::{list, network};
-use crate::network::{Protocol, Published};
+use crate::error::Failure;
+use crate::network::Published;
 use crate::store::names;
 
 /// List the ports of a container that are published
@@ -30,22 +31,24 @@ impl Run for Port {
         // Puts one in order that is recorded as running and does not.
         list::one(&store, &id)?;
         let published = network::published(&store, &id)?;
-        let Some(wanted) = &self.port else {
+        let Some(wanted) = self.port.as_ref().filter(|port| !port.is_empty()) else {
             let line = |p: &Published| format!("{}/{} -> {}\n", p.container_port, p.protocol.as_str(), p.outside());
             output::print(&published.iter().map(line).collect::<String>());
             return Ok(0);
         };
         let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-        let (Ok(number), Some(protocol)) = (port.parse::<u16>(), Protocol::of(protocol)) else {
-            bail!("invalid port {wanted:?}: a number, and /tcp, /udp or /sctp");
-        };
+        let number: u16 = port.parse().map_err(|_| {
+            let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            let why = if is_number { "value out of range" } else { "invalid syntax" };
+            Failure::new(format!("invalid port ({port}): strconv.ParseUint: parsing {port:?}: {why}"))
+        })?;
         let found: String = published
             .iter()
-            .filter(|p| p.container_port == number && p.protocol == protocol)
+            .filter(|p| p.container_port == number && p.protocol.as_str() == protocol)
             .map(|p| p.outside() + "\n")
             .collect();
         if found.is_empty() {
-            bail!("no public port '{number}/{}' published for {}", protocol.as_str(), self.container);
+            bail!("No public port '{wanted}' published for {}", self.container);
         }
         output::print(&found);
         Ok(0)

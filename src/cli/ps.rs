@@ -1,20 +1,20 @@
 //! `ctr ps`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use anyhow::Result;
 use gotmpl::Value;
 
 use crate::cli::filter::Filters;
-use crate::cli::output::template::{self, Column, text};
-use crate::cli::output::units;
+use crate::cli::output::template::{self, Column, quoted, text};
+use crate::cli::output::{live, units};
 use crate::cli::{Globals, Run, output};
-use crate::container::bind::Bind;
 use crate::container::config::ContainerConfig;
-use crate::container::list::{self, Container, Status};
+use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
-use crate::container::start;
 use crate::container::state::Phase;
+use crate::container::{mounts, start};
 use crate::image;
 use crate::image::digest::Digest;
 use crate::image::index::Index;
@@ -27,9 +27,10 @@ use crate::store::Store;
   ctr ps -aq --filter status=exited           ids, for other commands
   ctr ps --format 'table {{.Names}}\\t{{.Status}}'
   ctr ps --format json
+  ctr ps --watch=5
 
 Filters: id, name (regular expressions), label, status, exited, ancestor, before, since, network,
-publish, expose (80, 80/udp, 8000-8010).")]
+volume, publish, expose (80, 80/udp, 8000-8010), health, is-task.")]
 pub struct Ps {
     /// Those that do not run too
     #[arg(short, long)]
@@ -55,6 +56,10 @@ pub struct Ps {
     /// Sizes of what containers wrote
     #[arg(short, long)]
     size: bool,
+    /// Again and again in place, every so many seconds, until ctrl-c
+    #[arg(short, long, value_name = "seconds", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    watch: Option<u32>,
 }
 
 /// A container with what its row shows.
@@ -102,35 +107,42 @@ impl Run for Ps {
         if self.quiet && self.format.is_some() {
             output::say("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         }
-        let mut containers = list::all(&store, |id, error| {
+        match self.watch {
+            None => output::print(&self.show(&store, &filters, format)?),
+            Some(seconds) => live::repeat(Duration::from_secs(seconds.into()), || self.show(&store, &filters, format))?,
+        }
+        Ok(0)
+    }
+}
+
+impl Ps {
+    /// The listing as it is now.
+    fn show(&self, store: &Store, filters: &Filters, format: Option<&str>) -> Result<String> {
+        let mut containers = list::all(store, |id, error| {
             output::say(&format!("ctr: container {}: {error:#}", id.short()));
         })?;
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filters.ask_for_status();
-        filters.resolve(&store, &containers)?.retain(&mut containers);
-        containers.retain(|container| all || container.status() == Status::Running);
+        filters.resolve(store, &containers)?.retain(&mut containers);
+        containers.retain(|container| all || container.status().is_running());
         if let Some(last) = usize::try_from(last).ok().filter(|last| *last > 0) {
             containers.truncate(last);
         }
         if self.quiet {
             let id = |c: &Container| if self.no_trunc { c.id.as_str().to_owned() } else { c.id.short().to_owned() };
             let ids: String = containers.iter().map(|c| id(c) + "\n").collect();
-            output::print(&ids);
-            return Ok(0);
+            return Ok(ids);
         }
         let shown = &DEFAULT[..if self.size { 8 } else { 7 }];
         let needs_config = template::shows(format, shown, "Mounts");
         let needs_size = self.size || format.is_some_and(|f| f.contains(".Size"));
-        let mut rows = self.rows(&store, containers, needs_config, needs_size)?;
+        let mut rows = self.rows(store, containers, needs_config, needs_size)?;
         if template::shows(format, shown, IMAGE) {
-            find_lost_names(&store, &mut rows);
+            find_lost_names(store, &mut rows);
         }
-        output::print(&template::listing(COLUMNS, shown, format, &rows)?);
-        Ok(0)
+        template::listing(COLUMNS, shown, format, &rows)
     }
-}
 
-impl Ps {
     fn rows(&self, store: &Store, containers: Vec<Container>, config: bool, size: bool) -> Result<Vec<Row>> {
         let mut rows = Vec::with_capacity(containers.len());
         for container in containers {
@@ -185,11 +197,7 @@ impl Row {
     }
 
     fn command(&self) -> String {
-        // As Docker: arguments with spaces stand in single quotes, the program does not.
-        let words = self.container.state.command.iter().enumerate();
-        let shown = words.map(|(n, word)| if n > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
-        let words = shown.collect::<Vec<_>>().join(" ");
-        quoted(&if self.whole { words } else { ellipsis(&words, 20) })
+        command(&self.container.state.command, self.whole)
     }
 
     fn size(&self) -> String {
@@ -203,17 +211,15 @@ impl Row {
     }
 
     fn mounts(&self) -> String {
-        let Some(config) = &self.config else { return String::new() };
-        let host = &config.host_config;
-        let binds = host.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| bind.source);
-        let sources = binds.chain(host.mounts.iter().map(|m| m.source.clone())).filter(|source| !source.is_empty());
+        let mounts = self.config.as_ref().map(mounts::of).unwrap_or_default();
+        let sources = mounts.into_iter().map(|mount| mount.source).filter(|source| !source.is_empty());
         let shown = sources.map(|source| if self.whole { source } else { ellipsis(&source, 15) });
         shown.collect::<Vec<_>>().join(",")
     }
 
     /// Nothing is published of what does not run.
     fn ports(&self) -> &str {
-        if self.container.status() == Status::Running { &self.container.state.ports } else { "" }
+        if self.container.status().is_running() { &self.container.state.ports } else { "" }
     }
 
     fn networks(&self) -> String {
@@ -225,12 +231,23 @@ fn map(entries: &BTreeMap<String, String>) -> Value {
     Value::from(entries.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect::<BTreeMap<_, _>>())
 }
 
+/// The command as the tables show it; `whole`: however long it is.
+pub fn command(words: &[String], whole: bool) -> String {
+    // As Docker: arguments with spaces stand in single quotes, the program does not.
+    let words = words.iter().enumerate();
+    let shown = words.map(|(n, word)| if n > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() });
+    let words = shown.collect::<Vec<_>>().join(" ");
+    quoted(&if whole { words } else { ellipsis(&words, 20) })
+}
+
 /// `Up 5 seconds`, `Exited (143) 3 minutes ago`, `Created`.
-fn status(phase: &Phase) -> String {
+pub fn status(phase: &Phase) -> String {
     let now = jiff::Timestamp::now().as_second();
     match phase {
         Phase::Created { .. } => "Created".into(),
-        Phase::Running { started } => format!("Up {}", units::duration(now - started.as_second())),
+        Phase::Running { started, paused } => {
+            format!("Up {}{}", units::duration(now - started.as_second()), if *paused { " (Paused)" } else { "" })
+        }
         Phase::Exited { finished, code, .. } => {
             format!("Exited ({code}) {} ago", units::duration(now - finished.as_second()))
         }
@@ -243,30 +260,6 @@ fn ellipsis(words: &str, most: usize) -> String {
         return words.to_owned();
     }
     words.chars().take(most - 1).chain(['…']).collect()
-}
-
-/// In double quotes as Go writes them (`strconv.Quote`): characters stay, what does not print is
-/// escaped.
-fn quoted(words: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::from("\"");
-    for c in words.chars() {
-        // Writing to a string cannot fail.
-        let _ = match c {
-            '"' | '\\' => write!(out, "\\{c}"),
-            '\n' => write!(out, "\\n"),
-            '\t' => write!(out, "\\t"),
-            '\r' => write!(out, "\\r"),
-            '\x07' => write!(out, "\\a"),
-            '\x08' => write!(out, "\\b"),
-            '\x0b' => write!(out, "\\v"),
-            '\x0c' => write!(out, "\\f"),
-            c if c.is_ascii_control() => write!(out, "\\x{:02x}", c as u32),
-            c if c.is_control() => write!(out, "\\u{:04x}", c as u32),
-            c => write!(out, "{c}"),
-        };
-    }
-    out + "\""
 }
 
 #[cfg(test)]
@@ -284,7 +277,8 @@ mod tests {
     #[test]
     fn states_in_dockers_words() {
         let ago = |seconds: i64| Timestamp::now() - seconds.seconds();
-        assert_eq!(status(&Phase::Running { started: ago(5) }), "Up 5 seconds");
+        assert_eq!(status(&Phase::Running { started: ago(5), paused: false }), "Up 5 seconds");
+        assert_eq!(status(&Phase::Running { started: ago(120), paused: true }), "Up 2 minutes (Paused)");
         let exited = Phase::Exited { started: ago(9), finished: ago(180), code: 143, oom_killed: false };
         assert_eq!(status(&exited), "Exited (143) 3 minutes ago");
         assert_eq!(status(&Phase::Created { failure: Some((127, "x".into())) }), "Created");

@@ -4,11 +4,13 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
+use crate::cli::options::extras::Preserved;
 use crate::cli::options::{Options, Request, Source};
 use crate::cli::{Globals, Run, engine_failure, output};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::config::RootFs;
 use crate::container::create::{self, Created, New};
+use crate::container::ids;
 use crate::container::remove::{self, Removal};
 use crate::container::start;
 use crate::error::{Failure, exit};
@@ -43,6 +45,8 @@ pub struct RunCommand {
         default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
     sig_proxy: bool,
     #[command(flatten)]
+    preserved: Preserved,
+    #[command(flatten)]
     options: Options,
 }
 
@@ -54,6 +58,7 @@ impl Run for RunCommand {
 
 impl RunCommand {
     fn go(self, globals: &Globals) -> Result<u8> {
+        let descriptors = self.preserved.take()?;
         let detach = self.detach;
         let (mut request, identity, process) = self.options.check("run", detach)?;
         require_terminal(process.tty && request.config.attach_stdin)?;
@@ -67,7 +72,7 @@ impl RunCommand {
             Streams { stdin: config.attach_stdin, stdout: config.attach_stdout, stderr: config.attach_stderr };
         let Created { config, lock, .. } =
             make(&store, request, identity.platform.as_deref(), identity.quiet, identity.replace, true)?;
-        let started = start::start_made(&store, &config, lock, (!detach).then_some(streams), size);
+        let started = start::start_with(&store, &config, lock, (!detach).then_some(streams), size, descriptors);
         let connection = match started {
             Ok(connection) => connection,
             Err(error) => {
@@ -85,7 +90,7 @@ impl RunCommand {
         let attach = Attach { streams, tty: process.tty, detach_keys: self.detach_keys, sig_proxy: self.sig_proxy };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(&store, &config.id, "detach")),
         }
     }
 }
@@ -99,26 +104,35 @@ pub fn make(
     replace: bool,
     starts_at_once: bool,
 ) -> Result<Created> {
-    request.find_networks(store)?;
+    request.find_containers(store)?;
+    // Whoever's ids are kept is who runs, whatever the image says.
+    let is_user_given = !request.config.user.is_empty();
     let (root, image) = match request.source.clone() {
         Source::Image(wanted) => {
             let image = image::obtain(store, &wanted, request.pull, platform, quiet)?;
             request.complete(Some(&image.config))?;
             (RootFs::Image { id: image.id.clone(), layers: image.layers.clone() }, Some(image))
         }
-        Source::Directory(path) => {
+        Source::Directory { path, overlay } => {
             request.complete(None)?;
-            let Some(path) = path.to_str() else {
+            let Some(path) = path.to_str().map(str::to_owned) else {
                 return Err(Failure::new(format!("{path:?} is not UTF-8")).exit(exit::ENGINE).into());
             };
-            (RootFs::Directory { path: path.to_owned() }, None)
+            let root = if overlay {
+                RootFs::Image { id: String::new(), layers: vec![path] }
+            } else {
+                RootFs::Directory { path }
+            };
+            (root, None)
         }
     };
+    let (root, reserved) = give_ids(store, &mut request, root, is_user_given)?;
     if let Some(name) = request.name.as_deref().filter(|_| replace)
         && let Some(owner) = names::owner(store, name)?
     {
         remove::remove(store, &owner, Removal { force: true }).with_context(|| format!("replace {name:?}"))?;
     }
+    let secrets = super::options::secrets::find(store, &request.secrets)?;
     let file = request.host_config.container_id_file.clone();
     let new = New {
         name: request.name,
@@ -127,9 +141,11 @@ pub fn make(
         config: request.config,
         host_config: request.host_config,
         endpoints: request.endpoints,
+        secrets,
         starts_at_once,
     };
     let created = create::create(store, new)?;
+    drop(reserved);
     if !file.is_empty() {
         let written =
             std::fs::File::create_new(&file).and_then(|mut f| f.write_all(created.config.id.as_str().as_bytes()));
@@ -142,6 +158,39 @@ pub fn make(
         }
     }
     Ok(created)
+}
+
+/// The container's ids, a root whose files have them, and its accounts. What is reserved is so until
+/// the container has a record.
+fn give_ids(
+    store: &Store,
+    request: &mut Request,
+    mut root: RootFs,
+    is_user_given: bool,
+) -> Result<(RootFs, Option<ids::Planned>)> {
+    let shared = request.shared_ids(store)?;
+    let planned = match &shared {
+        Some(shared) if request.host_config.userns_mode.is_empty() => ids::Planned::of(shared.0.clone()),
+        _ => ids::plan(store, &request.host_config, &request.config, &root)?,
+    };
+    if shared.is_some_and(|shared| shared.0 != planned.ids) {
+        return Err(Failure::new("conflicting options: --userns and namespaces of a container that has other ids")
+            .hint("leave --userns away: the ids are then the other container's")
+            .exit(exit::ENGINE)
+            .into());
+    }
+    if let Some((uid, gid)) = planned.caller.filter(|_| !is_user_given) {
+        request.config.user = format!("{uid}:{gid}");
+    }
+    let (passwd, group) = request.accounts.entries(&request.config, &request.host_config, planned.caller)?;
+    request.host_config.extras.passwd_entries = passwd;
+    request.host_config.extras.group_entries = group;
+    let Some(ids) = &planned.ids else { return Ok((root, None)) };
+    if let RootFs::Image { layers, .. } = &mut root {
+        *layers = image::mapped::layers(store, layers, ids)?;
+    }
+    request.host_config.ids = Some(ids.clone());
+    Ok((root, Some(planned)))
 }
 
 /// Docker's refusal to give a terminal's input to what is not fed by one.

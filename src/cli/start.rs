@@ -80,7 +80,7 @@ impl StartCommand {
         };
         match attach::session(connection, &attach)? {
             Outcome::Exited(code) => Ok(code),
-            Outcome::Detached => Ok(super::left()),
+            Outcome::Detached => Ok(super::left(store, &id, "detach")),
         }
     }
 }

@@ -16,23 +16,24 @@ pub struct Version {
 }
 
 /// The version of Docker's API whose shapes `inspect` and the like print.
-const API: &str = "1.48";
+pub const API: &str = "1.48";
 
 impl Run for Version {
     fn run(self, _: &Globals) -> Result<u8> {
         let known = known()?;
         if let Some(source) = self.format.as_deref().filter(|format| !format.is_empty()) {
-            output::print(&template::render(source, &known)?);
-            return Ok(0);
+            return template::print(source, &known);
         }
-        let field = |name: &str| known["Client"][name].as_str().unwrap_or_default().to_owned();
+        let field = |of: &str, name: &str| known[of][name].as_str().unwrap_or_default().to_owned();
         output::print(&format!(
-            "ctr version {}\n API version:  {API} (Docker's, whose shapes are printed)\n OS/Arch:      {}/{}\n \
-             Kernel:       {}\n",
-            field("Version"),
-            field("Os"),
-            field("Arch"),
-            field("KernelVersion"),
+            "Client:\n Version:           {version}\n API version:       {API}\n OS/Arch:           {os}/{arch}\n \
+             Context:           default\n\nServer: ctr\n Engine:\n  Version:          {version}\n  \
+             API version:      {API} (minimum version {API})\n  OS/Arch:          {os}/{arch}\n  \
+             Kernel:           {kernel}\n  Experimental:     false\n",
+            version = field("Client", "Version"),
+            os = field("Client", "Os"),
+            arch = field("Client", "Arch"),
+            kernel = field("Server", "KernelVersion"),
         ));
         Ok(0)
     }
@@ -42,15 +43,47 @@ impl Run for Version {
 /// is this binary.
 fn known() -> Result<Value> {
     let system = uname()?;
-    let about = json!({
-        "Platform": { "Name": "ctr" },
-        "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": API,
-        "Os": "linux",
-        "Arch": architecture(),
-        "KernelVersion": system.release().to_string_lossy(),
-    });
-    Ok(json!({ "Client": about, "Server": about }))
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = system.release().to_string_lossy();
+    Ok(json!({
+        "Client": {
+            "Platform": { "Name": "ctr" },
+            "Version": version,
+            "ApiVersion": API,
+            "DefaultAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": architecture(),
+            "KernelVersion": kernel,
+            "BuildTime": "",
+            "Context": "default",
+        },
+        "Server": {
+            "Platform": { "Name": "ctr" },
+            "Components": [{
+                "Name": "Engine",
+                "Version": version,
+                "Details": {
+                    "ApiVersion": API,
+                    "Arch": architecture(),
+                    "Experimental": "false",
+                    "KernelVersion": kernel,
+                    "MinAPIVersion": API,
+                    "Os": "linux",
+                },
+            }],
+            "Version": version,
+            "ApiVersion": API,
+            "MinAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": architecture(),
+            "KernelVersion": kernel,
+            "BuildTime": "",
+        },
+    }))
 }
 
 /// Go's name of this machine's architecture.

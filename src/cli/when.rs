@@ -52,7 +52,7 @@ fn zone_of<'a>(text: &'a str, zone: &TimeZone) -> Option<(&'a str, TimeZone)> {
 }
 
 /// Go's durations: numbers with units, one after another.
-fn span(text: &str) -> Option<SignedDuration> {
+pub(super) fn span(text: &str) -> Option<SignedDuration> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text),

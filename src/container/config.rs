@@ -9,10 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::secret::Given;
 use crate::network::Rate;
 use crate::network::mac::Mac;
 use crate::store::Id;
 use crate::store::record::Record;
+use crate::userns::IdMap;
 
 /// `containers/<id>/config.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +30,14 @@ pub struct ContainerConfig {
     /// its like changed since is in [`super::network::Wish`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Its secrets, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Given>,
+}
+
+/// `containers/<id>/resources.json`, once `update` has changed the limits: all of them.
+impl Record for Resources {
+    const VERSION: u32 = 1;
 }
 
 impl Record for ContainerConfig {
@@ -42,11 +52,24 @@ pub enum RootFs {
     Image {
         /// The image's id: `sha256:` and the digest of its configuration.
         id: String,
-        /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` has them.
+        /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` has them. One that begins
+        /// with a slash is a directory of the host's: `--rootfs DIR:O`, whose `id` is empty.
         layers: Vec<String>,
     },
     /// `--rootfs DIR`: a directory used as it is.
     Directory { path: String },
+}
+
+impl RootFs {
+    /// The directories that it is made of, topmost first, below `layers/` unless they begin with a
+    /// slash.
+    #[must_use]
+    pub fn directories(&self) -> &[String] {
+        match self {
+            Self::Image { layers, .. } => layers,
+            Self::Directory { path } => std::slice::from_ref(path),
+        }
+    }
 }
 
 /// The part that could run on any machine. Image and command line are merged into it already.
@@ -121,11 +144,11 @@ pub struct HostConfig {
     pub dns_options: Vec<String>,
     pub dns_search: Vec<String>,
     pub group_add: Vec<String>,
-    /// `private`, `shareable`, `none` or `host`; empty: private.
+    /// `private`, `shareable`, `none`, `host` or `container:ID`; empty: private.
     pub ipc_mode: String,
     pub cgroup_parent: String,
     pub oom_score_adj: i32,
-    /// `host` or empty.
+    /// `host`, `container:ID` or empty.
     pub pid_mode: String,
     pub privileged: bool,
     pub readonly_rootfs: bool,
@@ -136,7 +159,7 @@ pub struct HostConfig {
     /// `host` or empty.
     #[serde(rename = "UTSMode")]
     pub uts_mode: String,
-    /// `host` or empty.
+    /// `host`, `keep-id` and so on as given to `--userns`, or empty; what came of it is in `ids`.
     pub userns_mode: String,
     /// Bytes; 0: 64 MiB.
     pub shm_size: u64,
@@ -149,6 +172,68 @@ pub struct HostConfig {
     pub readonly_paths: Option<Vec<String>>,
     /// `--init`: ctr's own init is the container's first process.
     pub init: Option<bool>,
+    /// The container's ids in the namespace that its monitor is in; `None`: the same ones.
+    #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
+    /// What the flags of Podman's ask for, which Docker's API has no names for.
+    #[serde(skip_serializing_if = "Extras::is_none")]
+    pub extras: Extras,
+}
+
+/// The maps of the container's user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ids {
+    pub uid_map: Vec<IdMap>,
+    pub gid_map: Vec<IdMap>,
+}
+
+/// See [`HostConfig::extras`]. Empty or 0: not asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Extras {
+    /// `local`, or a name below /usr/share/zoneinfo.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub timezone: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// Seconds after its start at which the container is killed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: u64,
+    /// Where the number of its first process is written.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pid_file: String,
+    /// Lines that its passwd and group files are to have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passwd_entries: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_entries: Vec<String>,
+    /// It has its image's /etc/hosts, and /etc/hostname.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_hosts: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_hostname: bool,
+    /// What its /etc/hosts begins with: a file of the host's, `image`, or `none`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hosts_file: String,
+    /// Options of its /proc (`hidepid=2`).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub proc_options: String,
+    /// It may write to its cgroups.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub writable_cgroups: bool,
+}
+
+impl Extras {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What cgroups and rlimits bound. 0 or empty: not asked for.

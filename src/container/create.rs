@@ -4,7 +4,7 @@
 //! or removed by the next command.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,13 +12,16 @@ use jiff::Timestamp;
 
 use crate::container::config::{Config, ContainerConfig, Endpoint, HostConfig, RootFs};
 use crate::container::network::Wish;
+use crate::container::secret::{self, Given};
 use crate::container::state::{Phase, State};
 use crate::container::{heal, name, remove};
 use crate::error::{Failure, exit};
+use crate::events;
 use crate::image::Image;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store, tree};
+use crate::userns;
 
 /// What is wanted, complete.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub struct New {
     pub host_config: HostConfig,
     /// What is wanted of each network, in the order of the command line.
     pub endpoints: Vec<Endpoint>,
+    pub secrets: Vec<Given>,
     /// It is started at once by this same command: one that is left unstarted and is to be removed
     /// at its end was ended early.
     pub starts_at_once: bool,
@@ -73,6 +77,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         config: new.config,
         host_config: new.host_config,
         endpoints: new.endpoints,
+        secrets: new.secrets,
     };
     let mut state = State {
         name,
@@ -111,6 +116,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         let _ = remove::discard(store, &id, &state.name);
         return Err(error);
     }
+    events::container(store, &id, &state, "create", &[]);
     Ok(Created { config, lock, name: state.name })
 }
 
@@ -130,7 +136,14 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         let mode = mode.map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
         fs::set_permissions(&upper, Permissions::from_mode(mode))
             .with_context(|| format!("set the mode of {upper:?}"))?;
+        // Root's is seen with the container's ids when it is mounted.
+        if let Some(ids) = config.host_config.ids.as_ref().filter(|_| !userns::is_host_root()) {
+            let (uid, gid) = ids.root();
+            userns::within(store, || Ok(chown(&upper, Some(uid), Some(gid))?))
+                .with_context(|| format!("give {upper:?} to the container's root"))?;
+        }
     }
+    secret::keep(store, temporary, &config.secrets)?;
     record::write(&temporary.join("config.json"), config, durability)?;
     record::write(&temporary.join("state.json"), state, Durability::Unsynced)?;
     fs::rename(temporary, place).with_context(|| format!("make {place:?}"))?;
@@ -224,6 +237,9 @@ pub fn settle(store: &Store, id: &Id, state: &State) -> Result<Settled> {
     }
     heal::remove_old_traces(store, id);
     remove::discard(store, id, &state.name)?;
+    if state.unstarted {
+        events::container(store, id, &state, "destroy", &[]);
+    }
     drop(lock);
     Ok(Settled::Gone)
 }

@@ -24,7 +24,7 @@ use crate::store::{Id, Store};
 use crate::sys::{seqpacket, terminal};
 
 /// What `ctr exec` asks for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Exec {
     pub argv: Vec<String>,
     /// `NAME=value`, added to the container's own.
@@ -37,6 +37,8 @@ pub struct Exec {
     pub detach: bool,
     pub privileged: bool,
     pub detach_keys: Option<String>,
+    /// What the process gets beside its standard streams, by the numbers that it finds them under.
+    pub descriptors: Vec<(i32, OwnedFd)>,
 }
 
 /// What the monitor is asked for.
@@ -51,6 +53,9 @@ pub struct Request {
     pub size: (u16, u16),
     pub detach: bool,
     pub privileged: bool,
+    /// The numbers that the process finds further descriptors under, which come behind its streams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<i32>,
 }
 
 /// Runs it and returns how it ended; at once, with `Detached`, for `detach`.
@@ -69,7 +74,9 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
         size: attach::size().filter(|_| exec.tty).unwrap_or_default(),
         detach: exec.detach,
         privileged: exec.privileged,
+        descriptors: exec.descriptors.iter().map(|(number, _)| *number).collect(),
     };
+    let further: Vec<_> = exec.descriptors.iter().map(|(_, fd)| fd.as_fd()).collect();
     let request = serde_json::to_vec(&request)?;
     if request.len() > CHUNK {
         return Err(Failure::new("the command and its environment are too long").exit(exit::NOT_EXECUTABLE).into());
@@ -77,12 +84,12 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
     let message = Message::Exec { version: VERSION, request: &request };
     let gone = |_| monitor::not_running(id);
     if exec.detach {
-        message.send(socket.as_fd()).map_err(gone)?;
+        message.send_with(socket.as_fd(), &further, true).map_err(gone)?;
         first_word(&socket, id)?;
         return Ok(Outcome::Detached);
     }
     if exec.tty {
-        message.send(socket.as_fd()).map_err(gone)?;
+        message.send_with(socket.as_fd(), &further, true).map_err(gone)?;
         let master = first_word(&socket, id)?.context("the monitor gave no terminal")?;
         let raw = exec.interactive && attach::is_terminal();
         let console = Console::open(raw, false)?;
@@ -105,7 +112,8 @@ pub fn run(store: &Store, id: &Id, exec: &Exec) -> Result<Outcome> {
     };
     let ((output, stdout_end), (error, stderr_end)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
     attach::widen(&output);
-    message.send_with(socket.as_fd(), &[stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()], true).map_err(gone)?;
+    let descriptors = [&[stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()], &further[..]].concat();
+    message.send_with(socket.as_fd(), &descriptors, true).map_err(gone)?;
     drop((stdin, stdout_end, stderr_end));
     first_word(&socket, id)?;
     let streams = [Some((output, Output::new(stdout())?)), Some((error, Output::new(stderr())?))];

@@ -14,8 +14,9 @@ use nix::unistd::Pid;
 
 use crate::container::config::ContainerConfig;
 use crate::container::state::{self, ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{launch, remove};
+use crate::container::{launch, remove, restart};
 use crate::error::exit;
+use crate::events;
 use crate::network::teardown;
 use crate::runtime::cgroup::Cgroup;
 use crate::store::record::{self, Durability};
@@ -54,7 +55,7 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     let directory = store.container(id);
     let path = directory.join("state.json");
     let Some(mut state) = record::read::<State>(&path)? else { return Ok(Healed::Nothing) };
-    let Phase::Running { started } = state.phase else {
+    let Phase::Running { started, .. } = state.phase else {
         remove_old_traces(store, id);
         return Ok(Healed::Nothing);
     };
@@ -63,12 +64,17 @@ pub fn heal_locked(store: &Store, id: &Id) -> Result<Healed> {
     }
     remove_traces(store, id);
     let config: Option<ContainerConfig> = record::read(&directory.join("config.json"))?;
-    if config.is_some_and(|c| c.host_config.auto_remove) && remove::discard(store, id, &state.name).is_ok() {
+    let removes = config.is_some_and(|c| c.host_config.auto_remove) && !restart::is_under_way(store, id);
+    let finished = Timestamp::now();
+    if removes && remove::discard(store, id, &state.name).is_ok() {
+        events::died(store, id, &state, exit::KILLED, started);
+        events::container(store, id, &state, "destroy", &[]);
         return Ok(Healed::Removed);
     }
     state.ports.clear();
-    state.phase = Phase::Exited { started, finished: Timestamp::now(), code: exit::KILLED, oom_killed: false };
+    state.phase = Phase::Exited { started, finished, code: exit::KILLED, oom_killed: false };
     record::write(&path, &state, Durability::Unsynced)?;
+    events::died(store, id, &state, exit::KILLED, started);
     Ok(Healed::Exited)
 }
 
@@ -91,6 +97,8 @@ pub fn remove_traces(store: &Store, id: &Id) {
     // A storage root that was copied while its containers ran describes processes that are not its
     // own: their monitor lives, with the original's lock.
     if let Some(process) = process.as_ref().filter(|p| !is_watched(p)) {
+        // What is frozen on cgroup v1 does not die; its monitor's end has sent its first process the signal.
+        let _ = Cgroup::from_paths(&process.cgroups).thaw();
         kill_leftover(process);
         remove_cgroups(&process.cgroups);
         remove_run(&Store::at(store.root().to_owned(), process.run.clone()), id);

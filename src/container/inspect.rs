@@ -3,17 +3,17 @@
 //! templates which reach for it work.
 
 mod endpoints;
+pub mod shape;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::container::bind::Bind;
 use crate::container::config::{ContainerConfig, RootFs};
 use crate::container::list::{Container, Status};
 use crate::container::network::{self, Wish};
 use crate::container::state::{Phase, Process, State};
-use crate::container::{list, start, state};
+use crate::container::{list, mounts, spec, start, state};
 use crate::store::{Id, Store, record};
 
 /// The container as `inspect` shows it. `size`: what it wrote and its whole tree, in bytes.
@@ -24,7 +24,7 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
     let container = list::one(store, id)?;
     let config = start::config(store, id)?;
     let wish = network::wish(store, &config)?;
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let process = if running { record::read::<Process>(&store.container(id).join(state::PROCESS))? } else { None };
     let argv = config.argv();
     let dir = store.container(id);
@@ -44,14 +44,14 @@ pub fn inspect(store: &Store, id: &Id, size: Option<(u64, u64)>) -> Result<Value
         "LogPath": log,
         "Name": format!("/{}", container.state.name),
         "RestartCount": container.state.restarts,
-        "Driver": "overlay",
+        "Driver": DRIVER,
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": null,
         "HostConfig": host_config(&config, &wish)?,
-        "GraphDriver": graph_driver(store, &config),
+        "GraphDriver": graph_driver(store, &config, process.as_ref()),
     });
     let more = json!({
         "Mounts": mounts(&config),
@@ -74,23 +74,26 @@ pub fn time(time: Timestamp) -> String {
     time.to_string()
 }
 
+/// What scripts know this way of keeping layers by: the kernel's overlay below one upper directory.
+pub const DRIVER: &str = "overlay2";
+
 /// What Docker shows for a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn state_of(container: &Container, process: Option<&Process>) -> Value {
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let State { phase, .. } = &container.state;
     let (started, finished, oom_killed, error) = match phase {
         Phase::Created { failure } => {
             (NEVER.into(), NEVER.into(), false, failure.as_ref().map_or("", |(_, why)| why.as_str()))
         }
-        Phase::Running { started } => (time(*started), NEVER.into(), false, ""),
+        Phase::Running { started, .. } => (time(*started), NEVER.into(), false, ""),
         Phase::Exited { started, finished, oom_killed, .. } => (time(*started), time(*finished), *oom_killed, ""),
     };
     json!({
         "Status": container.status().as_str(),
         "Running": running,
-        "Paused": false,
+        "Paused": container.status() == Status::Paused,
         "Restarting": false,
         "OOMKilled": oom_killed,
         "Dead": false,
@@ -104,82 +107,61 @@ fn state_of(container: &Container, process: Option<&Process>) -> Value {
 
 fn settings(config: &ContainerConfig) -> Result<Value> {
     let mut settings = serde_json::to_value(&config.config)?;
-    if let Value::Object(settings) = &mut settings {
-        if config.config.hostname.is_empty() {
-            settings.insert("Hostname".into(), config.id.short().into());
-        }
-        for empty in ["Volumes", "ExposedPorts"] {
-            if settings.get(empty).is_some_and(|map| map.as_object().is_some_and(Map::is_empty)) {
-                settings.insert(empty.into(), Value::Null);
-            }
-        }
-        settings.insert("OnBuild".into(), Value::Null);
+    if let Value::Object(settings) = &mut settings
+        && config.config.hostname.is_empty()
+    {
+        settings.insert("Hostname".into(), config.id.short().into());
     }
-    Ok(settings)
+    Ok(shape::shape(settings, shape::CONFIG))
 }
 
 fn host_config(config: &ContainerConfig, wish: &Wish) -> Result<Value> {
     let mut host = serde_json::to_value(&config.host_config)?;
-    let later = json!({
-        "PortBindings": wish.port_bindings,
-        "Links": if wish.links.is_empty() { Value::Null } else { json!(wish.links) },
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "VolumeDriver": "",
-        "VolumesFrom": null,
-        "Runtime": "ctr",
-        "Isolation": "",
-    });
-    if let (Value::Object(host), Value::Object(later)) = (&mut host, later) {
-        host.extend(later);
-    }
-    Ok(host)
+    let Value::Object(fields) = &mut host else { return Ok(host) };
+    fields.insert("PortBindings".into(), json!(wish.port_bindings));
+    fields.insert("Links".into(), json!(wish.links));
+    fields.insert("Runtime".into(), "ctr".into());
+    fields.entry("RestartPolicy").or_insert_with(|| json!({ "Name": "no", "MaximumRetryCount": 0 }));
+    let (masked, read_only) = spec::hidden_paths(&config.host_config);
+    fields.insert("MaskedPaths".into(), if masked.is_empty() { Value::Null } else { json!(masked) });
+    fields.insert("ReadonlyPaths".into(), if read_only.is_empty() { Value::Null } else { json!(read_only) });
+    Ok(shape::shape(host, shape::HOST_CONFIG))
 }
 
-fn graph_driver(store: &Store, config: &ContainerConfig) -> Value {
+fn graph_driver(store: &Store, config: &ContainerConfig, process: Option<&Process>) -> Value {
     match &config.root {
         RootFs::Image { layers, .. } => {
             let dir = store.container(&config.id);
             let lower: Vec<String> =
                 layers.iter().map(|layer| store.layers().join(layer).to_string_lossy().into_owned()).collect();
-            // There is no MergedDir: the overlay is mounted inside the container's namespace alone.
+            // The overlay is mounted inside the container's namespace alone: the way in is its process.
+            let merged = process.map_or(String::new(), |process| format!("/proc/{}/root", process.pid));
             json!({
-                "Name": "overlay",
                 "Data": {
                     "LowerDir": lower.join(":"),
+                    "MergedDir": merged,
                     "UpperDir": dir.join("upper").to_string_lossy(),
                     "WorkDir": dir.join("work").to_string_lossy(),
                 },
+                "Name": DRIVER,
             })
         }
-        RootFs::Directory { path } => json!({ "Name": "directory", "Data": { "RootDir": path } }),
+        RootFs::Directory { path } => json!({ "Data": { "RootDir": path }, "Name": "directory" }),
     }
 }
 
-/// `-v` and `--mount` as Docker lists them; tmpfs of `--tmpfs` is only in `HostConfig`.
 fn mounts(config: &ContainerConfig) -> Value {
-    let binds = config.host_config.binds.iter().filter_map(|text| Bind::parse(text).ok()).map(|bind| {
+    let shown = mounts::of(config).into_iter().map(|mount| {
         json!({
-            "Type": "bind",
-            "Source": bind.source,
-            "Destination": bind.target,
-            "Mode": bind.options.join(","),
-            "RW": !bind.has("ro"),
-            "Propagation": bind.propagation(),
-        })
-    });
-    let mounts = config.host_config.mounts.iter().map(|mount| {
-        let propagation = mount.bind_options.as_ref().map(|bind| bind.propagation.as_str());
-        let propagation = propagation.filter(|p| !p.is_empty()).unwrap_or("rprivate");
-        json!({
-            "Type": mount.r#type,
+            "Type": mount.kind,
             "Source": mount.source,
             "Destination": mount.target,
-            "Mode": "",
+            "Mode": mount.mode,
             "RW": !mount.read_only,
-            "Propagation": if mount.r#type == "bind" { propagation } else { "" },
+            "Propagation": mount.propagation,
         })
     });
-    binds.chain(mounts).collect()
+    shown.collect()
 }
 
 #[cfg(test)]
@@ -196,6 +178,7 @@ mod tests {
             config: Config::default(),
             host_config: HostConfig { binds: vec!["/a:/b:ro,rslave".into(), "/c:/d".into()], ..HostConfig::default() },
             endpoints: Vec::new(),
+            secrets: Vec::new(),
         };
         let mounts = mounts(&config);
         assert_eq!(mounts[0]["RW"], false);

@@ -29,15 +29,23 @@ pub struct Container {
 pub enum Status {
     Created,
     Running,
+    Paused,
     Exited,
 }
 
 impl Status {
+    /// Whether it has processes: Docker's `State.Running`, true for a paused one too.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
         }
     }
@@ -48,7 +56,8 @@ impl Container {
     pub fn status(&self) -> Status {
         match self.state.phase {
             Phase::Created { .. } => Status::Created,
-            Phase::Running { .. } => Status::Running,
+            Phase::Running { paused: false, .. } => Status::Running,
+            Phase::Running { paused: true, .. } => Status::Paused,
             Phase::Exited { .. } => Status::Exited,
         }
     }
@@ -146,7 +155,7 @@ fn settle(store: &Store, container: Container) -> Result<Option<Container>> {
             Settled::Whole => Ok(Some(container)),
             Settled::Unfinished | Settled::Gone => Ok(None),
         },
-        Phase::Running { started } => {
+        Phase::Running { started, .. } => {
             if state::is_alive(store, &container.id) {
                 return Ok(Some(container));
             }

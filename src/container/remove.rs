@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::container::state::{self, Phase, State};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Lock, Store, names, record, tree};
 
 /// How `rm` deals with a container that runs.
@@ -24,13 +25,15 @@ pub struct Removal {
 pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
     if state::is_alive(store, id) {
         if !how.force {
-            let name = name(store, id);
-            return Err(Failure::new(format!(
-                "cannot remove container {:?}: container is running: stop the container before removing or force remove",
-                format!("/{name}")
-            ))
-            .exit(1)
-            .into());
+            let state = recorded(store, id);
+            let is_paused = state.as_ref().is_some_and(|s| matches!(s.phase, Phase::Running { paused: true, .. }));
+            let why = if is_paused {
+                "paused and must be unpaused first"
+            } else {
+                "running: stop the container before removing or force remove"
+            };
+            let name = format!("/{}", state.map(|state| state.name).unwrap_or_default());
+            return Err(Failure::new(format!("cannot remove container {name:?}: container is {why}")).exit(1).into());
         }
         super::stop::kill_and_wait(store, id)?;
     } else if recorded(store, id).is_some_and(|state| matches!(state.phase, Phase::Running { .. })) {
@@ -49,16 +52,17 @@ pub fn remove(store: &Store, id: &Id, how: Removal) -> Result<()> {
         return Err(Failure::new(format!("container {id} was started by another command")).exit(1).into());
     }
     super::heal::remove_old_traces(store, id);
-    discard(store, id, &name(store, id))
+    let state = recorded(store, id);
+    discard(store, id, state.as_ref().map(|state| state.name.as_str()).unwrap_or_default())?;
+    if let Some(state) = state {
+        events::container(store, id, &state, "destroy", &[]);
+    }
+    Ok(())
 }
 
 /// A record that cannot be read must not keep its container from being removed.
 fn recorded(store: &Store, id: &Id) -> Option<State> {
     record::read(&store.container(id).join("state.json")).ok().flatten()
-}
-
-fn name(store: &Store, id: &Id) -> String {
-    recorded(store, id).map(|state| state.name).unwrap_or_default()
 }
 
 /// Takes a container that does not run out of the store: in one step for whoever looks, then file

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use crate::container::create::{self, conflict};
 use crate::container::state::State;
 use crate::error::Failure;
+use crate::events;
 use crate::network::member;
 use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
@@ -33,6 +34,7 @@ pub fn rename(store: &Store, id: &Id, name: &str) -> Result<()> {
     let old = std::mem::replace(&mut state.name, name.to_owned());
     record::write(&path, &state, Durability::Unsynced)?;
     names::release(store, &old, id)?;
+    events::container(store, id, &state, "rename", &[("oldName", &format!("/{old}"))]);
     // Other containers find it by the new name from here on.
     member::rename(store, id, name)
 }

@@ -28,12 +28,21 @@ impl<'a> Sizes<'a> {
         Ok(Self { store, layers: HashMap::new() })
     }
 
+    /// Bytes of what the container wrote.
+    #[must_use]
+    pub fn written(&self, config: &ContainerConfig) -> u64 {
+        match &config.root {
+            RootFs::Image { .. } => tree(&self.store.container(&config.id).join("upper")),
+            RootFs::Directory { .. } => 0,
+        }
+    }
+
     /// Bytes of what the container wrote, and of its whole tree.
     #[must_use]
     pub fn of(&mut self, config: &ContainerConfig) -> (u64, u64) {
         match &config.root {
             RootFs::Image { layers, .. } => {
-                let written = tree(&self.store.container(&config.id).join("upper"));
+                let written = self.written(config);
                 let below: u64 = layers.iter().map(|layer| self.layer(layer)).sum();
                 (written, written + below)
             }
@@ -53,7 +62,8 @@ impl<'a> Sizes<'a> {
 
 /// Bytes of all regular files in a tree, each file with several names once. What cannot be read, or
 /// goes away meanwhile, is not counted.
-fn tree(root: &Path) -> u64 {
+#[must_use]
+pub fn tree(root: &Path) -> u64 {
     let mut seen = HashSet::new();
     let mut total = 0;
     let mut folders: Vec<PathBuf> = vec![root.to_owned()];

@@ -1,12 +1,15 @@
 //! Starting a container that exists.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context, Result};
 
 use crate::container::config::ContainerConfig;
 use crate::container::list::Status;
 use crate::container::state::{Phase, State};
-use crate::container::{launch, state, stop};
+use crate::container::{launch, state, stop, update};
 use crate::error::{self, Failure, exit};
+use crate::events;
 use crate::monitor::{self, Connection, Streams};
 use crate::store::record::Durability;
 use crate::store::{Id, Lock, Store, record};
@@ -37,6 +40,9 @@ pub fn start(
         if !state::is_alive(store, id) {
             break lock;
         }
+        if container.status() == Status::Paused {
+            return Err(Failure::new("cannot start a paused container, try unpause instead").exit(1).into());
+        }
         if container.status() == Status::Running {
             return Ok(Start::Running);
         }
@@ -61,7 +67,26 @@ pub fn start_made(
     streams: Option<Streams>,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
-    let connection = monitor::start(store, config, streams, size);
+    start_with(store, config, lock, streams, size, Vec::new())
+}
+
+/// [`start_made`] with descriptors for the container's process, by the numbers that it finds them
+/// under.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    store: &Store,
+    config: &ContainerConfig,
+    lock: Lock,
+    streams: Option<Streams>,
+    size: Option<(u16, u16)>,
+    descriptors: Vec<(i32, OwnedFd)>,
+) -> Result<Connection> {
+    if streams.is_some() {
+        events::of_container(store, &config.id, "attach", &[]);
+    }
+    let connection = monitor::start(store, config, streams, size, descriptors);
     if let Err(failure) = &connection {
         // `inspect` tells why it is still only created; that this is written down matters less than
         // the failure itself.
@@ -83,11 +108,16 @@ fn record_failure(store: &Store, id: &Id, failure: &anyhow::Error) -> Result<()>
     Ok(())
 }
 
-/// The container's configuration.
+/// The container's configuration, with the limits that `update` gave it.
 ///
 /// # Errors
 /// It went away, or its record is damaged.
 pub fn config(store: &Store, id: &Id) -> Result<ContainerConfig> {
-    record::read(&store.container(id).join("config.json"))?
-        .ok_or_else(|| Failure::new(format!("No such container: {id}")).exit(exit::ENGINE).into())
+    let directory = store.container(id);
+    let config: Option<ContainerConfig> = record::read(&directory.join("config.json"))?;
+    let mut config = config.ok_or_else(|| Failure::new(format!("No such container: {id}")).exit(exit::ENGINE))?;
+    if let Some(resources) = record::read(&directory.join(update::RESOURCES))? {
+        config.host_config.resources = resources;
+    }
+    Ok(config)
 }

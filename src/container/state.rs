@@ -52,6 +52,9 @@ pub enum Phase {
     },
     Running {
         started: Timestamp,
+        /// None of its processes is let run. Written by who paused it, once the kernel has said so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        paused: bool,
     },
     Exited {
         started: Timestamp,

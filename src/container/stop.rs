@@ -9,8 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::config::ContainerConfig;
 use crate::container::signal::{self, Running};
-use crate::container::{launch, state};
+use crate::container::state::{Process, State};
+use crate::container::{launch, pause, state};
 use crate::error::Failure;
+use crate::events;
 use crate::store::{Id, Lock, Store, record};
 
 /// Seconds between the signal and the end, Docker's.
@@ -36,7 +38,7 @@ impl Stopping {
         let path = store.container(id).join("config.json");
         let config = record::read::<ContainerConfig>(&path)?.map(|config| config.config).unwrap_or_default();
         let number = signal::parse(signal.or(config.stop_signal.as_deref()).unwrap_or("TERM"))?;
-        running.send(number).with_context(|| format!("send signal {number} to container {id}"))?;
+        send(store, id, &running, number)?;
         let seconds = seconds.or(config.stop_timeout).unwrap_or(PATIENCE);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
         Ok(Some(Self { id: id.clone(), running, deadline: patience.and_then(|p| Instant::now().checked_add(p)) }))
@@ -47,10 +49,16 @@ impl Stopping {
     /// # Errors
     /// It cannot be killed.
     pub fn finish(self, store: &Store) -> Result<()> {
+        // With its end it may be gone: `--rm`.
+        let state: Option<State> = record::read(&store.container(&self.id).join("state.json")).ok().flatten();
         if !has_ended(&self.running, self.deadline)? {
-            self.running.send(libc::SIGKILL).with_context(|| format!("kill container {}", self.id))?;
+            send(store, &self.id, &self.running, libc::SIGKILL)?;
         }
-        wait_for_monitor(store, &self.id)
+        wait_for_end(store, &self.id, &self.running)?;
+        if let Some(state) = state {
+            events::container(store, &self.id, &state, "stop", &[]);
+        }
+        Ok(())
     }
 }
 
@@ -60,9 +68,26 @@ impl Stopping {
 /// It cannot be killed.
 pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
     if let Found::Running(running) = find(store, id, true)? {
-        running.send(libc::SIGKILL).with_context(|| format!("kill container {id}"))?;
+        send(store, id, &running, libc::SIGKILL)?;
+        return wait_for_end(store, id, &running);
     }
     wait_for_monitor(store, id)
+}
+
+/// Waits until this run of the container has been recorded as ended. Another command may have started it
+/// again by then, and its next monitor lives on.
+fn wait_for_end(store: &Store, id: &Id, running: &Running) -> Result<()> {
+    let mut pause = Duration::from_micros(100);
+    while state::is_alive(store, id) {
+        let now: Option<Process> = record::read(&store.container(id).join(state::PROCESS))?;
+        let is_another = |now: &Process| (now.pid, now.start_time) != (running.process.pid, running.process.start_time);
+        if now.as_ref().is_some_and(is_another) {
+            break;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Sends a signal to a container that runs.
@@ -71,12 +96,18 @@ pub fn kill_and_wait(store: &Store, id: &Id) -> Result<()> {
 /// It does not run: Docker's sentence.
 pub fn kill(store: &Store, id: &Id, signal: i32) -> Result<()> {
     match find(store, id, signal == libc::SIGKILL)? {
-        Found::Running(running) => {
-            running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))
-        }
+        Found::Running(running) => send(store, id, &running, signal),
         Found::Ended => Ok(()),
         Found::Nothing => Err(Failure::new(format!("container {id} is not running")).exit(1).into()),
     }
+}
+
+/// Sends a signal, and lets a paused container go on that it is to end.
+fn send(store: &Store, id: &Id, running: &Running, signal: i32) -> Result<()> {
+    // Before it is, since the monitor records what it does.
+    events::of_container(store, id, "kill", &[("signal", &signal.to_string())]);
+    running.send(signal).with_context(|| format!("send signal {signal} to container {id}"))?;
+    pause::wake(store, id, signal, running)
 }
 
 /// What there is to send a signal to.

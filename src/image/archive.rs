@@ -21,6 +21,7 @@ use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, REF_NAME};
 use crate::image::layers::{self, Claim, Pinned};
 use crate::image::manifest::{self, Document};
+use crate::image::note;
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::unpack::path::clean;
@@ -114,6 +115,7 @@ fn docker(store: &Store, archive: &Archive, image: &Listed) -> Result<Loaded> {
         repo_digest: None,
     };
     let id = complete.commit(store, &names)?;
+    note_loaded(store, &id, &names);
     Ok(Loaded { id, names })
 }
 
@@ -147,9 +149,15 @@ fn oci(store: &Store, archive: &Archive, entry: &Descriptor, platform: Option<&P
         let complete =
             Complete { manifest: &bytes, manifest_type, config: &config, layers, blobs: held, repo_digest: None };
         let id = complete.commit(store, &names)?;
+        note_loaded(store, &id, &names);
         return Ok(Loaded { id, names });
     }
     Err(Failure::new("damaged archive: an index that leads to an index").into())
+}
+
+fn note_loaded(store: &Store, image: &Digest, names: &[Reference]) {
+    let name = names.first().map(Reference::familiar);
+    note(store, image, "load", name.as_deref());
 }
 
 /// The name that an entry of an OCI archive bears. The specification leaves the annotation's form

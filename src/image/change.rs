@@ -1,15 +1,32 @@
 //! `--change`: Dockerfile instructions applied to an image's configuration.
 
+mod health;
+
 use serde_json::{Map, Value, json};
 
 use crate::error::Failure;
 
-/// Applies one instruction to a configuration's `config` object.
+/// Applies instructions to a configuration's `config` object, as those of one Dockerfile: an
+/// `ENTRYPOINT` takes away a `CMD` that was there before them.
 ///
 /// # Errors
 /// An instruction that is unknown here, or that has no sense.
-pub fn apply(config: &mut Map<String, Value>, instruction: &str) -> Result<(), Failure> {
+pub fn apply(config: &mut Map<String, Value>, instructions: &[String]) -> Result<(), Failure> {
+    let mut has_command = false;
+    for instruction in instructions {
+        match apply_one(config, instruction)?.as_str() {
+            "CMD" => has_command = true,
+            "ENTRYPOINT" if !has_command => drop(config.remove("Cmd")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the instruction's word.
+fn apply_one(config: &mut Map<String, Value>, instruction: &str) -> Result<String, Failure> {
     let instruction = instruction.trim();
+    let invalid = |why: String| Failure::new(format!("invalid change {instruction:?}: {why}"));
     let (word, rest) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
     let rest = rest.trim();
     let word = word.to_uppercase();
@@ -17,8 +34,8 @@ pub fn apply(config: &mut Map<String, Value>, instruction: &str) -> Result<(), F
         return Err(Failure::new(format!("invalid change {instruction:?}: {word} needs an argument")));
     }
     match word.as_str() {
-        "CMD" => set(config, "Cmd", command(rest)),
-        "ENTRYPOINT" => set(config, "Entrypoint", command(rest)),
+        "CMD" => set(config, "Cmd", command(config, rest)),
+        "ENTRYPOINT" => set(config, "Entrypoint", command(config, rest)),
         "ENV" => {
             for (name, value) in pairs(instruction, rest)? {
                 set_env(config, &name, &value);
@@ -51,12 +68,25 @@ pub fn apply(config: &mut Map<String, Value>, instruction: &str) -> Result<(), F
             set(config, "WorkingDir", path.to_string_lossy().into_owned().into());
         }
         "STOPSIGNAL" => set(config, "StopSignal", rest.into()),
-        "HEALTHCHECK" | "ONBUILD" => {
-            return Err(Failure::new(format!("invalid change {instruction:?}: {word} is not supported yet")));
+        "HEALTHCHECK" => set(config, "Healthcheck", health::parse(rest).map_err(invalid)?),
+        "ONBUILD" => {
+            let trigger = rest.split_whitespace().next().unwrap_or_default().to_uppercase();
+            match trigger.as_str() {
+                "ONBUILD" => return Err(invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".into())),
+                "FROM" | "MAINTAINER" => return Err(invalid(format!("{trigger} isn't allowed as an ONBUILD trigger"))),
+                _ => {}
+            }
+            let mut triggers = config.get("OnBuild").and_then(Value::as_array).cloned().unwrap_or_default();
+            triggers.push(rest.into());
+            set(config, "OnBuild", triggers.into());
         }
-        _ => return Err(Failure::new(format!("invalid change {instruction:?}: {word} is not a valid change command"))),
+        "SHELL" => match json_words(rest) {
+            Some(words) if !words.is_empty() => set(config, "Shell", words.into()),
+            _ => return Err(invalid("SHELL requires the arguments to be in JSON form".into())),
+        },
+        _ => return Err(invalid(format!("{word} is not a valid change command"))),
     }
-    Ok(())
+    Ok(word)
 }
 
 fn set(config: &mut Map<String, Value>, key: &str, value: Value) {
@@ -88,11 +118,16 @@ fn set_env(config: &mut Map<String, Value>, name: &str, value: &str) {
 }
 
 /// The words of `["a", "b"]`; otherwise the shell's.
-fn command(text: &str) -> Value {
+fn command(config: &Map<String, Value>, text: &str) -> Value {
     match json_words(text) {
         Some(words) => words.into(),
         None if text.is_empty() => Value::Array(Vec::new()),
-        None => json!(["/bin/sh", "-c", text]),
+        None => {
+            let shell = config.get("Shell").and_then(Value::as_array).filter(|shell| !shell.is_empty()).cloned();
+            let mut words = shell.unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+            words.push(text.into());
+            words.into()
+        }
     }
 }
 
@@ -151,9 +186,8 @@ mod tests {
 
     fn changed(changes: &[&str]) -> Value {
         let mut config = Map::new();
-        for change in changes {
-            apply(&mut config, change).expect(change);
-        }
+        let changes: Vec<String> = changes.iter().map(|&change| change.to_owned()).collect();
+        apply(&mut config, &changes).expect("good changes");
         Value::Object(config)
     }
 
@@ -166,12 +200,25 @@ mod tests {
         assert_eq!(changed(&["LABEL a='b=c'"]), json!({"Labels": {"a": "b=c"}}));
         assert_eq!(changed(&["EXPOSE 80 53/udp"]), json!({"ExposedPorts": {"80/tcp": {}, "53/udp": {}}}));
         assert_eq!(changed(&["WORKDIR /a", "WORKDIR b"]), json!({"WorkingDir": "/a/b"}));
+        assert_eq!(changed(&["ONBUILD RUN a", "onbuild RUN b"]), json!({"OnBuild": ["RUN a", "RUN b"]}));
+        let shell = json!({"Shell": ["/bin/bash", "-c"], "Cmd": ["/bin/bash", "-c", "x"]});
+        assert_eq!(changed(&[r#"SHELL ["/bin/bash", "-c"]"#, "CMD x"]), shell);
+        assert_eq!(changed(&["HEALTHCHECK NONE"]), json!({"Healthcheck": {"Test": ["NONE"]}}));
+    }
+
+    #[test]
+    fn a_new_entrypoint_takes_the_old_command_away() {
+        let mut config = Map::from_iter([("Cmd".to_owned(), json!(["old"]))]);
+        apply(&mut config, &["ENTRYPOINT [\"e\"]".to_owned()]).expect("good");
+        assert_eq!(Value::Object(config), json!({"Entrypoint": ["e"]}));
+        assert_eq!(changed(&["CMD [\"c\"]", "ENTRYPOINT [\"e\"]"]), json!({"Cmd": ["c"], "Entrypoint": ["e"]}));
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["", "FOO bar", "ENV", "ENV A", "EXPOSE x", "EXPOSE 70000", "HEALTHCHECK NONE", "LABEL =x"] {
-            assert!(apply(&mut Map::new(), bad).is_err(), "{bad:?}");
+        let bad = ["", "FOO bar", "ENV", "ENV A", "EXPOSE x", "EXPOSE 70000", "HEALTHCHECK x", "LABEL =x", "SHELL sh"];
+        for bad in bad.into_iter().chain(["ONBUILD FROM x", "ONBUILD onbuild RUN x"]) {
+            assert!(apply(&mut Map::new(), &[bad.to_owned()]).is_err(), "{bad:?}");
         }
     }
 }

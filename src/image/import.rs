@@ -15,7 +15,7 @@ use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
-use crate::image::{change, layers, manifest};
+use crate::image::{change, layers, manifest, note};
 use crate::store::Store;
 
 /// What the image shall be.
@@ -39,9 +39,7 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     }
     // What is wrong with the words is said before the archive is read.
     let mut config = Map::new();
-    for instruction in &wanted.changes {
-        change::apply(&mut config, instruction)?;
-    }
+    change::apply(&mut config, &wanted.changes)?;
     blobs::prepare(store)?;
 
     let blob = Temporary::in_dir(&blobs::dir(store));
@@ -74,7 +72,9 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
         blobs: vec![lock],
         repo_digest: None,
     };
-    complete.commit(store, wanted.name.as_slice())
+    let image = complete.commit(store, wanted.name.as_slice())?;
+    note(store, &image, "import", None);
+    Ok(image)
 }
 
 fn configuration(wanted: &Wanted, config: &Map<String, Value>, diff: &Digest) -> Vec<u8> {

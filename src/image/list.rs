@@ -43,7 +43,7 @@ impl Filter {
     pub fn parse(store: &Store, text: &str) -> Result<Self> {
         let Some((name, value)) = text.split_once('=') else {
             return Err(Failure::new(format!(
-                "invalid argument {text:?} for \"-f, --filter\" flag: invalid filter {text:?} (missing '=')"
+                "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"
             ))
             .exit(crate::error::exit::ENGINE)
             .into());

@@ -6,8 +6,9 @@
 //!
 //! - names: [`reference`], [`digest`], [`platform`]
 //! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
-//! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`]; all of them through
-//!   [`unpack`] and [`commit`]
+//! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
+//!   of them through [`unpack`] and [`commit`]
+//! - how trees become archives: [`pack`]
 //! - how it goes: [`remove`]
 //!
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
@@ -15,7 +16,7 @@
 
 pub mod archive;
 pub mod blobs;
-mod change;
+pub mod change;
 mod commit;
 pub mod digest;
 pub mod import;
@@ -23,10 +24,14 @@ pub mod index;
 mod inspect;
 pub mod layers;
 pub mod list;
+pub mod make;
 pub mod manifest;
+pub mod mapped;
 pub mod obtain;
-mod parents;
+pub mod pack;
+pub mod parents;
 pub mod platform;
+pub mod prune;
 pub mod pull;
 pub mod reference;
 pub mod remove;
@@ -42,6 +47,7 @@ use self::digest::{Digest, is_hex};
 use self::index::{Entry, Index, Stamp};
 use self::reference::Reference;
 use crate::error::Failure;
+use crate::events;
 use crate::store::Store;
 
 /// An image of the store.
@@ -200,6 +206,15 @@ impl Image {
         }
         Ok(Index::read(store)?.entries.iter().any(|e| e.image.as_str() == self.id))
     }
+}
+
+/// Records what happened to an image that is there or was a moment ago. `name`: what it is called in
+/// the event; `None`: by its id.
+fn note(store: &Store, image: &Digest, action: &str, name: Option<&str>) {
+    let config = blobs::read(store, image).ok().flatten();
+    let config = config.and_then(|bytes| serde_json::from_slice::<ImageConfiguration>(&bytes).ok());
+    let labels = config.and_then(|config| config.labels_of_config().cloned()).unwrap_or_default();
+    events::image(store, image.as_str(), name.unwrap_or(image.as_str()), action, &labels.into_iter().collect());
 }
 
 /// A full or read-only disk ends the command as a failure of the engine, whichever command it is.

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -20,7 +20,7 @@ use crate::image::digest::{Digest, chain_id, is_hex};
 use crate::image::index::{Entry, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::reference::Reference;
-use crate::image::{lookup, parents};
+use crate::image::{lookup, mapped, note, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
@@ -32,24 +32,34 @@ pub type Report = Vec<String>;
 /// `No such image`, or a container needs it; Docker's wording.
 pub fn remove(store: &Store, wanted: &str, force: bool) -> Result<Report> {
     let mut users = None;
+    let mut of = None;
     let (mut report, gone) = Index::change(store, |index| {
         let entry = lookup(index, wanted)?.cloned().ok_or_else(|| no_such_image(wanted))?;
+        of = Some(entry.image.clone());
         let users = users.insert(Users::of(store, &entry.image)?);
         take_out(index, &entry, wanted, users, force)
     })?;
+    for image in report.iter().filter(|line| line.starts_with("Untagged: ")).filter_map(|_| of.as_ref()) {
+        note(store, image, "untag", None);
+    }
     if let Some(image) = gone {
+        note(store, &image, "delete", None);
         report.push(format!("Deleted: {image}"));
         // The configuration is a blob too, and needed to tell what the layers were.
         let diffs = diffs_of(store, &image);
         let removed = collect(store)?;
-        let mut chains: Vec<String> = (1..=diffs.len())
-            .filter(|n| removed.contains(diffs[n - 1].hex()))
-            .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
-            .collect();
-        chains.reverse();
-        report.append(&mut chains);
+        report.extend(chains(&diffs, &removed));
     }
     Ok(report)
+}
+
+/// A line for each layer of an image that went, the topmost first.
+pub(super) fn chains(diffs: &[Digest], removed: &HashSet<String>) -> Vec<String> {
+    (1..=diffs.len())
+        .rev()
+        .filter(|n| removed.contains(diffs[n - 1].hex()))
+        .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
+        .collect()
 }
 
 fn no_such_image(wanted: &str) -> Failure {
@@ -137,7 +147,7 @@ fn take_out(
     Ok((report, Some(image.clone())))
 }
 
-fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
+pub(super) fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
     let Some(name) = &entry.name else { return };
     index.untag(name);
     if let Ok(reference) = name.parse::<Reference>() {
@@ -173,7 +183,7 @@ fn conflict(image: &Digest, how: &str, why: &str) -> anyhow::Error {
 }
 
 /// The root of every container that has a record.
-fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
+pub(super) fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
     let mut all = Vec::new();
     for id in names::ids(store)? {
         let path = store.container(&id).join("config.json");
@@ -184,7 +194,7 @@ fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
     Ok(all)
 }
 
-fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
+pub(crate) fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
     let config = blobs::read(store, image).ok().flatten();
     let config = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     config.and_then(|config| manifest::diff_ids(&config).ok()).unwrap_or_default()
@@ -221,6 +231,23 @@ impl Needed {
     }
 }
 
+/// Paths of the blobs and of the layers that nothing needs, and nobody is at work on.
+///
+/// # Errors
+/// What is needed cannot be told.
+pub fn unneeded(store: &Store) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let layout = store.image_layout();
+    let _lock = Lock::shared(&layout).with_context(|| format!("lock {layout:?}"))?;
+    let needed = Needed::now(store, &Index::read(store)?)?;
+    let is_free = |path: &PathBuf| Lock::try_exclusive(path).is_ok_and(|lock| lock.is_some());
+    let blobs = entries(&blobs::dir(store))?.into_iter().filter(|name| is_hex(name) && !needed.blobs.contains(name));
+    let blobs = blobs.map(|name| blobs::dir(store).join(name)).filter(is_free).collect();
+    let is_layer = |name: &String| is_hex(name.strip_suffix("-parents").unwrap_or(name));
+    let layers = entries(&store.layers())?.into_iter().filter(|name| is_layer(name) && !needed.layers.contains(name));
+    let layers = layers.map(|name| store.layers().join(name)).filter(is_free).collect();
+    Ok((blobs, layers))
+}
+
 /// Removes blobs and layers that nothing needs; returns the names of the layers.
 ///
 /// # Errors
@@ -241,8 +268,10 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
         }
         for name in entries(&store.layers())? {
             let path = store.layers().join(&name);
-            let layer = name.strip_suffix("-parents").unwrap_or(&name);
-            if !is_hex(layer) || needed.layers.contains(&name) {
+            // A copy for other ids goes with what it is a copy of.
+            let of = mapped::original(&name).unwrap_or(&name);
+            let layer = of.strip_suffix("-parents").unwrap_or(of);
+            if !is_hex(layer) || needed.layers.contains(&name) || needed.layers.contains(of) {
                 continue;
             }
             // Held until it has lost its name.

@@ -19,12 +19,29 @@ use crate::error::exit;
 use crate::monitor::client::Client;
 use crate::monitor::protocol::Message;
 use crate::runtime::Process;
+use crate::store::Id;
 use crate::sys::process::{Fork, exit_now, fork};
-use crate::sys::{descriptors, pidfd, seqpacket};
+use crate::sys::{self, pidfd, seqpacket};
 
-/// Makes the process of a request, in the forked child and as that child's own child. The descriptors
-/// are its standard streams; there are none for a terminal.
-pub type Further = dyn Fn(&Request, Option<[OwnedFd; 3]>) -> Result<Process>;
+/// What is done for further processes that only this container's monitor can do.
+pub struct Further {
+    /// Makes the process of a request, in the forked child and as that child's own child.
+    pub join: Box<Join>,
+    /// Records an event of the container's: its action, and what is to be said of it.
+    pub note: Box<Note>,
+}
+
+type Join = dyn Fn(&Request, Descriptors) -> Result<Process>;
+type Note = dyn Fn(&str, &[(&str, &str)]);
+
+/// What came with a request.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The process's standard streams; there are none for a terminal.
+    pub streams: Option<[OwnedFd; 3]>,
+    /// In the order of the request's `descriptors`.
+    pub further: Vec<OwnedFd>,
+}
 
 /// One further process, or the attempt.
 #[derive(Debug)]
@@ -45,19 +62,23 @@ impl Session {
     ///
     /// # Errors
     /// A request that is none, or the kernel has no process to give.
-    pub fn start(client: u64, request: &[u8], streams: Vec<OwnedFd>, further: &Further) -> Result<Self> {
+    pub fn start(client: u64, request: &[u8], mut streams: Vec<OwnedFd>, monitor: &Further) -> Result<Self> {
         let request: Request = serde_json::from_slice(request).context("read the request")?;
+        // The standard ones come first.
+        let first = streams.len().checked_sub(request.descriptors.len()).context("descriptors are missing")?;
+        let further = streams.split_off(first);
         let streams = match (request.tty, request.detach, streams.len()) {
             (true, _, 0) => None,
             (false, true, 0) => Some(null_streams()?),
             (false, false, 3) => <[OwnedFd; 3]>::try_from(streams).ok(),
             _ => bail!("the request has the wrong number of streams"),
         };
+        let descriptors = Descriptors { streams, further };
         let (report, theirs) = seqpacket::pair()?;
         match fork()? {
             Fork::Child => {
                 drop(report);
-                exit_now(child(&request, streams, &theirs, further))
+                exit_now(child(&request, descriptors, &theirs, monitor))
             }
             Fork::Parent(child) => {
                 let forsaken = request.tty && request.detach;
@@ -149,15 +170,28 @@ impl Session {
 
 /// The child: makes the process, reports, waits for its end. It must not keep what the monitor has
 /// open: its lock says that the monitor lives, its sockets that clients are served.
-fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, further: &Further) -> i32 {
+fn child(request: &Request, descriptors: Descriptors, report: &OwnedFd, monitor: &Further) -> i32 {
+    let id = Id::random().map(|id| id.to_string()).unwrap_or_default();
+    let note = |action: &str, code: Option<u8>| {
+        let code = code.map(|code| code.to_string());
+        let mut more = vec![("execID", id.as_str())];
+        more.extend(code.as_deref().map(|code| ("exitCode", code)));
+        // Docker's form: the command is a part of the action.
+        let command = if code.is_none() { format!(": {}", request.argv.join(" ")) } else { String::new() };
+        (monitor.note)(&format!("{action}{command}"), &more);
+    };
     let outcome = (|| {
-        let mut kept: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
+        let Descriptors { streams, further } = &descriptors;
+        let mut kept: Vec<_> = streams.iter().flatten().chain(further).map(AsFd::as_fd).collect();
         kept.push(report.as_fd());
-        descriptors::close_all_but(&kept)?;
+        sys::descriptors::close_all_but(&kept)?;
         // The monitor's death is the container's.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         SigSet::all().thread_unblock()?;
-        further(request, streams)
+        note("exec_create", None);
+        let process = (monitor.join)(request, descriptors)?;
+        note("exec_start", None);
+        Ok(process)
     })();
     let told = match &outcome {
         Ok(Process { pid, terminal, .. }) => {
@@ -173,6 +207,7 @@ fn child(request: &Request, streams: Option<[OwnedFd; 3]>, report: &OwnedFd, fur
         // Only those who look at the terminal keep it open.
         drop(terminal);
         let code = pidfd::reap(pidfd.as_fd()).unwrap_or(exit::ENGINE);
+        note("exec_die", Some(code));
         // The monitor may be gone.
         let _ = Message::Exit { code }.send(report.as_fd());
     }

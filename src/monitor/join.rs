@@ -1,6 +1,6 @@
 //! From a request for a further process to that process, in the child that the monitor forked for it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
@@ -9,7 +9,8 @@ use crate::container::config::ContainerConfig;
 use crate::container::exec::Request;
 use crate::container::spec;
 use crate::container::state::{PROCESS, Process as Record};
-use crate::monitor::run::filter;
+use crate::monitor::exec::Descriptors;
+use crate::monitor::run::{filter, give};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::{self, Join, Process, Stdio};
 use crate::store::{Id, Store, record};
@@ -20,7 +21,7 @@ use crate::sys::pidfd;
 ///
 /// # Errors
 /// What the client is told.
-pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Option<[OwnedFd; 3]>) -> Result<Process> {
+pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, descriptors: Descriptors) -> Result<Process> {
     let directory = store.container(id);
     let mut config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
     let running: Record = record::read(&directory.join(PROCESS))?.context("no process.json")?;
@@ -41,8 +42,12 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Optio
         config.config.env.retain(|other| other.split('=').next() != name);
         config.config.env.push(variable.clone());
     }
-    let process = spec::process(&config)?;
+    let process = spec::process(store, &config)?;
     let seccomp = filter(store, &config, &process)?;
+    let Descriptors { streams, further } = descriptors;
+    if let (Some(ids), Some([stdin, stdout, stderr])) = (&config.host_config.ids, &streams) {
+        give([stdin, stdout, stderr], ids)?;
+    }
     let stdio = match streams {
         Some([stdin, stdout, stderr]) => Stdio::Pipes { stdin, stdout, stderr },
         None => Stdio::Terminal { rows: request.size.0, columns: request.size.1 },
@@ -59,5 +64,6 @@ pub fn join(store: &Store, id: &Id, init: Pid, request: &Request, streams: Optio
         stdio,
         cgroup: (!running.cgroups.is_empty()).then(|| Cgroup::open(&running.cgroups)).transpose()?,
         seccomp,
+        descriptors: request.descriptors.iter().copied().zip(further).collect(),
     })
 }

@@ -19,6 +19,7 @@ use crate::monitor::input::{Input, Wrote};
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
 use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::network::record::Network;
 use crate::sys::{memory, pidfd, seqpacket, terminal};
 
 /// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
@@ -36,6 +37,9 @@ const FIRST_IDLE: Duration = Duration::from_millis(100);
 
 /// So long nobody is let in when there is no descriptor for them.
 const FULL: Duration = Duration::from_millis(100);
+
+/// Exit code of a container whose time was over, Podman's.
+const TIMED_OUT: u8 = 255;
 
 /// How long a guest may take to fetch the end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -81,12 +85,15 @@ pub struct Relay {
     clients: Vec<Client>,
     followers: Followers,
     sessions: Vec<Session>,
-    further: Box<Further>,
+    further: Further,
     /// The container's networks, where it has some.
     network: Option<Sandbox>,
     clients_so_far: u64,
     stop: Stop,
     kill_at: Option<Instant>,
+    /// When the container's time is over.
+    ends_at: Option<Instant>,
+    timed_out: bool,
     /// Until then no client is let in: no descriptor is left for one, and the listener would be
     /// readable all the time.
     full_until: Option<Instant>,
@@ -124,7 +131,7 @@ impl Relay {
         log: Log,
         (stdin_once, stop): (bool, Stop),
         listener: Option<OwnedFd>,
-        further: Box<Further>,
+        further: Further,
     ) -> Result<Self> {
         let (input, output, error, terminal, peer) = match ends {
             Ends::Pipes { input, output, error } => (input, output, Some(error), None, None),
@@ -156,6 +163,8 @@ impl Relay {
             clients_so_far: 0,
             stop,
             kill_at: None,
+            ends_at: None,
+            timed_out: false,
             full_until: None,
             idle: Some(FIRST_IDLE),
             buffer: vec![0; PACKET],
@@ -173,14 +182,21 @@ impl Relay {
         let _ = pidfd::signal(self.process.as_fd(), libc::SIGKILL);
     }
 
+    /// Kills the container's process when it has run for so long.
+    pub fn limit(&mut self, time: Duration) {
+        // A time past what a clock can show never comes.
+        self.ends_at = Instant::now().checked_add(time);
+    }
+
     /// Serves the container's networks from now on.
     pub fn serve_network(&mut self, network: Option<Sandbox>) {
         self.network = network;
     }
 
     /// Gives back all that the container's networks took: addresses, ports, the namespace itself.
-    pub fn leave_network(&mut self) {
-        self.network = None;
+    /// Returns which they were.
+    pub fn leave_network(&mut self) -> Vec<Network> {
+        self.network.take().map(|sandbox| sandbox.networks()).unwrap_or_default()
     }
 
     /// Joins a client; `pipe`: standard output goes there.
@@ -199,7 +215,8 @@ impl Relay {
             for (source, events) in self.wait()? {
                 match source {
                     Source::Process => {
-                        return pidfd::reap(self.process.as_fd()).context("wait for the container's process");
+                        let code = pidfd::reap(self.process.as_fd()).context("wait for the container's process")?;
+                        return Ok(if self.timed_out { TIMED_OUT } else { code });
                     }
                     Source::Signals => self.told(),
                     Source::Listener => self.welcome(),
@@ -302,6 +319,11 @@ impl Relay {
             self.kill_at = None;
             self.kill();
         }
+        if self.ends_at.is_some_and(|at| at <= now) {
+            self.ends_at = None;
+            self.timed_out = true;
+            self.kill();
+        }
         self.full_until = self.full_until.filter(|until| *until > now);
         if let Some(network) = &mut self.network {
             network.expire(now);
@@ -357,7 +379,7 @@ impl Relay {
         let idle = self.idle.map(|idle| now + idle);
         let wakes = self.clients.iter().filter_map(Client::patience_ends);
         let wakes = wakes.chain(self.followers.patience_ends(now));
-        let wake = wakes.chain(self.kill_at).chain(self.full_until).chain(idle);
+        let wake = wakes.chain(self.kill_at).chain(self.ends_at).chain(self.full_until).chain(idle);
         let wake = wake.chain(self.network.as_ref().and_then(Sandbox::deadline)).min();
         let is_quiet = wait_for(&mut polls, wake)? == 0;
         let ready: Vec<_> = sources
@@ -495,7 +517,7 @@ impl Relay {
             }
             Some(Message::Exec { version: protocol::VERSION, request }) if client.role == Role::New => {
                 client.role = Role::Exec;
-                match Session::start(number, request, fds, &*self.further) {
+                match Session::start(number, request, fds, &self.further) {
                     Ok(session) => self.sessions.push(session),
                     Err(e) => {
                         client.send(&Message::Failed(&super::failed(&e)));
@@ -534,9 +556,12 @@ impl Relay {
                 if let Some(terminal) = &self.terminal {
                     // A size that the kernel refuses leaves the old one.
                     let _ = terminal::set_size(terminal.as_fd(), rows, columns);
+                    let (height, width) = (rows.to_string(), columns.to_string());
+                    (self.further.note)("resize", &[("height", &height), ("width", &width)]);
                 }
             }
             Some(Message::Signal { number }) if client.role != Role::Exec => {
+                (self.further.note)("kill", &[("signal", &number.to_string())]);
                 // It may have ended in this moment.
                 let _ = pidfd::signal(self.process.as_fd(), number);
             }

@@ -11,22 +11,25 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Pid, getpid, pipe2};
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Gid, Pid, Uid, fchown, getpid, pipe2};
 
-use crate::container::config::ContainerConfig;
+use crate::container::config::{ContainerConfig, Ids};
 use crate::container::state::{ALIVE, PROCESS, Phase, Process, State};
-use crate::container::{heal, network, remove, signal, spec};
+use crate::container::{heal, network, remove, restart, signal, spec, start};
+use crate::events;
 use crate::monitor::client::Role;
-use crate::monitor::exec::Further;
+use crate::monitor::exec::Further as Joining;
 use crate::monitor::join;
 use crate::monitor::log::{Log, Names};
 use crate::monitor::network::{Connected, Sandbox};
 use crate::monitor::protocol::{self, Message};
 use crate::monitor::relay::{Ends, Relay, Stop};
 use crate::monitor::{SOCKET, failed};
+use crate::network::record::Network;
 use crate::runtime::cgroup::{Cgroup, Pending, Placement};
 use crate::runtime::seccomp::{self, Profile};
-use crate::runtime::{self, Launch, Stdio};
+use crate::runtime::{self, Further, Launch, Stdio};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
 use crate::sys::{descriptors, pidfd, seqpacket};
@@ -34,8 +37,9 @@ use crate::sys::{descriptors, pidfd, seqpacket};
 /// What a monitor is called with as its first argument, and is seen as by ps.
 pub const NAME: &str = "ctr-monitor";
 
-/// The variable with the numbers of the two descriptors that it is started with: its first client's
-/// socket, and the lock that says that it lives.
+/// The variable with the numbers of the descriptors that it is started with: its first client's
+/// socket, the lock that says that it lives, and those that are for the container's process, each
+/// behind the number that it is to have there and a colon.
 pub const FDS: &str = "CTR_MONITOR_FDS";
 
 /// Bytes that the pipe of a container's standard output holds.
@@ -47,7 +51,7 @@ const STATE: &str = "state.json";
 /// The monitor's main function. `arguments`: [`NAME`], the container's id, both roots.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    let Ok((socket, alive)) = inherited() else { return ExitCode::FAILURE };
+    let Ok((socket, alive, descriptors)) = inherited() else { return ExitCode::FAILURE };
     let monitor = match Monitor::prepare(arguments) {
         Ok(monitor) => monitor,
         Err(e) => {
@@ -55,16 +59,26 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match monitor.watch(socket, alive) {
+    match monitor.watch(socket, alive, descriptors) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn inherited() -> Result<(OwnedFd, OwnedFd)> {
+/// Descriptors for the container's process, by the numbers that it finds them under.
+type Descriptors = Vec<(i32, OwnedFd)>;
+
+fn inherited() -> Result<(OwnedFd, OwnedFd, Descriptors)> {
     let numbers = env::var(FDS)?;
-    let (socket, alive) = numbers.split_once(',').context("wrong descriptors")?;
-    Ok((descriptors::inherited(socket.parse()?)?, descriptors::inherited(alive.parse()?)?))
+    let mut numbers = numbers.split(',');
+    let mut next =
+        || -> Result<OwnedFd> { Ok(descriptors::inherited(numbers.next().context("wrong descriptors")?.parse()?)?) };
+    let (socket, alive) = (next()?, next()?);
+    let further = numbers.map(|pair| {
+        let (number, fd) = pair.split_once(':').context("wrong descriptors")?;
+        Ok((number.parse()?, descriptors::inherited(fd.parse()?)?))
+    });
+    Ok((socket, alive, further.collect::<Result<_>>()?))
 }
 
 struct Monitor {
@@ -109,13 +123,13 @@ impl Monitor {
     }
 
     /// The whole life.
-    fn watch(&self, socket: OwnedFd, alive: OwnedFd) -> Result<()> {
+    fn watch(&self, socket: OwnedFd, alive: OwnedFd, descriptors: Descriptors) -> Result<()> {
         let begin = protocol::receive(socket.as_fd(), &mut [0; 64], |message, fds| match message {
             Message::Begin { streams, size } => Some((streams, size, fds.into_iter().next())),
             _ => None,
         });
         let Ok(Some(Some((streams, size, pipe)))) = begin else { bail!("nobody says what to do") };
-        let mut running = match self.launch(size, &alive) {
+        let mut running = match self.launch(size, &alive, descriptors) {
             Ok(running) => running,
             Err(e) => {
                 // The starter does so too, if it is still there.
@@ -142,9 +156,8 @@ impl Monitor {
     }
 
     /// From the configuration to a process that runs, recorded as running.
-    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd) -> Result<Running> {
-        let directory = self.store.container(&self.id);
-        let config: ContainerConfig = record::read(&directory.join("config.json"))?.context("no config.json")?;
+    fn launch(&self, (rows, columns): (u16, u16), alive: &OwnedFd, descriptors: Descriptors) -> Result<Running> {
+        let config = start::config(&self.store, &self.id)?;
         let pending = Pending::begin(&Placement {
             id: self.id.to_string(),
             parent: Some(config.host_config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
@@ -173,11 +186,17 @@ impl Monitor {
             user: blueprint.user,
             groups: blueprint.groups,
             directories: blueprint.directories,
+            secrets: blueprint.secrets,
             stdio,
             init: blueprint.init,
             cgroup,
             seccomp: filter,
+            further: Further { descriptors, ..blueprint.further },
         })?;
+        if !config.host_config.extras.pid_file.is_empty() {
+            let path = &config.host_config.extras.pid_file;
+            fs::write(path, prepared.pid().to_string()).with_context(|| format!("write the pidfile {path:?}"))?;
+        }
         // It builds its root meanwhile.
         if let Some(sandbox) = &mut sandbox {
             sandbox.wire(prepared.pid())?;
@@ -201,13 +220,21 @@ impl Monitor {
             (None, None) => state.networks = wish.names(),
         })?;
         relay.serve_network(sandbox);
+        if config.host_config.extras.timeout > 0 {
+            relay.limit(Duration::from_secs(config.host_config.extras.timeout));
+        }
         Ok(Running { relay, cgroups, before, started, pid, pasta })
     }
 
     /// How further processes are made. All that they need is read anew, in the child that makes them.
-    fn further(&self, init: Pid) -> Box<Further> {
+    fn further(&self, init: Pid) -> Joining {
         let (store, id) = (self.store.clone(), self.id.clone());
-        Box::new(move |request, streams| join::join(&store, &id, init, request, streams))
+        let note = move |action: &str, more: &[(&str, &str)]| events::of_container(&store, &id, action, more);
+        let (store, id) = (self.store.clone(), self.id.clone());
+        Joining {
+            join: Box::new(move |request, descriptors| join::join(&store, &id, init, request, descriptors)),
+            note: Box::new(note),
+        }
     }
 
     /// Under the lock of the one who starts it. Returns the phase that the container was in.
@@ -227,9 +254,10 @@ impl Monitor {
         };
         record::write(&self.store.container(&self.id).join(PROCESS), &process, Durability::Unsynced)?;
         let mut state = self.state()?;
-        let before = std::mem::replace(&mut state.phase, Phase::Running { started });
+        let before = std::mem::replace(&mut state.phase, Phase::Running { started, paused: false });
         describe(&mut state);
         self.write_state(&state)?;
+        events::container(&self.store, &self.id, &state, "start", &[]);
         Ok(before)
     }
 
@@ -245,31 +273,54 @@ impl Monitor {
     /// Nothing stops this on its way; what fails is left to `heal`.
     fn finish(&self, running: Running, code: u8) -> Relay {
         let Running { mut relay, cgroups, started, pasta, .. } = running;
+        let cgroups = self.with_later_ones(cgroups);
         let cgroup = Cgroup::from_paths(&cgroups.0);
         let oom_killed = cgroup.oom_killed();
         // Without a pid namespace of its own, processes outlive the first one.
         let _ = cgroup.kill();
-        relay.leave_network();
+        let networks = relay.leave_network();
         drop(pasta);
         relay.drain();
         // Not there any more: removed by force, with nothing left to record.
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
-        let _ = self.settle(cgroups, ended);
+        let _ = self.settle(cgroups, ended, |state| self.tell_end(state, (code, started, oom_killed), &networks));
         relay
+    }
+
+    /// With the cgroups that `update` put it into since. Under the container's lock, as `update`.
+    fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
+        let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
+        let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();
+        let later: Vec<String> = recorded.into_iter().filter(|path| !cgroups.0.contains(path)).collect();
+        cgroups.0.extend(later);
+        cgroups
     }
 
     /// The one who started it was killed before it was told that the container runs.
     fn undo(&self, running: Running) -> Result<()> {
-        let Running { mut relay, cgroups, before, .. } = running;
+        let Running { mut relay, cgroups, before, started, .. } = running;
         relay.kill();
-        relay.run()?;
+        let code = relay.run()?;
+        let networks = relay.leave_network();
         let _lock = Lock::exclusive(&self.store.container(&self.id))?;
-        self.settle(cgroups, before)
+        self.settle(cgroups, before, |state| self.tell_end(state, (code, started, false), &networks))
     }
 
-    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock.
-    fn settle(&self, cgroups: Cgroups, phase: Phase) -> Result<()> {
+    /// Records the end, in Docker's order.
+    fn tell_end(&self, state: &State, (code, started, oom): (u8, Timestamp, bool), networks: &[Network]) {
+        if oom {
+            events::container(&self.store, &self.id, state, "oom", &[]);
+        }
+        events::died(&self.store, &self.id, state, code, started);
+        for network in networks {
+            events::network(&self.store, network, "disconnect", Some(&self.id));
+        }
+    }
+
+    /// Leaves the container in `phase`, or removes it if that is its way. Under its lock. `tell`: once
+    /// whoever looks sees that it ended.
+    fn settle(&self, cgroups: Cgroups, phase: Phase, tell: impl FnOnce(&State)) -> Result<()> {
         drop(cgroups);
         let mut state = self.state()?;
         heal::remove_run(&self.store, &self.id);
@@ -277,15 +328,19 @@ impl Monitor {
         // Before the state is written: where the disk is full, this makes room.
         let _ = fs::remove_file(directory.join(PROCESS));
         let config: Result<Option<ContainerConfig>> = record::read(&directory.join("config.json"));
-        if config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove)) {
+        let removes = config.is_ok_and(|c| c.is_some_and(|c| c.host_config.auto_remove));
+        if removes && !restart::is_under_way(&self.store, &self.id) {
             let removed = remove::discard(&self.store, &self.id, &state.name);
             if !directory.exists() {
+                tell(&state);
+                events::container(&self.store, &self.id, &state, "destroy", &[]);
                 return removed;
             }
         }
         state.phase = phase;
         state.ports.clear();
         self.write_state(&state)?;
+        tell(&state);
         // Last: until here the container counts as alive, and who looks waits for what is recorded.
         fs::remove_file(directory.join(ALIVE))?;
         Ok(())
@@ -305,9 +360,26 @@ fn streams(config: &ContainerConfig, (rows, columns): (u16, u16)) -> Result<(Std
     };
     let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
     let (error, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+    if let Some(ids) = &config.host_config.ids {
+        give([&stdin, &stdout, &stderr], ids)?;
+    }
     // So that a burst costs fewer changes between processes. Refused past a user's share: pipe(7).
     let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE));
     Ok((Stdio::Pipes { stdin, stdout, stderr }, Some(Ends::Pipes { input, output, error })))
+}
+
+/// Gives pipes to the container's root, who else could not pass them on to its users: to a namespace
+/// of other ids, ours are nobody's.
+pub(super) fn give(pipes: [&OwnedFd; 3], ids: &Ids) -> Result<()> {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let (uid, gid) = ids.root();
+    for pipe in pipes {
+        // Anything else is the host's, and would stay changed.
+        if fstatfs(pipe)?.filesystem_type() == FsType(PIPEFS_MAGIC) {
+            fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context("give the container its pipes")?;
+        }
+    }
+    Ok(())
 }
 
 /// The system call filter that the container asked for.

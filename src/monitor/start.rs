@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,7 +38,8 @@ const KEPT_VARIABLES: &[&str] = &["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 
 /// Starts a monitor for the container, whose lock the caller holds, and waits until its process
 /// runs or could not be run. `streams`: join this client before the first byte of output;
-/// `size`: the terminal's rows and columns.
+/// `size`: the terminal's rows and columns; `descriptors`: what the container's process gets, by the
+/// numbers that it finds them under.
 ///
 /// When this returns, the monitor has recorded the container as running; the caller writes nothing.
 /// With `streams`, the signals that [`attach::session`] passes on are blocked from then on: call it
@@ -51,6 +53,7 @@ pub fn start(
     config: &ContainerConfig,
     streams: Option<Streams>,
     size: Option<(u16, u16)>,
+    descriptors: Vec<(i32, OwnedFd)>,
 ) -> Result<Connection> {
     let id = &config.id;
     let alive = claim(store, id)?;
@@ -63,14 +66,14 @@ pub fn start(
     let monitor = match fork().context("fork")? {
         Fork::Child => {
             drop((ours, link));
-            let Err(e) = become_monitor(store, id, &alive, &theirs, (&plan, their_link, entering));
+            let Err(e) = become_monitor(store, id, &alive, &theirs, (&plan, their_link, entering), &descriptors);
             // Without a parent nobody is left to tell.
             let _ = Message::Failed(&failed(&e)).send(theirs.as_fd());
             exit_now(1)
         }
         Fork::Parent(child) => child,
     };
-    drop((theirs, their_link, alive, entering));
+    drop((theirs, their_link, alive, entering, descriptors));
     if let Some(mut link) = link {
         // The other side reports a failure, with its cause.
         let _ = plan.map(monitor, &mut link);
@@ -146,6 +149,7 @@ fn become_monitor(
     alive: &File,
     socket: &OwnedFd,
     (plan, mut link, entering): (&Plan, Option<UnixStream>, Option<File>),
+    further: &[(i32, OwnedFd)],
 ) -> Result<Infallible> {
     SigSet::empty().thread_set_mask()?;
     // The terminal's end and its ^C are no concern of the monitor's.
@@ -168,6 +172,12 @@ fn become_monitor(
     descriptors::close_on_exec()?;
     descriptors::keep_on_exec(alive)?;
     descriptors::keep_on_exec(socket)?;
+    let mut numbers = format!("{FDS}={},{}", socket.as_raw_fd(), alive.as_raw_fd());
+    for (number, fd) in further {
+        descriptors::keep_on_exec(fd)?;
+        // Writing to a string cannot fail.
+        let _ = write!(numbers, ",{number}:{}", fd.as_raw_fd());
+    }
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let arguments = [
         text(NAME.as_bytes())?,
@@ -175,7 +185,7 @@ fn become_monitor(
         text(store.root().as_os_str().as_bytes())?,
         text(store.run().as_os_str().as_bytes())?,
     ];
-    let mut environment = vec![text(format!("{FDS}={},{}", socket.as_raw_fd(), alive.as_raw_fd()).as_bytes())?];
+    let mut environment = vec![text(numbers.as_bytes())?];
     for name in KEPT_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             environment.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);

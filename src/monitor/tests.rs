@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Pid, pipe2};
 
 use super::client::{PATIENCE, Role};
+use super::exec::Further;
 use super::log::{Log, Names};
 use super::protocol::{self, Message, PACKET, Stream, VERSION};
 use super::relay::{Ends, Relay, Stop};
@@ -47,6 +48,7 @@ fn config(id: &Id, driver: &str) -> ContainerConfig {
         config: Config::default(),
         host_config: HostConfig { log_config, ..HostConfig::default() },
         endpoints: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 
@@ -80,7 +82,8 @@ impl Bed {
         };
         let relay = thread::spawn(move || {
             let stop = Stop { signal: libc::SIGTERM, patience: None };
-            let further = Box::new(|_: &_, _| anyhow::bail!("no further process here"));
+            let further =
+                Further { join: Box::new(|_, _| anyhow::bail!("no further process here")), note: Box::new(|_, _| {}) };
             let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
             if let Some(socket) = foreground {
                 relay.join(socket, Role::Foreground(ALL), pipe);

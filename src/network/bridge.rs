@@ -1,9 +1,12 @@
 //! A network's bridge and rules in the [`Space`], there from its first member on.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use ipnet::IpNet;
 
 use crate::network::link;
+use crate::network::mac::Mac;
 use crate::network::record::Network;
 use crate::network::settings::GatewayMode;
 use crate::network::space::Space;
@@ -20,6 +23,17 @@ impl Network {
         let of = |subnet: &super::record::Subnet| IpNet::new(subnet.gateway?, subnet.subnet.prefix_len()).ok();
         self.subnets.iter().filter_map(of).filter(|net| has(net.addr().is_ipv6())).collect()
     }
+
+    /// The bridge's hardware address. One of its own, and for good: else it would be the lowest of its
+    /// ports', another one when a container comes or goes, and those whose neighbour cache has the old
+    /// one would not get out until that has expired.
+    fn bridge_mac(&self) -> Mac {
+        let addresses = self.subnets.iter().filter_map(|subnet| subnet.gateway);
+        let v4 = addresses.find_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });
+        // As containers' are made of their addresses; without one, of the id's beginning.
+        let from_id = || u32::from_str_radix(&self.id.as_str()[..8], 16).unwrap_or_default().into();
+        Mac::of(v4.unwrap_or_else(from_id))
+    }
 }
 
 /// Makes the bridge and its rules, or completes what is there.
@@ -30,11 +44,14 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
     let name = network.interface();
     let addresses = network.bridge_addresses();
     let has_ipv6 = network.subnet(true).is_some();
-    let wanted = link::bridge::Bridge { name: &name, mac: None, mtu: network.mtu(), addresses: &addresses };
+    let mac = Some(network.bridge_mac().0);
+    let wanted = link::bridge::Bridge { name: &name, mac, mtu: network.mtu(), addresses: &addresses };
     space.inside(|| -> Result<()> {
         let mut socket = super::netlink::Socket::route()?;
         link::bridge::ensure(&mut socket, &wanted)?;
-        if has_ipv6 {
+        if network.found.is_some() {
+            // Whose bridge it is has settled that.
+        } else if has_ipv6 {
             // A container that says it is a router is not believed (CVE-2020-13401).
             sysctl::set_if_there(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
         } else {
@@ -75,6 +92,28 @@ pub fn remove(space: &Space, network: &Network) -> Result<()> {
     if !space.is_apart() {
         firewall::foreign::withdraw(&mut space.netfilter()?, &name)?;
     }
-    link::remove(&mut space.route()?, &name)?;
-    Ok(())
+    let mut socket = space.route()?;
+    let Some(there) = link::find(&mut socket, &name)?.filter(link::Link::is_bridge) else { return Ok(()) };
+    match &network.found {
+        None => link::remove(&mut socket, &name).map(|_| ()),
+        Some(before) => {
+            let ours = network.bridge_addresses().into_iter().filter(|address| !before.contains(address));
+            ours.into_iter().try_for_each(|address| link::address::remove(&mut socket, there.index, address))
+        }
+    }
+}
+
+/// The bridge of a network that is about to be made, where it is there already: its addresses. In a
+/// user's own space there are none but ours.
+///
+/// # Errors
+/// The interface of that name is no bridge.
+pub fn found(store: &Store, network: &Network) -> Result<Option<Vec<IpNet>>> {
+    let Some(space @ Space::Here) = Space::find(store)? else { return Ok(None) };
+    let mut socket = space.route()?;
+    match link::find(&mut socket, &network.interface())? {
+        None => Ok(None),
+        Some(there) if there.is_bridge() => link::address::of(&mut socket, there.index).map(Some),
+        Some(there) => Err(link::bridge::taken(&there)),
+    }
 }

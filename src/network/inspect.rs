@@ -25,7 +25,7 @@ pub fn inspect(store: &Store, network: &Network, verbose: bool) -> Result<Value>
     if matches!(network.driver, Driver::Host | Driver::Null) {
         // They have no members: nothing is given out there.
         for container in list::all(store, |_, _| {})? {
-            let is_there = container.status() == list::Status::Running && container.state.networks == [&*network.name];
+            let is_there = container.status().is_running() && container.state.networks == [&*network.name];
             if is_there {
                 containers.insert(container.id.to_string(), empty(&container.state.name));
             }

@@ -53,13 +53,21 @@ pub struct Listener {
 pub fn bind_all(store: &Store, wanted: &[Wanted], split: bool) -> Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(wanted.len());
     for wanted in wanted {
-        listeners.extend(bind_one(wanted, split).map_err(|(port, errno)| refused(store, wanted, port, errno))?);
+        let bound = bind_one(wanted, split);
+        listeners.extend(bound.map_err(|(port, errno)| refused(store, wanted, port, errno, &listeners))?);
     }
     Ok(listeners)
 }
 
 fn bind_one(wanted: &Wanted, split: bool) -> Result<Vec<Listener>, (u16, Errno)> {
+    /// The port that the kernel gives for one family may be taken in the other.
+    const ATTEMPTS: usize = 16;
     let mut first = None;
+    if wanted.ports == (0..=0) {
+        let mut attempts = (0..ATTEMPTS).map(|_| try_bind(wanted, 0, split));
+        let bound = attempts.find(|bound| !matches!(bound, Err(Errno::EADDRINUSE)));
+        return bound.unwrap_or(Err(Errno::EADDRINUSE)).map_err(|e| (0, e));
+    }
     for port in wanted.ports.clone() {
         match try_bind(wanted, port, split) {
             Ok(listeners) => return Ok(listeners),
@@ -143,7 +151,9 @@ fn port_of(socket: &OwnedFd) -> nix::Result<u16> {
     v4.or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port)).ok_or(Errno::EAFNOSUPPORT)
 }
 
-fn refused(store: &Store, wanted: &Wanted, port: u16, errno: Errno) -> anyhow::Error {
+/// `bound`: what the same container has already.
+fn refused(store: &Store, wanted: &Wanted, port: u16, errno: Errno, bound: &[Listener]) -> anyhow::Error {
+    let meets = |p: &Published| p.host_port == port && p.protocol == wanted.protocol && share(wanted.host, p.host);
     let address = SocketAddr::new(wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
     let failure = match errno {
         Errno::EADDRINUSE if wanted.ports.start() != wanted.ports.end() => Failure::new(format!(
@@ -154,7 +164,11 @@ fn refused(store: &Store, wanted: &Wanted, port: u16, errno: Errno) -> anyhow::E
         )),
         Errno::EADDRINUSE => {
             let failure = Failure::new(format!("Bind for {address} failed: port is already allocated"));
-            match container(store, port, wanted.protocol).or_else(|| owner(port, wanted.protocol)) {
+            let found = || container(store, meets).or_else(|| owner(port, wanted.protocol));
+            match found() {
+                _ if bound.iter().any(|listener| listener.published.iter().any(meets)) => {
+                    failure.hint(format!("it is published twice; publish another, as in -p {}", other(wanted, port)))
+                }
                 Some(owner) => {
                     failure.hint(format!("{owner} has it; publish another, as in -p {}", other(wanted, port)))
                 }
@@ -206,11 +220,17 @@ fn lowest() -> u16 {
 
 /// The container that publishes the port: the process that has it is its monitor, of which nobody
 /// may know.
-fn container(store: &Store, port: u16, protocol: Protocol) -> Option<String> {
+fn container(store: &Store, meets: impl Fn(&Published) -> bool) -> Option<String> {
     let networks = names::ids(store).ok()?;
     let members = networks.iter().flat_map(|network| member::living(store, network).unwrap_or_default());
-    let has = |m: &Member| m.published.iter().any(|p| p.host_port == port && p.protocol == protocol);
+    let has = |m: &Member| m.published.iter().any(&meets);
     members.into_iter().find(has).map(|m| format!("container {}", m.name))
+}
+
+/// Whether a port of both addresses cannot be had twice; `None`: all addresses.
+fn share(a: Option<IpAddr>, b: IpAddr) -> bool {
+    let Some(a) = a else { return true };
+    a == b || ((a.is_unspecified() || b.is_unspecified()) && a.is_ipv4() == b.is_ipv4())
 }
 
 /// The process that listens on the port, as far as this user may know: `nginx (process 123)`.

@@ -211,15 +211,17 @@ fn no_subnet(address: IpAddr) -> anyhow::Error {
 
 /// Addresses of a subnet that no container ever has.
 fn reserved(subnet: &Subnet) -> HashSet<IpAddr> {
-    let mut all: HashSet<IpAddr> = subnet.auxiliary.values().copied().chain(subnet.gateway).collect();
-    // RFC 3021: between two there is no broadcast. RFC 4291, 2.6.1: every router answers to the first.
-    let whole = subnet.subnet;
-    match whole {
-        ipnet::IpNet::V4(net) if net.prefix_len() < 31 => all.extend([whole.network(), whole.broadcast()]),
-        ipnet::IpNet::V6(net) if net.prefix_len() < 127 => all.extend([whole.network()]),
-        _ => {}
+    subnet.auxiliary.values().copied().chain(subnet.gateway).chain(unusable(subnet.subnet)).collect()
+}
+
+/// Addresses that no interface there can have. RFC 3021: between two there is no broadcast. RFC 4291,
+/// 2.6.1: every router answers to the first.
+pub(super) fn unusable(subnet: ipnet::IpNet) -> Vec<IpAddr> {
+    match subnet {
+        ipnet::IpNet::V4(net) if net.prefix_len() < 31 => vec![subnet.network(), subnet.broadcast()],
+        ipnet::IpNet::V6(net) if net.prefix_len() < 127 => vec![subnet.network()],
+        _ => Vec::new(),
     }
-    all
 }
 
 /// The lowest address of the subnet's range that is not taken. As far as it goes: a range holds more

@@ -2,12 +2,14 @@
 
 use std::net::Ipv6Addr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::error::Failure;
-use crate::network::link::route;
+use crate::error::{self, Failure};
+use crate::network::link::{address, route};
 use crate::network::netlink::Socket;
+use crate::network::record::Subnet;
+use crate::userns;
 
 /// A range, and the length of the prefixes that it is cut into.
 type Pool = ([u8; 4], u8, u8);
@@ -68,13 +70,42 @@ pub fn unique_local(networks: &[IpNet]) -> Result<Ipv6Net> {
     }
 }
 
-/// Whether a subnet that somebody asks for can be had beside those that networks have.
+const OVERLAPS: &str = "invalid pool request: Pool overlaps with other one on this address space";
+
+/// Whether a subnet that somebody asks for can be had beside those that networks have, each given
+/// with its network's name.
 ///
 /// # Errors
-/// Docker's sentence.
-pub fn check(subnet: &IpNet, networks: &[IpNet]) -> Result<()> {
-    if networks.iter().any(|other| overlap(other, subnet)) {
-        bail!("invalid pool request: Pool overlaps with other one on this address space");
+/// Docker's sentence, and whose it is.
+pub fn check(subnet: &IpNet, networks: &[(&str, IpNet)]) -> Result<()> {
+    match networks.iter().find(|(_, other)| overlap(other, subnet)) {
+        None => Ok(()),
+        Some((name, other)) => Err(Failure::new(OVERLAPS).hint(format!("the network {name} has {other}")).into()),
+    }
+}
+
+/// Whether this machine can go without what lies in the subnets that somebody asks for: not where it
+/// has an address there itself, or neighbours, whom it would look for among the containers from then
+/// on. What lies behind routes is only said: to hide that can be intended. `networks`: the subnets of
+/// all networks; `bridge`: the network's interface, whose addresses are no obstacle.
+///
+/// # Errors
+/// Docker's sentence, and over which interface the machine reaches them.
+pub fn check_host(subnets: &[Subnet], networks: &[IpNet], bridge: &str) -> Result<()> {
+    let mut socket = Socket::route().context("open a netlink socket")?;
+    let own = address::all(&mut socket)?;
+    for (net, name) in route::used(&mut socket)? {
+        let Some(subnet) = subnets.iter().map(|s| s.subnet).find(|subnet| overlap(subnet, &net)) else { continue };
+        if name == bridge || networks.contains(&net) {
+            continue;
+        }
+        let is_own = own.iter().any(|(_, address)| address.trunc() == net);
+        let over = if name.is_empty() { String::new() } else { format!(" over {name}") };
+        if is_own && userns::is_host_root() {
+            let hint = format!("this machine reaches {net}{over}: choose another --subnet, or none");
+            return Err(Failure::new(OVERLAPS).hint(hint).into());
+        }
+        error::warn(&format!("this machine reaches {net}{over}: containers on {subnet} will not reach what is there"));
     }
     Ok(())
 }
@@ -131,11 +162,18 @@ mod tests {
     #[test]
     fn no_two_overlap() {
         let networks = nets(&["10.1.0.0/16", "fd00:1::/64"]);
-        for wrong in ["10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8", "fd00:1::/80"] {
-            let refused = check(&wrong.parse().unwrap(), &networks).unwrap_err().to_string();
-            assert_eq!(refused, "invalid pool request: Pool overlaps with other one on this address space");
+        let named = [("four", networks[0]), ("six", networks[1])];
+        for (wrong, hint) in [
+            ("10.1.0.0/16", "the network four has 10.1.0.0/16"),
+            ("10.1.2.0/24", "the network four has 10.1.0.0/16"),
+            ("10.0.0.0/8", "the network four has 10.1.0.0/16"),
+            ("fd00:1::/80", "the network six has fd00:1::/64"),
+        ] {
+            let refused = check(&wrong.parse().unwrap(), &named).unwrap_err();
+            assert_eq!(refused.to_string(), "invalid pool request: Pool overlaps with other one on this address space");
+            assert_eq!(crate::error::hint(&refused), Some(hint));
         }
-        check(&"10.2.0.0/16".parse().unwrap(), &networks).unwrap();
+        check(&"10.2.0.0/16".parse().unwrap(), &named).unwrap();
         let own = unique_local(&networks).unwrap();
         assert!(own.addr().octets()[0] == 0xfd && own.prefix_len() == 64);
     }

@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
+use crate::events;
 use crate::network::settings::GatewayMode;
-use crate::network::{member, names, pool, settings};
+use crate::network::{bridge, member, names, pool, settings};
 use crate::store::record::{self, Durability, Record};
 use crate::store::{Id, Lock, Store, sweep, tree};
 use crate::userns;
@@ -42,6 +43,10 @@ pub struct Network {
     /// `--ipam-opt`: kept for `inspect`; no choice of addresses here has options.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ipam_options: BTreeMap<String, String>,
+    /// The bridge was there before the network: somebody else's, which stays when the network goes,
+    /// with these addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Vec<IpNet>>,
 }
 
 impl Record for Network {
@@ -104,6 +109,11 @@ impl Network {
         self.subnet(false).is_some() || matches!(self.driver, Driver::Host | Driver::Null)
     }
 
+    /// Whether published ports can lead to its containers, and its containers reach the host.
+    pub fn lets_in(&self) -> bool {
+        self.driver == Driver::Bridge && !self.internal
+    }
+
     /// Whether it is one that is always there.
     pub fn is_predefined(&self) -> bool {
         names::PREDEFINED.contains(&self.name.as_str())
@@ -147,6 +157,10 @@ impl New {
 
     /// Docker's checks of what was asked for, together in one sentence.
     fn check(&self) -> Result<()> {
+        let (length, most) = (self.name.len(), crate::store::names::LONGEST);
+        if length > most {
+            bail!("invalid network name ({}): it has {length} characters, {most} are allowed", self.name);
+        }
         if !crate::store::names::is_valid(&self.name) {
             bail!("invalid network name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", self.name);
         }
@@ -173,6 +187,8 @@ impl Subnet {
             faults.push(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
         } else if first.is_unspecified() || first.is_loopback() || first.is_multicast() {
             faults.push(format!("invalid subnet {subnet}: no addresses for containers are there"));
+        } else if subnet.prefix_len() == subnet.max_prefix_len() {
+            faults.push(format!("invalid subnet {subnet}: a gateway and a container do not fit into one address"));
         }
         let outside = |address: &IpAddr| {
             if address.is_ipv6() != first.is_ipv6() {
@@ -192,6 +208,8 @@ impl Subnet {
         }
         if let Some((gateway, why)) = gateway.and_then(|gateway| Some((gateway, outside(&gateway)?))) {
             faults.push(format!("invalid gateway {gateway}: {why}"));
+        } else if let Some(gateway) = gateway.filter(|gateway| member::unusable(*subnet).contains(gateway)) {
+            faults.push(format!("invalid gateway {gateway}: it is the first or the last address of {subnet}"));
         }
         for (name, address) in auxiliary {
             faults.extend(outside(address).map(|why| format!("invalid auxiliary address {name}: {why}")));
@@ -215,7 +233,9 @@ pub fn create(store: &Store, new: New) -> Result<Network> {
     if names::owner(store, &new.name)?.is_some() {
         bail!("network with name {} already exists", new.name);
     }
-    make(store, new)
+    let network = make(store, new)?;
+    events::network(store, &network, "create", None);
+    Ok(network)
 }
 
 /// The network `bridge`, made with the other predefined ones when it is first asked for.
@@ -273,10 +293,15 @@ fn lock(store: &Store) -> Result<Lock> {
 /// Makes it under the lock of all networks: killed before the last step, there is no such network.
 fn make(store: &Store, new: New) -> Result<Network> {
     let networks = list(store)?;
-    let mut taken: Vec<IpNet> = networks.iter().flat_map(|n| &n.subnets).map(|subnet| subnet.subnet).collect();
+    let named: Vec<(&str, IpNet)> =
+        networks.iter().flat_map(|n| n.subnets.iter().map(|subnet| (n.name.as_str(), subnet.subnet))).collect();
+    let mut taken: Vec<IpNet> = named.iter().map(|(_, subnet)| *subnet).collect();
     let mut subnets = new.subnets;
     for subnet in &subnets {
-        pool::check(&subnet.subnet, &taken)?;
+        pool::check(&subnet.subnet, &named)?;
+    }
+    if new.driver == Driver::Bridge && !subnets.is_empty() {
+        pool::check_host(&subnets, &taken, new.options.get(settings::INTERFACE).map_or("", String::as_str))?;
     }
     taken.extend(subnets.iter().map(|subnet| subnet.subnet));
     let has = |subnets: &[Subnet], ipv6| subnets.iter().any(|s: &Subnet| s.subnet.network().is_ipv6() == ipv6);
@@ -298,6 +323,7 @@ fn make(store: &Store, new: New) -> Result<Network> {
         labels: new.labels,
         attachable: new.attachable,
         ipam_options: new.ipam_options,
+        found: None,
     };
     for subnet in &mut subnets {
         let mode =
@@ -312,6 +338,9 @@ fn make(store: &Store, new: New) -> Result<Network> {
             networks.iter().find(|n| n.driver == Driver::Bridge && n.interface() == network.interface())
     {
         bail!("conflicts with network {} ({}): networks have same bridge name", other.id, other.name);
+    }
+    if network.options.contains_key(settings::INTERFACE) && !network.is_default() {
+        network.found = bridge::found(store, &network)?;
     }
     write(store, &network)?;
     Ok(network)
@@ -415,6 +444,7 @@ pub fn remove(store: &Store, id: &Id, teardown: impl FnOnce(&Network) -> Result<
     let away = record::temporary_beside(&place);
     fs::rename(&place, &away).with_context(|| format!("remove {place:?}"))?;
     names::release(store, &network.name)?;
+    events::network(store, &network, "destroy", None);
     remove_tree(&away)
 }
 

@@ -71,7 +71,8 @@ pub fn load(store: &Store, space: &Space) -> Result<()> {
         let mut socket = space.route()?;
         let mut all = firewall::All::default();
         for network in record::list(store)?.iter().filter(|network| network.driver == Driver::Bridge) {
-            if link::find(&mut socket, &network.interface())?.is_none() {
+            // An interface that is none of ours may have taken the name.
+            if !link::find(&mut socket, &network.interface())?.is_some_and(|there| there.is_bridge()) {
                 continue;
             }
             all.networks.push(of_network(network));

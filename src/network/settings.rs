@@ -144,8 +144,17 @@ pub fn check(driver: Driver, internal: bool, options: &BTreeMap<String, String>)
             _ => is_interface_name(value),
         };
         if !fits {
-            let failure = Failure::new(format!("invalid value for {name}: {value:?}"));
-            return Err(if isolated { failure.hint("\"isolated\" is for --internal networks") } else { failure }.into());
+            let hint = match *name {
+                MODE_IPV4 | MODE_IPV6 if isolated => "\"isolated\" is for --internal networks",
+                ICC | MASQUERADE => "true or false",
+                MTU => "bytes, from 68 to 65535",
+                HOST_BINDING => "an IPv4 address of this machine",
+                MODE_IPV4 | MODE_IPV6 => "nat, nat-unprotected, routed, or isolated for --internal networks",
+                MACVLAN_MODE => "bridge, private, vepa or passthru",
+                PREFIX => "at most 12 letters, to which a number is added",
+                _ => "the name of an interface has at most 15 letters",
+            };
+            return Err(Failure::new(format!("invalid value for {name}: {value:?}")).hint(hint).into());
         }
     }
     Ok(())

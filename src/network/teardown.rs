@@ -3,11 +3,12 @@
 use anyhow::Result;
 
 use crate::error;
+use crate::events;
 use crate::network::link::{rate, veth};
 use crate::network::member::{self, Member};
 use crate::network::record::{Driver, Network};
 use crate::network::space::Space;
-use crate::network::{bridge, firewall, rules};
+use crate::network::{Published, bridge, firewall, names, rules};
 use crate::store::{Id, Store};
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::userns;
@@ -45,6 +46,23 @@ pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> 
     unpublished.and(shut).and(removed)
 }
 
+/// What is to be [`release`]d of a member that died: not the ports that another container has had since,
+/// which the kernel knows by their number alone.
+#[must_use]
+pub fn inherited(store: &Store, dead: &Member) -> Member {
+    let mut dead = dead.clone();
+    if dead.published.is_empty() {
+        return dead;
+    }
+    let networks = names::ids(store).unwrap_or_default();
+    let others = networks.iter().flat_map(|network| member::living(store, network).unwrap_or_default());
+    let taken: Vec<Published> =
+        others.filter(|other| other.container != dead.container).flat_map(|other| other.published).collect();
+    let is_same = |a: &Published, b: &Published| (a.host, a.host_port, a.protocol) == (b.host, b.host_port, b.protocol);
+    dead.published.retain(|port| !taken.iter().any(|other| is_same(port, other)));
+    dead
+}
+
 /// All memberships of a container whose monitor was killed. Called by whoever puts it in order.
 ///
 /// # Errors
@@ -55,16 +73,20 @@ pub fn forget_all(store: &Store, container: &Id) -> Result<()> {
     if memberships.is_empty() {
         return Ok(());
     }
-    in_space(store, |space| {
+    let done = in_space(store, |space| {
         for (network, member) in &memberships {
             match space {
-                Some(space) => forget(store, space, network, member)?,
+                Some(space) => forget(store, space, network, &inherited(store, member))?,
                 // The last of the user's containers: the rules went with the namespace.
                 None => member::leave(store, &network.id, container)?,
             }
         }
         Ok(())
-    })
+    });
+    for (network, _) in &memberships {
+        events::network(store, network, "disconnect", Some(container));
+    }
+    done
 }
 
 /// A network's bridge and rules: the last step of its removal, when nobody is on it.
@@ -79,6 +101,15 @@ pub fn network(store: &Store, network: &Network) -> Result<()> {
         let Some(space) = space else { return Ok(()) };
         bridge::remove(space, network)
     })
+}
+
+/// The rules that all networks share, when the last one is gone: another store of root's on this machine
+/// has them too.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn rules(store: &Store) -> Result<()> {
+    in_space(store, |space| space.map_or(Ok(()), firewall::unload_unused))
 }
 
 /// Runs `body` with the space there is, as a process that may change it: an ordinary user's belongs

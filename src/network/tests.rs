@@ -122,9 +122,12 @@ fn subnets_are_checked_as_docker_checks_them() {
         wrong(vec![outside]),
         "invalid network config: invalid gateway 10.7.0.1: parent subnet 10.6.0.0/16 doesn't contain this address"
     );
-    let options = [("com.docker.network.bridge.name".to_owned(), "ctr0".to_owned())].into();
+    // Not the default network's: that is another one where this machine has the usual one already.
+    let options: std::collections::BTreeMap<String, String> =
+        [("com.docker.network.bridge.name".to_owned(), "twice0".to_owned())].into();
+    record::create(&store, New { options: options.clone(), ..New::named("first") }).unwrap();
     let twice = refused(record::create(&store, New { options, ..New::named("b") }));
-    assert!(twice.ends_with("(bridge): networks have same bridge name"), "{twice}");
+    assert!(twice.ends_with("(first): networks have same bridge name"), "{twice}");
 }
 
 #[test]

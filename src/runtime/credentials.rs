@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, setrlimit};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid, setgroups, setresgid, setresuid};
 
 use super::plan::{Capabilities, Limit};
 use super::report::{At, Fault, Step};
@@ -21,6 +21,19 @@ pub fn become_root() -> Result<(), Fault> {
     }
     setresgid(gid, gid, gid).at(Step::BecomeRoot, "setresgid")?;
     setresuid(uid, uid, uid).at(Step::BecomeRoot, "setresuid")
+}
+
+/// Does something with the files of another user, and all capabilities. An overlay works for ever with
+/// the ids that it was mounted with, and they must be ids of the file systems that it writes to.
+pub fn with_files_of<T>((uid, gid): (u32, u32), work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let own = api::capabilities().at(Step::Capabilities, "read")?;
+    let (uid, gid) = (setfsuid(Uid::from_raw(uid)), setfsgid(Gid::from_raw(gid)));
+    // The first of both took those away that are about files: capabilities(7).
+    let done = api::set_capabilities(own).at(Step::Capabilities, "for the overlay").and_then(|()| work());
+    setfsuid(uid);
+    setfsgid(gid);
+    api::set_capabilities(own).at(Step::Capabilities, "after the overlay")?;
+    done
 }
 
 /// Sets resource limits; what may not be raised is set as high as it may be.

@@ -49,6 +49,8 @@ pub struct Join {
     pub cgroup: Option<Cgroup>,
     /// The seccomp program, compiled; `None` for `--privileged`.
     pub seccomp: Option<Vec<u8>>,
+    /// As in [`super::Further`].
+    pub descriptors: Vec<(i32, OwnedFd)>,
 }
 
 /// Starts a further process in a container, a child of the caller, and waits until it executes its
@@ -59,12 +61,12 @@ pub struct Join {
 /// # Errors
 /// As [`super::launch`].
 pub fn exec(join: Join) -> Result<Process> {
-    let Join { pid, pidfd, process, user, groups, stdio, cgroup, seccomp } = join;
+    let Join { pid, pidfd, process, user, groups, stdio, cgroup, seccomp, descriptors } = join;
     if seccomp.is_none() {
         keyring::leave().context("make a session keyring of the container's own")?;
     }
     let stdio = null::seal(stdio).context("open /dev/null")?;
-    let program = Program::check(&process, user, groups, stdio, seccomp, false)?;
+    let program = Program { descriptors, ..Program::check(&process, user, groups, stdio, seccomp, false)? };
     let namespaces = other_namespaces(pid);
     let enter = || setns(&pidfd, namespaces).at(Step::JoinNamespaces, "");
     let new_user = namespaces.contains(CloneFlags::CLONE_NEWUSER);

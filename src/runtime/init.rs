@@ -15,7 +15,7 @@ use nix::unistd::{sethostname, setsid};
 use super::plan::Plan;
 use super::program::{self, Prepared};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Stdio, credentials, devices, masks, mounts, rooted, rootfs, terminal};
+use super::{Maker, Stdio, accounts, credentials, devices, masks, mounts, rooted, rootfs, secrets, terminal};
 use crate::sys;
 
 /// Runs the steps; when one fails, reports it and ends.
@@ -41,11 +41,15 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     let init = plan.program.init.then(|| open("/proc/self/exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()));
     let init = init.transpose().at(Step::Init, "")?;
 
-    let root = rootfs::make(&plan.root, plan.user_xattr)?;
+    let root = match plan.maker {
+        Maker::Itself => rootfs::make(&plan.root, plan.user_xattr)?,
+        Maker::Caller | Maker::CallerMapped => rootfs::take(link)?,
+    };
     umask(Mode::from_bits_truncate(0o022));
     for (index, mount) in plan.mounts.iter().enumerate() {
         mounts::mount(root.as_fd(), link, index, mount, &plan.namespaces)?;
     }
+    secrets::make(root.as_fd(), &plan.secrets)?;
     umask(Mode::empty());
     devices::make(root.as_fd(), &plan.mounts, &plan.devices)?;
     let terminal = match plan.program.stdio {
@@ -56,6 +60,7 @@ fn steps(plan: &Plan, link: &Link) -> Result<Infallible, Fault> {
     for directory in plan.directories.iter().chain([&plan.program.cwd]) {
         make_directory(root.as_fd(), directory)?;
     }
+    accounts::add(root.as_fd(), plan)?;
     plan.mounts.iter().try_for_each(|mount| mounts::finish(root.as_fd(), mount))?;
     masks::make_read_only(root.as_fd(), &plan.read_only)?;
     masks::hide(root.as_fd(), &plan.masked)?;

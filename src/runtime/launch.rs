@@ -1,7 +1,7 @@
 //! The parent's side: makes the child, gives it its place, and waits until it executes.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,7 +15,8 @@ use super::cgroup::Cgroup;
 use super::mounts::{Kind, Mount};
 use super::plan::{Joined, Plan};
 use super::report::{At, Fault, Link, Message, Step};
-use super::{Launch, Process, init, null};
+use super::rootfs::Owners;
+use super::{Launch, Maker, Process, elsewhere, init, null, rootfs};
 use crate::error::{Failure, exit};
 use crate::sys::process::exit_now;
 use crate::sys::{self, clone, keyring, pidfd};
@@ -63,6 +64,9 @@ pub fn prepare(mut launch: Launch) -> Result<Prepared> {
         child.map_ids("uid_map", &plan.uid_map)?;
     }
     child.place(plan.oom_score_adj)?;
+    if plan.maker != Maker::Itself {
+        child.give_root(&plan)?;
+    }
     Ok(Prepared { child, mounts: plan.mounts })
 }
 
@@ -179,6 +183,28 @@ impl Child {
             .map_err(|e| Failure::new("make the container's user namespace").source(e).into())
     }
 
+    /// Mounts the root for a child that waits for it.
+    fn give_root(&self, plan: &Plan) -> Result<()> {
+        let owners = match plan.maker {
+            Maker::CallerMapped => {
+                let path = format!("/proc/{}/ns/user", self.pid);
+                let namespace = File::open(&path).with_context(|| format!("open {path:?}"))?.into();
+                // Of the child itself: it may have joined a namespace that is there already.
+                let root = |file: &str| {
+                    let map = fs::read_to_string(format!("/proc/{}/{file}", self.pid))?;
+                    of_root(&map).context("the container has no root")
+                };
+                let root = (root("uid_map")?, root("gid_map")?);
+                Some(Owners { namespace, root })
+            }
+            _ => None,
+        };
+        let root = rootfs::make_outside(&plan.root, owners.as_ref()).map_err(|fault| fault.failure())?;
+        // A child that has failed is gone; what it said is read later.
+        let _ = self.link.send(&Message::Source(root));
+        Ok(())
+    }
+
     /// Puts the child where it belongs, and lets it begin.
     pub fn place(&self, oom_score_adj: Option<i32>) -> Result<()> {
         if let Some(score) = oom_score_adj {
@@ -230,6 +256,12 @@ impl Drop for Child {
     }
 }
 
+/// What 0 is outside, by the contents of a uid_map or gid_map.
+fn of_root(map: &str) -> Option<u32> {
+    let mut lines = map.lines().map(str::split_ascii_whitespace);
+    lines.find_map(|mut line| (line.next() == Some("0")).then(|| line.next()?.parse().ok())?)
+}
+
 /// A score lower than what the process has needs CAP_SYS_RESOURCE of the machine: proc(5).
 fn oom_score_denied(score: i32, file: &str) -> anyhow::Error {
     let present = fs::read_to_string(file).unwrap_or_default();
@@ -256,9 +288,12 @@ fn hear(link: &Link, whom: &str) -> Result<Option<Message>> {
 /// The source of a bind mount, for a child whose root is nobody to the folders on the way.
 fn open_source(mounts: &[Mount], index: u32) -> Result<Message, Errno> {
     match mounts.get(index as usize).map(|m| &m.kind) {
-        Some(Kind::Bind { source, recursive }) => sys::mount::copy_tree(source, *recursive)
-            .map(Message::Source)
-            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        Some(Kind::Bind { source, recursive }) => match elsewhere::of(source) {
+            Some((pid, path)) => elsewhere::copy_tree(pid, &path).map(Message::Source),
+            None => sys::mount::copy_tree(source, *recursive)
+                .map(Message::Source)
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        },
         _ => Err(Errno::EINVAL),
     }
 }

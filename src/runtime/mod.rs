@@ -24,11 +24,13 @@
 //! - a passwd file that is a pipe, a device or endless (`user`);
 //! - inheritable capabilities (CVE-2022-24769), which are none unless the spec has some (`credentials`).
 
+mod accounts;
 mod apparmor;
 pub mod cgroup;
 mod cgroups;
 mod credentials;
 mod devices;
+mod elsewhere;
 mod exec;
 mod init;
 mod launch;
@@ -39,20 +41,24 @@ pub mod pid1;
 mod plan;
 mod program;
 mod report;
-mod rooted;
+pub mod rooted;
 mod rootfs;
 pub mod seccomp;
+mod secrets;
 mod terminal;
 mod user;
 
 pub use exec::{Join, exec};
 pub use launch::{Prepared, launch, prepare};
+pub use secrets::Secret;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+
+use crate::error::Failure;
 
 /// All that a container's first process is made from.
 #[derive(Debug)]
@@ -69,6 +75,8 @@ pub struct Launch {
     pub groups: Vec<String>,
     /// Directories of the root that are made where they are missing.
     pub directories: Vec<PathBuf>,
+    /// Files in memory, beside the spec's mounts.
+    pub secrets: Vec<Secret>,
     pub stdio: Stdio,
     /// Put the process under an init of ours that reaps and forwards signals: this binary.
     pub init: bool,
@@ -76,6 +84,32 @@ pub struct Launch {
     pub cgroup: Option<cgroup::Cgroup>,
     /// The seccomp program, compiled.
     pub seccomp: Option<Vec<u8>>,
+    pub further: Further,
+}
+
+/// What few containers want.
+#[derive(Debug, Default)]
+pub struct Further {
+    pub maker: Maker,
+    /// Lines that the root's etc/passwd and etc/group are to have; left alone where the root has no
+    /// such file, or something is mounted there.
+    pub passwd: Vec<String>,
+    pub group: Vec<String>,
+    /// Descriptors that the program gets, by the numbers that it finds them under: above 2, each once.
+    pub descriptors: Vec<(i32, OwnedFd)>,
+}
+
+/// Who mounts the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Maker {
+    /// The container's first process, in its own namespaces.
+    #[default]
+    Itself,
+    /// The caller: to root of the container, whose ids are others, the way there is closed.
+    Caller,
+    /// The caller, so that the files' owners are the container's ids of the same number:
+    /// mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+    CallerMapped,
 }
 
 /// What becomes `/`.
@@ -85,6 +119,23 @@ pub enum Root {
     Overlay { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
     /// A directory as it is.
     Directory(PathBuf),
+}
+
+/// Mounts a container's root in this process's own mount namespace, for one whose container does not
+/// run; changes the working directory. `user_xattr`: the container is in a user namespace.
+///
+/// # Errors
+/// A layer is missing, or the kernel refuses.
+pub fn mount_root(root: &Root, user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::make(root, user_xattr).map_err(|fault| fault.failure())
+}
+
+/// Likewise the folders `layers` (topmost first) as they look together, read-only.
+///
+/// # Errors
+/// As [`mount_root`].
+pub fn mount_view(layers: &[PathBuf], user_xattr: bool) -> Result<OwnedFd, Failure> {
+    rootfs::view(layers, user_xattr).map_err(|fault| fault.failure())
 }
 
 /// The three descriptors of the process.

@@ -16,7 +16,7 @@ use nix::sched::CloneFlags;
 
 use super::plan::Namespaces;
 use super::report::{At, Fault, Link, Message, Step};
-use super::rooted;
+use super::{elsewhere, rooted};
 use crate::sys::mount::{self, Attributes};
 
 /// One mount of the spec, checked.
@@ -28,6 +28,8 @@ pub struct Mount {
     pub attributes: Attributes,
     /// Of it and all below it (`rro`, `rnoexec` and so on).
     pub recursive: Attributes,
+    /// A link at the target is covered, and not what it leads to.
+    pub no_follow: bool,
     /// One of `MS_PRIVATE` and its like, and whether it is for all below too.
     pub propagation: (u64, bool),
 }
@@ -86,6 +88,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
     let mut attributes = Attributes::default();
     let mut recursive = Attributes::default();
     let mut propagation = None;
+    let mut no_follow = false;
     let mut flags = MsFlags::empty();
     let mut data = Vec::new();
     let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
@@ -96,6 +99,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
         match option.as_str() {
             "bind" => bind = Some(bind.unwrap_or(false)),
             "rbind" => bind = Some(true),
+            "dest-nofollow" => no_follow = true,
             "defaults" | "async" => {}
             "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
             "dirsync" => flags |= MsFlags::MS_DIRSYNC,
@@ -135,6 +139,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
         kind,
         attributes,
         recursive,
+        no_follow,
         propagation: propagation.unwrap_or((MsFlags::MS_PRIVATE.bits(), true)),
     })
 }
@@ -189,9 +194,14 @@ fn held_back(mount: &Mount) -> Attributes {
     attributes
 }
 
-/// The source's tree, detached. Where root of the container cannot reach it, the parent opens it.
+/// The source's tree, detached. Where root of the container cannot reach it, or it is another
+/// container's, the parent opens it.
 fn open_source(link: &Link, index: usize, source: &Path, recursive: bool) -> Result<OwnedFd, Fault> {
-    match mount::copy_tree(source, recursive) {
+    let own = match elsewhere::of(source) {
+        Some(_) => Err(Errno::EACCES.into()),
+        None => mount::copy_tree(source, recursive),
+    };
+    match own {
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             link.send(&Message::WantSource(index)).at_path(Step::BindSource, source)?;
@@ -216,7 +226,15 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, tree: &OwnedFd) -> Result<(), Fa
     set_unlocked(tree.as_fd(), false, own).at_path(failed, &mount.target)?;
     let folder =
         nix::sys::stat::fstat(tree).at_path(Step::BindSource, &mount.target)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let target = if folder { rooted::directory(root, &mount.target) } else { rooted::file(root, &mount.target) };
+    let link = || {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        rooted::open(root, &mount.target, flags).or_else(|_| rooted::file(root, &mount.target))
+    };
+    let target = match (folder, mount.no_follow) {
+        (true, _) => rooted::directory(root, &mount.target),
+        (false, true) => link(),
+        (false, false) => rooted::file(root, &mount.target),
+    };
     let target = target.at_path(Step::MountPoint, &mount.target)?;
     mount::attach(tree.as_fd(), target.as_fd()).at_path(Step::MountPoint, &mount.target)
 }

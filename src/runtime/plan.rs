@@ -15,7 +15,7 @@ use oci_spec::runtime::{
     Spec,
 };
 
-use super::{Root, Stdio, mounts, mounts::Mount};
+use super::{Further, Maker, Root, Stdio, mounts, mounts::Mount};
 use crate::error::Failure;
 use crate::sys::credentials::Sets;
 
@@ -27,8 +27,13 @@ pub struct Plan {
     pub uid_map: String,
     pub gid_map: String,
     pub root: Root,
+    pub maker: Maker,
+    /// Lines for etc/passwd and etc/group.
+    pub passwd: Vec<String>,
+    pub group: Vec<String>,
     pub read_only_root: bool,
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<super::Secret>,
     /// Of the host's whole tree, before anything is mounted.
     pub propagation: MsFlags,
     /// Of the container's, when all is mounted; empty: as it is.
@@ -98,6 +103,8 @@ pub struct Program {
     pub apparmor: Option<String>,
     pub seccomp: Option<Vec<u8>>,
     pub stdio: Stdio,
+    /// As in [`Further`].
+    pub descriptors: Vec<(i32, OwnedFd)>,
     pub init: bool,
 }
 
@@ -131,7 +138,9 @@ pub struct Limit {
 impl Plan {
     /// Checks a launch. Opens the namespaces to join; makes nothing.
     pub fn check(launch: super::Launch) -> Result<Self> {
-        let super::Launch { spec, root, user, groups, directories, stdio, init, cgroup: _, seccomp } = launch;
+        let super::Launch { spec, root, user, groups, directories, secrets, stdio, init, cgroup: _, seccomp, further } =
+            launch;
+        let Further { maker, passwd, group, descriptors } = further;
         refuse_unsupported(&spec)?;
         let default = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&default);
@@ -153,7 +162,11 @@ impl Plan {
             gid_map: id_map(linux.gid_mappings().as_ref(), new_user)?,
             user_xattr: new_user || has(CloneFlags::CLONE_NEWUSER) || !crate::userns::in_first(),
             root,
+            maker,
+            passwd,
+            group,
             directories,
+            secrets,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             propagation,
             root_propagation,
@@ -170,7 +183,7 @@ impl Plan {
                 .map(|(name, value)| Ok((sysctl_file(name, &has)?, value.clone())))
                 .collect::<Result<_>>()?,
             oom_score_adj: process.oom_score_adj(),
-            program: Program::check(process, user, groups, stdio, seccomp, init)?,
+            program: Program { descriptors, ..Program::check(process, user, groups, stdio, seccomp, init)? },
             namespaces,
         })
     }
@@ -261,6 +274,7 @@ impl Program {
             apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
             seccomp,
             stdio,
+            descriptors: Vec::new(),
             init,
         })
     }

@@ -19,9 +19,20 @@ use super::user::{self, Account};
 use super::{Stdio, credentials, null, pid1, rooted, terminal};
 use crate::sys::{descriptors, signals};
 
-/// Where descriptors lie while the program is looked for. There are no others then.
-const LINK: i32 = 3;
-const INIT: i32 = 4;
+/// Where descriptors lie while the program is looked for, above those that it gets. There are no
+/// others then.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    link: i32,
+    init: i32,
+}
+
+impl Places {
+    fn of(program: &Program) -> Self {
+        let last = program.descriptors.iter().map(|(number, _)| *number).max().unwrap_or(2).max(2);
+        Self { link: last + 1, init: last + 2 }
+    }
+}
 
 /// What the caller has opened for the program.
 #[derive(Debug)]
@@ -83,7 +94,7 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
         // By descriptor: no file of ours has to be put into the container's tree.
         let argv: Vec<CString> =
             [CString::from(c"ctr-init"), path].into_iter().chain(program.argv.iter().cloned()).collect();
-        return execveat(descriptors::by_number(INIT), c"", &argv, &env, AtFlags::AT_EMPTY_PATH)
+        return execveat(descriptors::by_number(Places::of(program).init), c"", &argv, &env, AtFlags::AT_EMPTY_PATH)
             .at(Step::Execute, pid1::NAME);
     }
     execve(&path, &program.argv, &env).at(Step::Execute, program.argv[0].to_string_lossy())
@@ -94,8 +105,10 @@ fn execute_as(program: &Program, account: &Account, link: &Link) -> Result<Infal
 /// /proc/self/fd (CVE-2024-21626).
 fn lay_out_descriptors(program: &Program, account: &Account, prepared: Prepared, link: &Link) -> Result<Link, Fault> {
     let failed = |what: &'static str| move |e: std::io::Error| Err::<(), _>(e).at(Step::Stdio, what);
+    let places = Places::of(program);
     // Out of the way of the numbers to be given.
-    let above = |fd: BorrowedFd, what: &'static str| descriptors::duplicate_above(fd, INIT + 1).at(Step::Stdio, what);
+    let above =
+        |fd: BorrowedFd, what: &'static str| descriptors::duplicate_above(fd, places.init + 1).at(Step::Stdio, what);
     let names = ["standard input", "standard output", "standard error"];
     let link = above(link.as_fd(), "the socket")?;
     let init = prepared.init.as_ref().map(|fd| above(fd.as_fd(), "ctr-init")).transpose()?;
@@ -118,19 +131,27 @@ fn lay_out_descriptors(program: &Program, account: &Account, prepared: Prepared,
         }
         (Stdio::Terminal { .. }, None) => return Err(Fault::new(Step::Terminal, Errno::ENOTTY, "none was made")),
     };
+    let further: Vec<(i32, OwnedFd)> = program
+        .descriptors
+        .iter()
+        .map(|(number, fd)| Ok((*number, above(fd.as_fd(), "a descriptor")?)))
+        .collect::<Result<_, Fault>>()?;
     for (number, (fd, name)) in streams.into_iter().zip(names).enumerate() {
         descriptors::place(fd?.as_fd(), i32::try_from(number).unwrap_or(-1), false).or_else(failed(name))?;
     }
-    descriptors::place(link.as_fd(), LINK, true).or_else(failed("the socket"))?;
-    if let Some(init) = &init {
-        descriptors::place(init.as_fd(), INIT, true).or_else(failed("ctr-init"))?;
+    for (number, fd) in &further {
+        descriptors::place(fd.as_fd(), *number, false).or_else(failed("a descriptor"))?;
     }
-    let kept = [LINK, INIT].map(descriptors::by_number);
-    let kept = if init.is_some() { &kept[..] } else { &kept[..1] };
-    descriptors::close_all_but(kept).at(Step::Stdio, "no other descriptor")?;
+    descriptors::place(link.as_fd(), places.link, true).or_else(failed("the socket"))?;
+    if let Some(init) = &init {
+        descriptors::place(init.as_fd(), places.init, true).or_else(failed("ctr-init"))?;
+    }
+    let own = [places.link].into_iter().chain(init.is_some().then_some(places.init));
+    let kept: Vec<_> = own.chain(further.iter().map(|(number, _)| *number)).map(descriptors::by_number).collect();
+    descriptors::close_all_but(&kept).at(Step::Stdio, "no other descriptor")?;
     // Their numbers are closed or somebody else's now.
-    std::mem::forget((link, init, prepared));
-    Ok(Link::from(descriptors::inherited(LINK).at(Step::Stdio, "the socket")?))
+    std::mem::forget((link, init, prepared, further));
+    Ok(Link::from(descriptors::inherited(places.link).at(Step::Stdio, "the socket")?))
 }
 
 /// Gives a pipe to the user, so that `/proc/self/fd/1` and with it /dev/stdout can be opened anew.

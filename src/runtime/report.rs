@@ -41,6 +41,7 @@ steps! {
     NewSession,
     DetachPropagation,
     OpenLayer,
+    MapOwners,
     MountOverlay,
     OpenRoot,
     BindSource,
@@ -63,6 +64,7 @@ steps! {
     Terminal,
     Stdio,
     ReadAccounts,
+    WriteAccounts,
     NoSuchUser,
     NoSuchGroup,
     IdOutOfRange,
@@ -71,6 +73,7 @@ steps! {
     User,
     ResourceLimit,
     MakeDirectory,
+    Secret,
     WorkingDirectory,
     OutsideRoot,
     Capabilities,
@@ -298,6 +301,7 @@ impl Fault {
             Step::NewSession => format!("start a session: {why}"),
             Step::DetachPropagation => format!("cut the mounts off from the host's: {why}"),
             Step::OpenLayer => format!("open layer {o:?}: {why}"),
+            Step::MapOwners => format!("map the owners of the files in {o:?} to the container's ids: {why}"),
             Step::MountOverlay => format!("mount the overlay at {o:?}: {why}"),
             Step::OpenRoot => format!("open the container's root {o:?}: {why}"),
             Step::BindSource => format!("bind source {o:?}: {why}"),
@@ -320,6 +324,7 @@ impl Fault {
             Step::Terminal => format!("make the terminal ({o}): {why}"),
             Step::Stdio => format!("hand over {o}: {why}"),
             Step::ReadAccounts => format!("read {o:?}: {why}"),
+            Step::WriteAccounts => format!("add accounts to {o:?}: {why}"),
             Step::NoSuchUser => format!("unable to find user {o}: no matching entries in passwd file"),
             Step::NoSuchGroup => format!("unable to find group {o}: no matching entries in group file"),
             Step::IdOutOfRange => format!("uids and gids must be in range 0-2147483647: {o:?}"),
@@ -328,6 +333,7 @@ impl Fault {
             Step::User => format!("set user {o}: {why}"),
             Step::ResourceLimit => format!("set resource limit {o}: {why}"),
             Step::MakeDirectory => format!("create directory {o:?}: {why}"),
+            Step::Secret => format!("create secret {o:?}: {why}"),
             Step::WorkingDirectory => format!("chdir to cwd ({o:?}): {why}"),
             Step::OutsideRoot => format!("working directory {o:?} is outside of the container"),
             Step::Capabilities => format!("set capabilities: {why}"),
@@ -362,6 +368,10 @@ impl Fault {
             }
             (Step::MakeNamespaces, Errno::EINVAL) => "this kernel lacks one of the namespaces that were asked for",
             (Step::MakeNamespaces, Errno::EBUSY) => "its cgroup hands processes on to cgroups below it",
+            (Step::MapOwners, Errno::EINVAL) => {
+                "its file system has no idmapped mounts (ext4, xfs, btrfs and tmpfs have, on Linux 6.3 and newer): put \
+                 the storage root on another one, or leave --userns away"
+            }
             (Step::MountOverlay, Errno::EPERM | Errno::EINVAL) => {
                 "an overlay in a user namespace needs Linux 5.11 or newer, and a storage root whose file system keeps \
                  extended attributes and is not itself an overlay"

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::store::{Id, Store};
 
 /// Bytes of the longest name: that of a file's, NAME_MAX.
-const LONGEST: usize = 255;
+pub const LONGEST: usize = 255;
 
 /// Docker's rule for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, and as with Podman one letter will do.
 #[must_use]
@@ -131,17 +131,39 @@ pub fn resolve(store: &Store, wanted: &str) -> Result<Id> {
     if let Some(id) = owner(store, name)?.filter(&exists) {
         return Ok(id);
     }
-    let mut found = None;
-    if !wanted.is_empty() && wanted.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        for id in ids(store)?.into_iter().filter(|id| id.as_str().starts_with(wanted)).filter(exists) {
-            if found.replace(id).is_some() {
-                return Err(Failure::new(format!("multiple containers found with the id prefix {wanted:?}"))
-                    .hint("give more digits of the id, or the name")
-                    .into());
-            }
+    let is_id = !wanted.is_empty() && wanted.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut found = if is_id { ids(store)? } else { Vec::new() };
+    found.retain(|id| id.as_str().starts_with(wanted) && exists(id));
+    match &found[..] {
+        [id] => Ok(id.clone()),
+        [] => Err(Failure::new(format!("No such container: {wanted}")).into()),
+        several => Err(Failure::new(format!("multiple containers found with the id prefix {wanted:?}"))
+            .hint(candidates(store, several))
+            .into()),
+    }
+}
+
+/// The first of several containers that could be meant, with their names.
+fn candidates(store: &Store, several: &[Id]) -> String {
+    const SHOWN: usize = 5;
+    let mut several: Vec<&Id> = several.iter().collect();
+    several.sort_unstable();
+    // Names are few against what this saves the reader; where they cannot be read, ids do.
+    let mut names = std::collections::HashMap::new();
+    for entry in std::fs::read_dir(store.names()).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str()
+            && let Ok(Some(id)) = owner(store, name)
+        {
+            names.insert(id, name.to_owned());
         }
     }
-    found.ok_or_else(|| Failure::new(format!("No such container: {wanted}")).into())
+    let shown = several.iter().take(SHOWN).map(|&id| match names.get(id) {
+        Some(name) => format!("{} ({name})", id.short()),
+        None => id.short().to_owned(),
+    });
+    let more = several.len().saturating_sub(SHOWN);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("it begins the ids of {}{tail}", shown.collect::<Vec<_>>().join(", "))
 }
 
 /// Every container's id, in no order; some may be half made or half gone.

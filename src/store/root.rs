@@ -141,10 +141,8 @@ fn default_root(me: Uid) -> Result<PathBuf> {
     }
     let home = match absolute_variable("HOME") {
         Some(home) => home,
-        None => nix::unistd::User::from_uid(me)
-            .ok()
-            .flatten()
-            .map(|user| user.dir)
+        None => crate::passwd::user(&me.to_string())
+            .map(|user| PathBuf::from(user.home))
             .filter(|dir| dir.is_absolute())
             .ok_or_else(|| {
                 Failure::new("no home directory to keep containers in").hint("set HOME or pass --root DIR")

@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod netns;
+pub mod nsfs;
 pub mod openat2;
 pub mod pidfd;
 pub mod process;

@@ -18,6 +18,8 @@ pub const NOATIME: u64 = 0x10;
 pub const STRICTATIME: u64 = 0x20;
 pub const NODIRATIME: u64 = 0x80;
 pub const NOSYMFOLLOW: u64 = 0x0020_0000;
+/// Owners of files are those that the namespace of [`Attributes::user_namespace`] has for them.
+pub const IDMAP: u64 = 0x0010_0000;
 
 const OPEN_TREE_CLONE: u32 = 1;
 const AT_RECURSIVE: u32 = 0x8000;
@@ -35,7 +37,7 @@ pub struct Attributes {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
-    /// A descriptor, for an idmapped mount; not used.
+    /// A descriptor, for [`IDMAP`].
     pub user_namespace: u64,
 }
 

@@ -62,6 +62,12 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     stat(pid, 22)?.parse().ok()
 }
 
+/// What it does: one letter of proc_pid_stat(5), field 3. `None`: no such process.
+#[must_use]
+pub fn state(pid: Pid) -> Option<char> {
+    stat(pid, 3)?.chars().next()
+}
+
 /// The number of its parent. `None`: no such process.
 #[must_use]
 pub fn parent(pid: Pid) -> Option<i32> {

@@ -2,21 +2,33 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What the calls are made on.
 #[derive(Debug)]
-pub struct Object(CString);
+pub struct Object {
+    path: CString,
+    /// The path is a magic link of /proc, which leads to the object itself, whatever that is.
+    follow: bool,
+}
 
 impl Object {
-    /// An open file or folder; opened with `O_PATH` will do.
+    /// An open folder; opened with `O_PATH` will do.
     ///
     /// # Errors
     /// Never in practice.
     pub fn open(fd: &OwnedFd) -> io::Result<Self> {
         // f*xattr(2) refuse O_PATH descriptors; the descriptor's name in /proc does not.
-        Ok(Self(CString::new(format!("/proc/self/fd/{}/.", fd.as_raw_fd()))?))
+        Ok(Self { path: CString::new(format!("/proc/self/fd/{}/.", fd.as_raw_fd()))?, follow: false })
+    }
+
+    /// What `fd` names, of any type, a symbolic link too; opened with `O_PATH` will do.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn opened(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self { path: CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?, follow: true })
     }
 
     /// The object `name` in the folder `dir`, a symbolic link itself rather than its target.
@@ -26,7 +38,7 @@ impl Object {
     pub fn at(dir: impl AsFd, name: &[u8]) -> io::Result<Self> {
         let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
-        Ok(Self(CString::new(path)?))
+        Ok(Self { path: CString::new(path)?, follow: false })
     }
 
     /// By path, the last component not followed.
@@ -36,7 +48,7 @@ impl Object {
     pub fn path(path: &Path) -> io::Result<Self> {
         use std::os::unix::ffi::OsStrExt;
         let path: PathBuf = path.into();
-        Ok(Self(CString::new(path.as_os_str().as_bytes())?))
+        Ok(Self { path: CString::new(path.as_os_str().as_bytes())?, follow: false })
     }
 
     /// Sets an attribute, new or not.
@@ -44,8 +56,9 @@ impl Object {
     /// # Errors
     /// As setxattr(2).
     pub fn set(&self, name: &CStr, value: &[u8]) -> io::Result<()> {
+        let call = if self.follow { libc::setxattr } else { libc::lsetxattr };
         // SAFETY: both strings end in zero, and the pointer and the length are of one live slice.
-        let done = unsafe { libc::lsetxattr(self.0.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+        let done = unsafe { call(self.path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -54,9 +67,10 @@ impl Object {
     /// # Errors
     /// As getxattr(2).
     pub fn get(&self, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+        let call = if self.follow { libc::getxattr } else { libc::lgetxattr };
         let value = grow(|buffer| {
             // SAFETY: both strings end in zero, and the pointer and the length are of one live slice.
-            unsafe { libc::lgetxattr(self.0.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+            unsafe { call(self.path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
         });
         match value {
             Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
@@ -69,9 +83,10 @@ impl Object {
     /// # Errors
     /// As listxattr(2).
     pub fn list(&self) -> io::Result<Vec<CString>> {
+        let call = if self.follow { libc::listxattr } else { libc::llistxattr };
         let names = grow(|buffer| {
             // SAFETY: the string ends in zero, and the pointer and the length are of one live slice.
-            unsafe { libc::llistxattr(self.0.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+            unsafe { call(self.path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
         })?;
         Ok(names.split(|b| *b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
     }

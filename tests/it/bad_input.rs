@@ -25,8 +25,8 @@ both!(flags_that_are_known_and_not_there_yet, |cx| {
         ("--health-cmd true", "health-cmd"),
         ("-v named:/data", "volume"),
         ("--volumes-from x", "volumes-from"),
-        ("--gpus all", "gpus"),
-        ("--runtime runc", "runtime"),
+        ("--gpus all", "gpu"),
+        ("--runtime kata", "runtime"),
     ] {
         let ran = cx.ctr(&format!("run --rm {flag} busybox true"));
         ran.refuses(125, &format!("[..]{name}[..]"));

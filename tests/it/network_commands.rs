@@ -80,6 +80,14 @@ both!(subnets_are_checked, |cx| {
         ("--subnet x", "invalid CIDR address: x"),
         ("--gateway 10.1.0.1", "every ip-range or gateway must have a corresponding subnet"),
         ("--subnet 10.79.0.0/16 --gateway 10.1.0.1", "no matching subnet for gateway 10.1.0.1"),
+        ("--subnet 10.79.0.0/16 --gateway 10.79.0.0", {
+            "invalid network config: invalid gateway 10.79.0.0: it is the first or the last address of 10.79.0.0/16"
+        }),
+        ("--subnet 10.79.0.0/16 --gateway 10.79.255.255", "invalid network config: invalid gateway [..]"),
+        ("--subnet 10.79.0.1/32", {
+            "invalid network config: invalid subnet 10.79.0.1/32: a gateway and a container do not fit into one address"
+        }),
+        ("--aux-address foo", "invalid aux-address \"foo\": NAME=ADDRESS, as in router=192.168.1.1"),
         ("--ipv4=false", "IPv4 or IPv6 must be enabled"),
         ("-o foo=bar", "unsupported option \"foo\" for a bridge network[..]"),
         ("-o com.docker.network.driver.mtu=x", "invalid value for com.docker.network.driver.mtu: \"x\""),
@@ -167,9 +175,9 @@ both!(a_stopped_containers_networks_change, |cx| {
     cx.ctr("ps -a --format '{{.Names}}' --filter publish=81/udp").prints("box\n");
     cx.ctr("update --publish-rm 80 box").refuses(1, "port 80/tcp is not published");
     cx.ctr("update box").refuses(1, "you must provide one or more flags when using this command");
-    cx.ctr("update --memory 1g box").refuses(125, "the option \"--memory\" is not supported yet");
+    cx.ctr("update --restart always box").refuses(125, "the option \"--restart\" is not supported yet");
     cx.ctr("port box").prints("");
-    cx.ctr("port box 80").refuses(1, "no public port '80/tcp' published for box");
+    cx.ctr("port box 80").refuses(1, "No public port '80' published for box");
 
     for (name, line) in
         [("hosted", "--network host"), ("alone", "--network none"), ("shared", "--network container:box")]

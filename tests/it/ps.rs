@@ -1,6 +1,6 @@
 //! `ctr ps`.
 
-use crate::support::{Entry, Image, both};
+use crate::support::{Entry, Image, Terminal, both, until};
 
 both!(the_table, |cx| {
     cx.ctr("ps").prints("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n");
@@ -83,7 +83,13 @@ both!(json_in_both_ways, |cx| {
     cx.busybox();
     cx.ctr("create --name box --label a=1,2 --label b= busybox true").succeeds();
     let json = cx.ctr("ps -a --format json").succeeds();
-    assert_eq!(cx.ctr("ps -a --format '{{json .}}'").succeeds(), json);
+    // A second may have passed.
+    let without_age = |json: &str| {
+        let mut row: serde_json::Value = serde_json::from_str(json).unwrap();
+        row.as_object_mut().unwrap().remove("RunningFor");
+        row.to_string()
+    };
+    assert_eq!(without_age(&cx.ctr("ps -a --format '{{json .}}'").succeeds()), without_age(&json));
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["Labels"], "a=1,2,b=", "{json}");
     assert!(!json.contains("LabelMap") && !json.contains("\\u0000"), "{json}");
@@ -105,4 +111,101 @@ both!(an_image_without_its_name_is_shown_by_its_id, |cx| {
     cx.ctr("ps -a --no-trunc --filter name=box --format '{{.Image}}'").prints(&format!("{id}\n"));
     cx.ctr("rmi -f busybox").succeeds();
     cx.ctr("ps -a --filter name=new --format '{{.Image}}'").prints(&format!("{}\n", &other.id()[7..19]));
+});
+
+both!(filters_of_mounts_health_and_tasks, |cx| {
+    cx.busybox();
+    let dir = cx.make_dir("data");
+    let dir = dir.display();
+    cx.ctr(&format!("create --name bound -v {dir}:/in/it:ro busybox true")).succeeds();
+    cx.ctr("create --name mounted --mount type=tmpfs,target=/scratch busybox true").succeeds();
+    cx.ctr("create --name plain busybox true").succeeds();
+    let names = |flags: &str| cx.ctr(&format!("ps -a {flags} --format '{{{{.Names}}}}'")).succeeds().replace('\n', " ");
+    for (filter, wanted) in [
+        (&*format!("volume={dir}"), "bound"),
+        ("volume=/in/it", "bound"),
+        ("volume=/in/it/", "bound"),
+        ("volume=/scratch", "mounted"),
+        ("volume=/nowhere", ""),
+        ("health=none", "plain mounted bound"),
+        ("health=healthy", ""),
+        ("is-task=true", ""),
+        ("is-task=false", "plain mounted bound"),
+        ("isolation=default", "plain mounted bound"),
+        ("status=paused", ""),
+        ("name=n --filter name=b --filter volume=/in/it", "bound"),
+    ] {
+        assert_eq!(names(&format!("--filter {filter}")), wanted, "{filter}");
+    }
+    cx.ctr("ps -a --no-trunc -f name=bound --format '{{.Mounts}} {{.LocalVolumes}}'").prints(&format!("{dir} 0\n"));
+    for (filter, said) in [
+        ("health=ill", "invalid filter 'health=ill'"),
+        ("is-task=maybe", "invalid filter 'is-task=maybe'"),
+        ("exited=x", "strconv.Atoi: parsing \"x\": invalid syntax"),
+        ("publish=80:80", "filter for 'publish' should not contain ':': 80:80"),
+        ("expose=x/tcp", "error while looking up for expose x/tcp: [..]"),
+        ("before=nosuch", "No such container: nosuch"),
+        ("since=nosuch", "No such container: nosuch"),
+        ("status=nosuch", "invalid filter 'status=nosuch'"),
+        ("nosuch=1", "invalid filter 'nosuch'"),
+    ] {
+        cx.ctr(&format!("ps --filter {filter}")).refuses(1, said);
+    }
+    cx.ctr("ps --filter nosuch").refuses(
+        125,
+        "invalid argument \"nosuch\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+    );
+});
+
+both!(every_name_of_the_command, |cx| {
+    cx.busybox();
+    let id = cx.ctr("create --name box busybox true").succeeds();
+    for name in ["ps", "container ls", "container list", "container ps"] {
+        cx.ctr(&format!("{name} -aq --no-trunc")).prints(&format!("{id}\n"));
+    }
+    for name in ["images", "image ls", "image list"] {
+        cx.ctr(&format!("{name} --format '{{{{.Repository}}}}'")).prints("busybox\n");
+    }
+    cx.ctr("ps -q --format x").is(
+        0,
+        "",
+        "WARNING: Ignoring custom format, because both --format and --quiet are set.\n",
+    );
+    cx.ctr("ps -a --format 'table {{.Names}}\\t{{.Label \"com.example.my-name\"}}'")
+        .prints("NAMES     my name\nbox       \n");
+    cx.ctr("ps -a --format 'table {{.Nope}}'").is(
+        1,
+        "",
+        "ctr: failed to execute template: template: :1:8: executing \"\" at <.Nope>: can't evaluate field Nope in type row\n\
+         hint: table {{.Nope}}\n              ^\n      there are [..]\n",
+    );
+});
+
+both!(watching, |cx| {
+    cx.busybox();
+    cx.ctr("create --name first busybox true").succeeds();
+    let watch = cx.spawn("ps -a --watch=1 --format '{{.Names}}'");
+    watch.shows("first\n");
+    cx.ctr("create --name second busybox true").succeeds();
+    watch.shows("second\nfirst\n");
+    watch.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(watch.wait().code, 130);
+    cx.ctr("ps --watch=0").refuses(125, "invalid argument \"0\" for \"-w, --watch\" flag: [..]");
+    // In place, cut to the terminal's width whatever that is.
+    let terminal = Terminal::open(cx);
+    terminal.line("$ctr ps -a --watch=1");
+    terminal.shows("first");
+    terminal.resize(20, 24);
+    until("the table is cut", || {
+        let screen = terminal.visible();
+        screen.lines().count() == 3 && screen.lines().all(|line| line.chars().count() <= 20)
+    });
+    cx.ctr("rm first").succeeds();
+    until("the table is redrawn", || terminal.visible().lines().count() == 2);
+    terminal.resize(1, 24);
+    until("one column is enough", || terminal.visible().lines().count() == 2 && terminal.visible().starts_with("C\n"));
+    terminal.resize(80, 24);
+    terminal.keys(&["C-c"]);
+    terminal.line("echo left");
+    terminal.shows("left");
 });

@@ -26,3 +26,42 @@ both!(for_one_that_removes_itself, |cx| {
     running.wait().prints("7\n");
     cx.leaves_nothing();
 });
+
+both!(several_each_with_its_own, |cx| {
+    cx.busybox();
+    let waits = "busybox sh -c 'while [ ! -e /go ]; do sleep 0.02; done; exit";
+    cx.ctr(&format!("run -d --name aa {waits} 3'")).succeeds();
+    cx.ctr(&format!("run -d --rm --name bb {waits} 4'")).succeeds();
+    let running = cx.spawn("wait aa nosuch bb");
+    // The second one ends, and is gone, long before it is its turn.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    cx.ctr("exec bb touch /go").prints("");
+    crate::support::until("it is gone", || cx.ctr("ps -aq --filter name=bb").out().is_empty());
+    cx.ctr("exec aa touch /go").prints("");
+    running.wait().is(1, "3\n4\n", "ctr: No such container: nosuch\n");
+    cx.ctr("wait --latest").prints("3\n");
+    cx.ctr("wait").refuses(1, "'ctr wait' requires at least 1 argument");
+});
+
+both!(for_a_condition, |cx| {
+    cx.busybox();
+    cx.ctr("create --name box busybox sleep 1000").succeeds();
+    cx.ctr("wait --condition created box").prints("-1\n");
+    let wait = |condition: &str, command: &str| {
+        let running = cx.spawn(&format!("wait --condition {condition} box"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        cx.ctr(command).prints("box\n");
+        running.wait()
+    };
+    wait("running", "start box").prints("-1\n");
+    wait("paused", "pause box").prints("-1\n");
+    wait("running --condition exited", "unpause box").prints("-1\n");
+    wait("stopped,paused", "kill box").prints("137\n");
+    cx.ctr("wait --condition exited --interval 1s box").prints("137\n");
+    wait("removing -i 20", "rm box").prints("-1\n");
+    cx.ctr("wait --condition running box").refuses(1, "No such container: box");
+    cx.ctr("create --name box busybox true").succeeds();
+    wait("running", "rm box").refuses(1, "No such container: [..]");
+    cx.ctr("wait --condition foo box")
+        .refuses(125, "invalid argument \"foo\" for \"--condition\" flag: unknown container state: foo");
+});

@@ -88,6 +88,56 @@ limits() {
 	ctr rm oom >/dev/null
 }
 
+# Paused and changed while it runs, and what it uses.
+life() {
+	ctr run -d --name life busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done' >/dev/null
+	dir=$(cgroup life)
+	is 'pause' life "$(ctr pause life 2>&1)"
+	is 'freezes the cgroup' 'frozen 1' "$(grep frozen "$dir/cgroup.events")"
+	is 'which ps says' paused "$(ctr ps --format '{{.State}}')"
+	before=$(ctr logs life | tail -n 1)
+	sleep 1
+	is 'nothing runs' "$before" "$(ctr logs life | tail -n 1)"
+	is 'exec is refused' 1 "$(ctr exec life true >/dev/null 2>&1; echo $?)"
+	is 'unpause' 'life frozen 0' "$(ctr unpause life 2>&1) $(grep frozen "$dir/cgroup.events")"
+
+	is 'update' life "$(ctr update --memory 64m --memory-swap 96m --cpus 0.5 --pids-limit 50 --cpu-shares 512 life 2>&1)"
+	is 'is in force at once' '67108864 33554432 50000 100000 50 59' \
+		"$(cat "$dir/memory.max" "$dir/memory.swap.max" "$dir/cpu.max" "$dir/pids.max" "$dir/cpu.weight" | tr '\n' ' ' | sed 's/ $//')"
+	is 'update of one limit leaves the others' '67108864 max' \
+		"$(ctr update --pids-limit -1 life >/dev/null && cat "$dir/memory.max" "$dir/pids.max" | tr '\n' ' ' | sed 's/ $//')"
+	ctr update --memory 48m --cpuset-cpus 99 life >/dev/null 2>&1
+	is 'a limit that is refused' 1 "$?"
+	is 'leaves all as they were recorded' '67108864 ' "$(ctr inspect --format '{{.HostConfig.Memory}} {{.HostConfig.CpusetCpus}}' life)"
+	is 'and as they are in force' 67108864 "$(cat "$dir/memory.max")"
+	has 'stats tells the limit' ' / 64MiB' "$(ctr stats --no-stream --format '{{.MemUsage}}' life 2>&1)"
+	has 'top' 'sleep 0.05' "$(for _ in 1 2 3 4 5; do ctr top life -o pid,args; done 2>&1)"
+
+	ctr pause life >/dev/null
+	is 'restart of a paused one' life "$(ctr restart -t 0 life 2>&1)"
+	is 'with the limits that it was given' '67108864 50000 100000' \
+		"$(cat "$(cgroup life)/memory.max" "$(cgroup life)/cpu.max" | tr '\n' ' ' | sed 's/ $//')"
+	ctr pause life >/dev/null
+	is 'rm -f of a paused one' life "$(ctr rm -f life 2>&1)"
+	soon 20 no_scopes
+
+	# Below what is in use, the kernel ends it, as Docker has it.
+	ctr run -d --name big busybox sh -c 'x=$(head -c 40000000 /dev/zero | tr "\0" x); echo ready; while :; do sleep 0.1; done' >/dev/null
+	soon 60 sh -c 'ctr logs big | grep -q ready'
+	ctr update --memory 8m --memory-swap 8m big >/dev/null 2>&1
+	soon 20 sh -c "[ \"\$(ctr inspect --format '{{.State.Running}}' big)\" = false ]"
+	is 'a limit below what is in use' '137 true' "$(ctr inspect --format '{{.State.ExitCode}} {{.State.OOMKilled}}' big)"
+	ctr rm -f big >/dev/null
+
+	ctr run -d --name frozen busybox sleep 1000 >/dev/null
+	dir=$(cgroup frozen)
+	ctr pause frozen >/dev/null
+	kill -9 "$(cat "${dir%/container}/monitor/cgroup.procs")"
+	soon 20 no_scopes
+	has 'a paused one whose monitor is killed ends' 'Exited (137)' "$(ctr ps -a --filter name=frozen --format '{{.Status}}')"
+	ctr rm -f frozen >/dev/null
+}
+
 monitor_killed() {
 	ctr run -d --name orphan --memory 64m busybox sleep 1000 >/dev/null
 	dir=$(cgroup orphan)
@@ -181,6 +231,7 @@ image || failed 'make an image' "$?"
 readme
 limits
 if [ "$part" = all ]; then
+	life
 	monitor_killed
 	delegated_unit
 	if [ "$me" = root ]; then as_root_only; else not_delegated; fi

@@ -170,6 +170,9 @@ fn subnets(subnets: &[String], ranges: &[String], gateways: &[String], auxiliary
         let found: Option<IpAddr> = address.parse().ok();
         let subnet = found.and_then(|found| Some((all.iter_mut().find(|s| s.subnet.contains(&found))?, found)));
         let Some((subnet, found)) = subnet else {
+            if address.is_empty() || name.is_empty() {
+                bail!("invalid aux-address {text:?}: NAME=ADDRESS, as in router=192.168.1.1");
+            }
             bail!("no matching subnet for aux-address {address}");
         };
         subnet.auxiliary.insert(name, found);

@@ -127,6 +127,7 @@ mod tests {
             labels: [("a".to_owned(), "1".to_owned())].into(),
             attachable: false,
             ipam_options: [].into(),
+            found: None,
         };
         let matches = |texts: &[&str], prune: bool| {
             let pairs: Vec<_> = texts.iter().map(|text| crate::cli::filter::pair(text).unwrap()).collect();

@@ -38,7 +38,7 @@ impl Row {
 }
 
 const COLUMNS: &[Column<Row>] = &[
-    Column { name: "CreatedAt", heading: "CREATED AT", cell: |row| text(units::local_time(row.network.created)) },
+    Column { name: "CreatedAt", heading: "CREATED AT", cell: |row| text(units::exact_local_time(row.network.created)) },
     Column { name: "Driver", heading: "DRIVER", cell: |row| text(row.network.driver.as_str()) },
     Column { name: "ID", heading: "NETWORK ID", cell: |row| text(row.id()) },
     Column { name: "IPv4", heading: "IPV4", cell: |row| text(row.network.has_ipv4().to_string()) },

@@ -1,16 +1,15 @@
 //! `ctr network prune`.
 
-use std::io::BufRead;
-
 use anyhow::Result;
 
 use super::filter::{self, Filters};
-use crate::cli::{Globals, Run, output};
-use crate::error;
+use crate::cli::prune::{self, Pruned};
+use crate::cli::{Globals, Run};
+use crate::events;
 use crate::network::{record, teardown};
+use crate::store::Store;
 
-const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.\n\
-                       Are you sure you want to continue? [y/N] ";
+const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.";
 
 /// Remove all networks that no container is on or is to be on
 #[derive(Debug, clap::Parser)]
@@ -27,36 +26,29 @@ pub struct Prune {
 impl Run for Prune {
     fn run(self, globals: &Globals) -> Result<u8> {
         let filters = Filters::check(&self.filter, true)?;
-        if !self.force && !agreed() {
+        if !self.force && !prune::agreed(WARNING) {
             return Ok(0);
         }
-        let store = globals.store()?;
-        let mut networks = record::list(&store)?;
-        networks.retain(|network| !network.is_predefined());
-        filters.retain(&store, &mut networks)?;
-        let used = filter::used(&store, &networks)?;
-        let mut removed = String::new();
-        let mut code = 0;
-        for network in networks.iter().filter(|network| !used.contains(&network.id)) {
-            match record::remove(&store, &network.id, |network| teardown::network(&store, network)) {
-                Ok(()) => removed.extend([&network.name, "\n"]),
-                Err(failure) => {
-                    output::say(&error::render(&failure));
-                    code = 1;
-                }
-            }
-        }
-        if !removed.is_empty() {
-            output::print(&format!("Deleted Networks:\n{removed}\n"));
-        }
-        Ok(code)
+        let pruned = networks(&globals.store()?, &filters)?;
+        pruned.print();
+        Ok(pruned.code)
     }
 }
 
-fn agreed() -> bool {
-    output::print(WARNING);
-    let mut answer = String::new();
-    // What cannot be read is no yes.
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    matches!(answer.trim(), "y" | "Y")
+/// Removes the networks that nobody uses and that pass the filters.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn networks(store: &Store, filters: &Filters) -> Result<Pruned> {
+    let mut networks = record::list(store)?;
+    networks.retain(|network| !network.is_predefined());
+    filters.retain(store, &mut networks)?;
+    let used = filter::used(store, &networks)?;
+    let mut pruned = Pruned::default();
+    for network in networks.iter().filter(|network| !used.contains(&network.id)) {
+        let removed = record::remove(store, &network.id, |network| teardown::network(store, network));
+        pruned.note("Deleted Networks:", &network.name, removed);
+    }
+    events::pruned(store, "network", 0);
+    Ok(pruned)
 }

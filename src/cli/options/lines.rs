@@ -41,7 +41,7 @@ pub fn variables(
 ) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
-        for line in assignments("env", file.as_ref())? {
+        for line in assignments(file.as_ref())? {
             match (line.contains('='), environment(&line)) {
                 (true, _) => all.push(line),
                 (false, Some(value)) => all.push(format!("{line}={value}")),
@@ -66,7 +66,7 @@ pub fn variables(
 pub fn labels(files: &[impl AsRef<Path>], arguments: &[String]) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for file in files {
-        all.extend(assignments("label", file.as_ref())?.iter().map(|line| pair(line)));
+        all.extend(assignments(file.as_ref())?.iter().map(|line| pair(line)));
     }
     all.extend(arguments.iter().map(|argument| pair(argument)));
     Ok(all)
@@ -79,56 +79,49 @@ pub fn pair(text: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// A file's lines without comments and empty ones; `kind` is what the errors call it. Values are taken as they are: no quotes, no
-/// escapes, as in Docker.
-fn assignments(kind: &str, path: &Path) -> Result<Vec<String>> {
-    // Docker's words, as Go puts it; the path is where people look first.
-    let bytes = std::fs::read(path).map_err(|e| Failure::new(format!("open {}", path.display())).source(e))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Failure::new(format!("{}: not UTF-8", path.display())).source(e.utf8_error()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+/// A file's lines without comments and empty ones. Values are taken as they are: no quotes, no escapes;
+/// the words are Docker's, which calls a label file an env file too.
+fn assignments(path: &Path) -> Result<Vec<String>> {
+    let invalid = |what: String| Failure::new(format!("invalid env file ({}): {what}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| {
+        // As Go puts it; the path is where people look first.
+        let why = e.raw_os_error().map(|errno| nix::errno::Errno::from_raw(errno).desc().to_lowercase());
+        Failure::new(format!("open {}: {}", path.display(), why.unwrap_or_else(|| e.to_string())))
+    })?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut lines = Vec::new();
-    for line in text.lines() {
-        let line = line.trim_start();
-        if line.is_empty() || line.starts_with('#') {
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = std::str::from_utf8(line).map_err(|_| {
+            let bytes: Vec<String> = line.iter().map(ToString::to_string).collect();
+            invalid(format!("invalid utf8 bytes at line {}: [{}]", number + 1, bytes.join(" ")))
+        })?;
+        let text = text.trim_start();
+        if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
-        let name = if value.is_none() { name.trim_end() } else { name };
+        let name = text.split('=').next().unwrap_or_default();
         if name.is_empty() {
-            return Err(Failure::new(format!(
-                "invalid {kind} file ({}): no variable name on line '{line}'",
-                path.display()
-            ))
-            .into());
+            return Err(invalid(format!("no variable name on line '{text}'")).into());
         }
         if name.contains(char::is_whitespace) {
-            return Err(Failure::new(format!(
-                "invalid {kind} file ({}): variable '{name}' contains whitespaces",
-                path.display()
-            ))
-            .into());
+            return Err(invalid(format!("variable '{name}' contains whitespaces")).into());
         }
-        lines.push(value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}")));
+        lines.push(text.to_owned());
     }
     Ok(lines)
 }
 
-/// Each name once, where it stood first, with its last value; bare names are gone, and their
-/// variables with them. Docker's rule for what a process gets.
+/// Each name once, where it stood first, with its last value. A bare name stands for its variable's
+/// absence, from whomever it would be inherited.
 #[must_use]
-pub fn merged(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+pub fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for variable in variables {
-        let name = variable.split('=').next().unwrap_or_default();
-        let place = all.iter().position(|v| v.split('=').next() == Some(name));
-        match (place, variable.contains('=')) {
-            (Some(at), true) => all[at] = variable,
-            (None, true) => all.push(variable),
-            (Some(at), false) => {
-                all.remove(at);
-            }
-            (None, false) => {}
+        let name = variable.split('=').next();
+        match all.iter().position(|v| v.split('=').next() == name) {
+            Some(at) => all[at] = variable,
+            None => all.push(variable),
         }
     }
     all
@@ -156,24 +149,28 @@ mod tests {
         std::fs::write(file.path(), "\u{feff}# c\n\n  A=\"x\" # y\r\nHOME\nUNSET\nB=\n").unwrap();
         let all = variables(&[file.path()], &["A=2".to_owned()], env).unwrap();
         assert_eq!(all, ["A=\"x\" # y", "HOME=/root", "B=", "A=2"]);
-        assert_eq!(merged(all), ["A=2", "HOME=/root", "B="]);
+        assert_eq!(last_of_each(all), ["A=2", "HOME=/root", "B="]);
     }
 
     #[test]
     fn lines_that_are_no_assignment_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, end) in [("=x", "no variable name on line '=x'"), ("a b=c", "variable 'a b' contains whitespaces")] {
+        for (text, end) in [
+            ("=x", "no variable name on line '=x'"),
+            ("a b=c", "variable 'a b' contains whitespaces"),
+            ("FOO ", "variable 'FOO ' contains whitespaces"),
+        ] {
             std::fs::write(file.path(), text).unwrap();
             let message = variables(&[file.path()], &[], env).unwrap_err().to_string();
             assert_eq!(message, format!("invalid env file ({}): {end}", file.path().display()));
             let message = labels(&[file.path()], &[]).unwrap_err().to_string();
-            assert_eq!(message, format!("invalid label file ({}): {end}", file.path().display()));
+            assert_eq!(message, format!("invalid env file ({}): {end}", file.path().display()));
         }
     }
 
     #[test]
     fn the_last_value_wins_in_the_first_place() {
         let all = ["A=1", "B=1", "A=2", "C=1", "C"].map(str::to_owned);
-        assert_eq!(merged(all), ["A=2", "B=1"]);
+        assert_eq!(last_of_each(all), ["A=2", "B=1", "C"]);
     }
 }

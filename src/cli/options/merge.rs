@@ -3,6 +3,7 @@
 use anyhow::Result;
 use oci_spec::image::ImageConfiguration;
 
+use super::environment::{self, Inherited};
 use super::{Request, bad, lines};
 use crate::container::config::{Config, Empty};
 
@@ -12,11 +13,11 @@ impl Request {
     /// # Errors
     /// Neither gives a command.
     pub fn complete(&mut self, image: Option<&ImageConfiguration>) -> Result<()> {
-        merge(&mut self.config, image.and_then(|image| image.config().as_ref()))
+        merge(&mut self.config, image.and_then(|image| image.config().as_ref()), &self.inherited)
     }
 }
 
-fn merge(config: &mut Config, image: Option<&oci_spec::image::Config>) -> Result<()> {
+fn merge(config: &mut Config, image: Option<&oci_spec::image::Config>, inherited: &Inherited) -> Result<()> {
     let none = oci_spec::image::Config::default();
     let image = image.unwrap_or(&none);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -46,12 +47,13 @@ fn merge(config: &mut Config, image: Option<&oci_spec::image::Config>) -> Result
         return bad("no command specified");
     }
     // The user's come first, the image's that they do not name behind them.
-    let named = |variable: &String| {
-        let name = variable.split('=').next();
-        config.env.iter().any(|own| own.split('=').next() == name)
-    };
-    let inherited: Vec<String> = image.env().iter().flatten().filter(|v| !named(v)).cloned().collect();
-    config.env = lines::merged(std::mem::take(&mut config.env).into_iter().chain(inherited));
+    let own = lines::last_of_each(std::mem::take(&mut config.env));
+    let is_named = |variable: &String| own.iter().any(|own| own.split('=').next() == variable.split('=').next());
+    let mut below = inherited.of(&list(image.env()).unwrap_or_default());
+    below.retain(|variable| !is_named(variable));
+    let all = own.into_iter().chain(below);
+    config.env =
+        all.filter(|variable| variable.contains('=') || environment::EVERY.contains(&variable.as_str())).collect();
     for (name, value) in image.labels().iter().flatten() {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());
     }
@@ -88,7 +90,7 @@ mod tests {
     #[test]
     fn what_the_user_says_wins() {
         let mut config = Config { env: words(&["A=own", "B"]), user: "me".into(), ..Config::default() };
-        merge(&mut config, Some(&image())).unwrap();
+        merge(&mut config, Some(&image()), &Inherited::default()).unwrap();
         assert_eq!(config.env, ["A=own", "PATH=/bin"]);
         assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("me", "/w"));
         assert_eq!((config.entrypoint.unwrap(), config.cmd.unwrap()), (words(&["entry"]), words(&["-c"])));
@@ -98,25 +100,28 @@ mod tests {
     #[test]
     fn a_command_keeps_the_images_entry_point() {
         let mut config = Config { cmd: Some(words(&["x"])), ..Config::default() };
-        merge(&mut config, Some(&image())).unwrap();
+        merge(&mut config, Some(&image()), &Inherited::default()).unwrap();
         assert_eq!((config.entrypoint.unwrap(), config.cmd.unwrap()), (words(&["entry"]), words(&["x"])));
     }
 
     #[test]
     fn an_entry_point_takes_the_images_command_away() {
         let mut config = Config { entrypoint: Some(words(&["own"])), ..Config::default() };
-        merge(&mut config, Some(&image())).unwrap();
+        merge(&mut config, Some(&image()), &Inherited::default()).unwrap();
         assert_eq!((config.entrypoint.unwrap(), config.cmd), (words(&["own"]), None));
 
         let mut reset = Config { entrypoint: Some(words(&[""])), ..Config::default() };
-        assert_eq!(merge(&mut reset, Some(&image())).unwrap_err().to_string(), "no command specified");
+        assert_eq!(
+            merge(&mut reset, Some(&image()), &Inherited::default()).unwrap_err().to_string(),
+            "no command specified"
+        );
         let mut reset = Config { entrypoint: Some(words(&[""])), cmd: Some(words(&["x"])), ..Config::default() };
-        merge(&mut reset, Some(&image())).unwrap();
+        merge(&mut reset, Some(&image()), &Inherited::default()).unwrap();
         assert_eq!((reset.entrypoint, reset.cmd.unwrap()), (None, words(&["x"])));
     }
 
     #[test]
     fn no_image_needs_a_command() {
-        assert!(merge(&mut Config::default(), None).is_err());
+        assert!(merge(&mut Config::default(), None, &Inherited::default()).is_err());
     }
 }

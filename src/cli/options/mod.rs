@@ -6,6 +6,8 @@
 
 mod csv;
 pub mod endpoints;
+mod environment;
+pub mod extras;
 pub mod lines;
 mod merge;
 mod mounts;
@@ -14,7 +16,8 @@ pub mod pending;
 pub mod process;
 pub mod publish;
 pub mod rate;
-mod resources;
+pub mod resources;
+pub mod secrets;
 mod security;
 pub mod size;
 
@@ -24,7 +27,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::container::config::{Config, Endpoint, HostConfig, LogConfig};
+use crate::container::accounts::Accounts;
+use crate::container::config::{Config, Endpoint, Extras, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
@@ -40,11 +44,15 @@ pub struct Options {
     #[command(flatten)]
     mounts: mounts::MountOptions,
     #[command(flatten)]
+    secrets: secrets::SecretOptions,
+    #[command(flatten)]
     network: network::NetworkOptions,
     #[command(flatten)]
     resources: resources::ResourceOptions,
     #[command(flatten)]
     security: security::SecurityOptions,
+    #[command(flatten)]
+    pub extras: extras::ExtraOptions,
     #[command(flatten)]
     pending: pending::Pending,
     /// Print this help
@@ -80,7 +88,7 @@ pub struct Identity {
     /// Platform of the image (linux/arm64)
     #[arg(long, value_name = "os/arch")]
     pub platform: Option<String>,
-    /// The first word is a directory to be used as the root, not an image
+    /// The first word is a directory to be used as the root, not an image; with :O an overlay above it
     #[arg(long)]
     pub rootfs: bool,
     /// Labels
@@ -115,13 +123,21 @@ pub struct Request {
     pub host_config: HostConfig,
     /// What is wanted of each network, in the order of the command line.
     pub endpoints: Vec<Endpoint>,
+    /// What becomes of the image's variables.
+    inherited: environment::Inherited,
+    pub accounts: Accounts,
+    pub secrets: Vec<secrets::Wanted>,
 }
 
 /// Where the root comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
     Image(String),
-    Directory(PathBuf),
+    /// `overlay`: what is written lies above it.
+    Directory {
+        path: PathBuf,
+        overlay: bool,
+    },
 }
 
 impl Options {
@@ -165,7 +181,7 @@ impl Options {
         }
         let mut config = self.process.check(command_words, detach)?;
         config.labels = lines::labels(&identity.label_file, &identity.label)?;
-        let source = if identity.rootfs { Source::Directory(rootfs(image)?) } else { Source::Image(image.clone()) };
+        let source = if identity.rootfs { rootfs(image)? } else { Source::Image(image.clone()) };
         if let Source::Image(image) = &source {
             config.image.clone_from(image);
         }
@@ -179,7 +195,13 @@ impl Options {
             self.resources.check()?,
             self.security.check()?,
         )?;
+        let (extras, accounts) = self.extras.check(!host_config.extra_hosts.is_empty())?;
         let host_config = HostConfig {
+            extras: Extras {
+                proc_options: host_config.extras.proc_options.clone(),
+                writable_cgroups: host_config.extras.writable_cgroups,
+                ..extras
+            },
             group_add: self.process.group_add.clone(),
             init: Some(self.process.init).filter(|init| *init),
             ..host_config
@@ -191,7 +213,10 @@ impl Options {
             ));
         }
         let name = name.filter(|name| !name.is_empty());
-        Ok((Request { name, source, pull, config, host_config, endpoints }, identity, self.process))
+        let inherited = self.process.environment.inherited()?;
+        let secrets = self.secrets.secret;
+        let request = Request { name, source, pull, config, host_config, endpoints, inherited, accounts, secrets };
+        Ok((request, identity, self.process))
     }
 }
 
@@ -214,7 +239,6 @@ fn host_config(
         let name = name.map(|(name, _)| name.as_str()).unwrap_or_default();
         return bad(format!("sysctl {name:?} not allowed in host network namespace"));
     }
-    let nothing = || security.open_system_paths.then(Vec::new);
     Ok(HostConfig {
         binds: mounts.binds,
         mounts: mounts.mounts,
@@ -233,8 +257,13 @@ fn host_config(
         dns_search: network.dns_search,
         auto_remove: identity.rm,
         annotations: identity.annotation.iter().map(|text| lines::pair(text)).collect(),
-        masked_paths: nothing(),
-        readonly_paths: nothing(),
+        masked_paths: security.masked_paths,
+        readonly_paths: security.readonly_paths,
+        extras: Extras {
+            proc_options: security.proc_options,
+            writable_cgroups: security.writable_cgroups,
+            ..Extras::default()
+        },
         cap_add: security.cap_add,
         cap_drop: security.cap_drop,
         privileged: security.privileged,
@@ -253,15 +282,25 @@ fn host_config(
     })
 }
 
-fn rootfs(path: &str) -> Result<PathBuf> {
+/// `DIR[:O]`.
+fn rootfs(text: &str) -> Result<Source> {
+    let (path, overlay) = match text.rsplit_once(':') {
+        _ if Path::new(text).is_dir() => (text, false),
+        Some((path, "O")) => (path, true),
+        Some((_, "idmap")) => return bad(format!("--rootfs {text:?}: :idmap is not supported; :O is")),
+        _ => (text, false),
+    };
     let path = std::fs::canonicalize(path).with_context(|| format!("--rootfs {path:?}"))?;
     if !path.is_dir() {
         return bad(format!("--rootfs {path:?}: not a directory"));
     }
-    if path == Path::new("/") {
-        return bad("--rootfs: the host's own root cannot be a container's");
+    if path == Path::new("/") && !overlay {
+        return Err(Failure::new("--rootfs: the host's own root cannot be a container's")
+            .hint("with an overlay above it, it can: --rootfs /:O")
+            .exit(exit::ENGINE)
+            .into());
     }
-    Ok(path)
+    Ok(Source::Directory { path, overlay })
 }
 
 fn log_config(driver: &str, options: &[String]) -> Result<LogConfig> {

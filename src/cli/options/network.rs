@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 
 use super::{Request, bad, endpoints, pending, publish, rate};
 use crate::cli::output;
-use crate::container::config::{Empty, Endpoint, PortBindings};
+use crate::container::config::{Empty, Endpoint, Ids, PortBindings};
 use crate::container::network::{Mode, change};
 use crate::container::spec::hostname;
 use crate::container::start;
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 use crate::network::mac::Mac;
+use crate::network::record::{self, Network};
 use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
 
@@ -172,13 +173,36 @@ impl Request {
     ///
     /// # Errors
     /// There is no such container or network.
-    pub fn find_networks(&mut self, store: &Store) -> Result<()> {
-        if let Mode::Container(name) = Mode::of(&self.host_config.network_mode) {
-            let other = start::config(store, &names::resolve(store, &name)?)?;
-            // With the other's hosts file: Docker gives it the other's name too.
-            hostname(&other).clone_into(&mut self.config.hostname);
-            self.config.domainname.clone_from(&other.config.domainname);
-            self.host_config.network_mode = format!("container:{}", other.id);
+    pub fn find_containers(&mut self, store: &Store) -> Result<()> {
+        // Docker: who has another's network has its host name too, which that network's names know.
+        let uts_is_own = self.host_config.uts_mode != "host";
+        match Mode::of(&self.host_config.network_mode) {
+            Mode::Container(name) => {
+                let id = names::resolve(store, &name)?;
+                if uts_is_own {
+                    let other = start::config(store, &id)?;
+                    hostname(&other).clone_into(&mut self.config.hostname);
+                    self.config.domainname.clone_from(&other.config.domainname);
+                }
+                self.host_config.network_mode = format!("container:{id}");
+            }
+            Mode::Host if uts_is_own && self.config.hostname.is_empty() => {
+                self.config.hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+            }
+            _ => {}
+        }
+        for mode in [&mut self.host_config.pid_mode, &mut self.host_config.ipc_mode] {
+            if let Some(name) = mode.strip_prefix("container:") {
+                *mode = format!("container:{}", names::resolve(store, name)?);
+            }
+        }
+        if let Some(id) = self.host_config.ipc_mode.strip_prefix("container:")
+            && !matches!(start::config(store, &id.parse()?)?.host_config.ipc_mode.as_str(), "shareable" | "host")
+        {
+            return Err(Failure::new(format!("cannot join IPC of container {id}: non-shareable IPC"))
+                .hint("make that container with --ipc shareable")
+                .exit(exit::ENGINE)
+                .into());
         }
         // Records hold a network's name, however it was given.
         for endpoint in &mut self.endpoints {
@@ -187,6 +211,13 @@ impl Request {
                 self.host_config.network_mode.clone_from(&name);
             }
             endpoint.network = name;
+        }
+        let publishes = !self.host_config.port_bindings.is_empty() || self.host_config.publish_all_ports;
+        if publishes && !self.endpoints.is_empty() {
+            let networks = self.endpoints.iter().map(|endpoint| record::get(store, &endpoint.network));
+            if !networks.collect::<Result<Vec<_>>>()?.iter().any(Network::lets_in) {
+                output::say("WARNING: Published ports are not reached: none of the networks lets connections in");
+            }
         }
         for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
             let (name, _) = link.split_once(':').unwrap_or((link, ""));
@@ -197,6 +228,31 @@ impl Request {
         Ok(())
     }
 }
+
+impl Request {
+    /// The ids of the container whose namespaces this one is to be in, since their user namespace is
+    /// then the same; `None`: it is in those of none.
+    ///
+    /// # Errors
+    /// They are those of two containers.
+    pub fn shared_ids(&self, store: &Store) -> Result<Option<SharedIds>> {
+        let host = &self.host_config;
+        let mut found: Option<SharedIds> = None;
+        for mode in [&host.network_mode, &host.pid_mode, &host.ipc_mode] {
+            let Some(id) = mode.strip_prefix("container:") else { continue };
+            let ids = SharedIds(start::config(store, &id.parse()?)?.host_config.ids);
+            if found.as_ref().is_some_and(|other| *other != ids) {
+                return bad("conflicting options: containers to be joined that have different user namespaces");
+            }
+            found = Some(ids);
+        }
+        Ok(found)
+    }
+}
+
+/// What [`Request::shared_ids`] found: another container's `HostConfig.ids`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SharedIds(pub Option<Ids>);
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an IPv6 address in brackets or without; kept with a colon.
 fn host(text: &str) -> Result<String, String> {
@@ -240,7 +296,7 @@ fn ports(text: &str) -> Result<Vec<String>> {
         return wrong(&format!("strconv.ParseUint: parsing {range:?}: invalid syntax"));
     };
     if last < first {
-        return wrong(&format!("invalid port range: {range}"));
+        return wrong(&format!("invalid range specified for port: {range}"));
     }
     let Some(protocol) = Protocol::of(protocol) else {
         return wrong(&format!("invalid proto: {protocol}"));

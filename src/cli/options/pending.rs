@@ -1,5 +1,6 @@
-//! Options of Docker's that ctr knows and does not have yet. Each is parsed, so that the words
-//! behind it are not taken for the image, and refused by its name: none is ignored.
+//! Options of Docker's that ctr knows and does not have: those that are to come, and those that can
+//! mean nothing here. Each is parsed, so that the words behind it are not taken for the image, and
+//! refused by its name and with the reason, unless its value asks for what is so anyway.
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
@@ -7,30 +8,67 @@ use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 use crate::error::{Failure, exit};
 
 /// One of them: its name, whether a value follows, and the values that ask for nothing.
+#[derive(Debug)]
 struct Option {
     long: &'static str,
     takes_value: bool,
     nothing: &'static [&'static str],
+    /// What is said of one that is not to come, and the way out.
+    never: std::option::Option<(&'static str, &'static str)>,
 }
 
 const fn with_value(long: &'static str, nothing: &'static [&'static str]) -> Option {
-    Option { long, takes_value: true, nothing }
+    Option { long, takes_value: true, nothing, never: None }
+}
+
+const fn never(long: &'static str, nothing: &'static [&'static str], why: &'static str, hint: &'static str) -> Option {
+    Option { long, takes_value: true, nothing, never: Some((why, hint)) }
 }
 
 const OPTIONS: &[Option] = &[
-    with_value("gpus", &[]),
+    never(
+        "gpus",
+        &[],
+        "could not select device driver \"\" with capabilities: [[gpu]]: no driver's hooks are run here",
+        "give the device nodes instead (--device /dev/dri, --device /dev/nvidia0), and mount the driver's libraries",
+    ),
     with_value("health-cmd", &[]),
     with_value("health-interval", &["0", "0s"]),
     with_value("health-retries", &["0"]),
     with_value("health-start-interval", &["0", "0s"]),
     with_value("health-start-period", &["0", "0s"]),
     with_value("health-timeout", &["0", "0s"]),
-    with_value("isolation", &["", "default"]),
-    with_value("kernel-memory", &["0"]),
+    never(
+        "isolation",
+        &["", "default"],
+        "--isolation is for containers of Windows: on Linux there is \"default\" only",
+        "leave it away",
+    ),
+    never(
+        "kernel-memory",
+        &["0"],
+        "--kernel-memory: Linux has no limit for the kernel's memory alone any more (since 5.16)",
+        "--memory counts it too",
+    ),
     with_value("restart", &["", "no"]),
-    with_value("runtime", &[""]),
-    with_value("storage-opt", &[]),
-    Option { long: "use-api-socket", takes_value: false, nothing: &[] },
+    never(
+        "runtime",
+        &["", "ctr", "runc", "io.containerd.runc.v2"],
+        "--runtime: unknown or invalid runtime name: ctr runs containers itself, as runc does",
+        "leave it away",
+    ),
+    never(
+        "storage-opt",
+        &[],
+        "--storage-opt: a container's layer is a directory, whose size the file system does not limit",
+        "limit what is written with --tmpfs PATH:size=…, or put --root on a file system of the right size",
+    ),
+    Option {
+        long: "use-api-socket",
+        takes_value: false,
+        nothing: &[],
+        never: Some(("--use-api-socket: there is no daemon, and so no socket of one", "leave it away")),
+    },
     with_value("volume-driver", &["", "local"]),
     with_value("volumes-from", &[]),
 ];
@@ -49,13 +87,19 @@ pub fn refused<T>(option: &str) -> Result<T> {
 
 /// The first of them that was given and asks for something.
 #[derive(Debug, Clone)]
-pub struct Pending(std::option::Option<&'static str>);
+pub struct Pending(std::option::Option<&'static Option>);
 
 impl Pending {
     /// # Errors
     /// One was given.
     pub fn check(&self) -> Result<()> {
-        self.0.map_or(Ok(()), |long| refused(&format!("--{long}")))
+        match self.0 {
+            None => Ok(()),
+            Some(Option { never: Some((why, hint)), .. }) => {
+                Err(Failure::new(*why).hint(*hint).exit(exit::ENGINE).into())
+            }
+            Some(option) => refused(&format!("--{}", option.long)),
+        }
     }
 }
 
@@ -85,7 +129,7 @@ impl clap::FromArgMatches for Pending {
             }
             matches.get_flag(option.long)
         };
-        Ok(Self(OPTIONS.iter().find(asks).map(|option| option.long)))
+        Ok(Self(OPTIONS.iter().find(asks)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -110,14 +154,15 @@ mod tests {
             let args = [format!("--{}", option.long), "something".to_owned()];
             let given = if option.takes_value { &args[..] } else { &args[..1] };
             let given: Vec<&str> = given.iter().map(String::as_str).collect();
-            let expected = format!("the option \"--{}\" is not supported yet", option.long);
+            let later = format!("the option \"--{}\" is not supported yet", option.long);
+            let expected = option.never.map_or(later, |(why, _)| why.to_owned());
             assert_eq!(check(&given).unwrap_err().to_string(), expected);
         }
     }
 
     #[test]
     fn what_asks_for_nothing_passes() {
-        check(&["--restart", "no", "--runtime="]).unwrap();
+        check(&["--restart", "no", "--runtime=", "--runtime=runc", "--isolation", "default"]).unwrap();
         check(&[]).unwrap();
     }
 }

@@ -1,10 +1,9 @@
 //! What runs and how it meets the person: command, environment, user, streams, end.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
-use super::{bad, lines};
+use super::bad;
+use super::environment::EnvironmentOptions;
 use crate::container::config::Config;
 
 #[derive(Debug, clap::Args)]
@@ -19,15 +18,8 @@ pub struct ProcessOptions {
     /// Attach to stdin, stdout or stderr only
     #[arg(short, long, value_name = "stream", value_parser = stream)]
     pub attach: Vec<Stream>,
-    /// Set an environment variable; a bare name takes its value from here
-    #[arg(short, long, value_name = "name[=value]", value_parser = lines::variable)]
-    env: Vec<String>,
-    /// Environment variables from a file, one on a line
-    #[arg(long, value_name = "file")]
-    env_file: Vec<PathBuf>,
-    /// Pass the whole environment of this command on
-    #[arg(long)]
-    env_host: bool,
+    #[command(flatten)]
+    pub environment: EnvironmentOptions,
     /// What the command is run with, instead of the image's; a JSON list for several words
     #[arg(long, value_name = "command")]
     entrypoint: Option<String>,
@@ -75,18 +67,10 @@ impl ProcessOptions {
     /// # Errors
     /// Files that cannot be read, a wrong signal or path.
     pub fn check(&self, words: &[String], detach: bool) -> Result<Config> {
-        let mut env = Vec::new();
-        if self.env_host {
-            // Names and values that are not UTF-8 cannot be kept in a record.
-            env.extend(
-                std::env::vars_os().filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?))),
-            );
-        }
-        env.extend(lines::variables(&self.env_file, &self.env, |name| std::env::var(name).ok())?);
         if let Some(signal) = &self.stop_signal {
             crate::container::signal::parse(signal)?;
         }
-        if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
+        if let Some(path) = self.workdir.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
             return bad(format!("the working directory '{path}' is invalid, it needs to be an absolute path"));
         }
         if detach && !self.attach.is_empty() {
@@ -105,7 +89,7 @@ impl ProcessOptions {
             tty: self.tty,
             open_stdin: self.interactive,
             stdin_once: self.interactive && attach_stdin,
-            env,
+            env: self.environment.variables()?,
             cmd: Some(words.to_vec()).filter(|words| !words.is_empty()),
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
             working_dir: self.workdir.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{bad, size};
 use crate::container::config::{Device, Resources, ThrottleDevice, Ulimit, WeightDevice};
+use crate::error::{Failure, exit};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Resources")]
@@ -105,88 +106,46 @@ impl ResourceOptions {
     /// Limits that are out of range or contradict each other.
     pub fn check(self) -> Result<Checked> {
         let memory = self.memory.unwrap_or_default();
-        let mut memory_swap = self.memory_swap.unwrap_or_default();
-        let reservation = self.memory_reservation.unwrap_or_default();
-        if memory > 0 && memory < 6 * MIB {
-            return bad("Minimum memory limit allowed is 6MB");
-        }
-        if memory > 0 && memory_swap > 0 && memory_swap < memory {
-            return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
-        }
+        let memory_swap = self.memory_swap.unwrap_or_default();
         if memory == 0 && memory_swap > 0 {
             return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
-        }
-        if reservation > 0 && reservation < 6 * MIB {
-            return bad("Minimum memory reservation allowed is 6MB");
-        }
-        if memory > 0 && reservation > memory {
-            return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
-        }
-        if memory > 0 && memory_swap == 0 {
-            // Docker: as much swap as memory, unless told otherwise.
-            memory_swap = memory.saturating_mul(2);
         }
         if !(-1..=100).contains(&self.memory_swappiness) {
             return bad(format!("invalid value: {}. Valid memory swappiness range is 0-100", self.memory_swappiness));
         }
-        let nano_cpus = self.cpus.unwrap_or_default();
-        let period = self.cpu_period.unwrap_or_default();
-        let quota = self.cpu_quota.unwrap_or_default();
-        if nano_cpus != 0 && period > 0 {
-            return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-        }
-        if nano_cpus != 0 && quota > 0 {
-            return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-        }
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let all = i64::try_from(processors).unwrap_or(1).saturating_mul(1_000_000_000);
-        if nano_cpus != 0 && !(10_000_000..=all).contains(&nano_cpus) {
-            return bad(format!(
-                "range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
-            ));
-        }
-        if period != 0 && !(1000..=1_000_000).contains(&period) {
-            return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
-        }
-        if quota > 0 && quota < 1000 {
-            return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-        }
-        for (set, what) in [(&self.cpuset_cpus, "cpus"), (&self.cpuset_mems, "mems")] {
-            if set.as_deref().is_some_and(|set| !is_number_list(set)) {
-                return bad(format!("Invalid value {} for cpuset {what}", set.as_deref().unwrap_or_default()));
-            }
-        }
-        if self.blkio_weight != 0 && !(10..=1000).contains(&self.blkio_weight) {
-            return bad("Range of blkio weight is from 10 to 1000");
-        }
         if !(-1000..=1000).contains(&self.oom_score_adj) {
             return bad(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", self.oom_score_adj));
         }
-        let resources = Resources {
+        let mut resources = Resources {
             cpu_shares: self.cpu_shares.unwrap_or_default(),
             memory,
-            nano_cpus,
+            nano_cpus: self.cpus.unwrap_or_default(),
             blkio_weight: self.blkio_weight,
             blkio_weight_device: self.blkio_weight_device,
             blkio_device_read_bps: self.device_read_bps,
             blkio_device_write_bps: self.device_write_bps,
             blkio_device_read_iops: self.device_read_iops,
             blkio_device_write_iops: self.device_write_iops,
-            cpu_period: period,
-            cpu_quota: quota,
+            cpu_period: self.cpu_period.unwrap_or_default(),
+            cpu_quota: self.cpu_quota.unwrap_or_default(),
             cpu_realtime_period: self.cpu_rt_period.unwrap_or_default(),
             cpu_realtime_runtime: self.cpu_rt_runtime.unwrap_or_default(),
             cpuset_cpus: self.cpuset_cpus.unwrap_or_default(),
             cpuset_mems: self.cpuset_mems.unwrap_or_default(),
             devices: self.device.iter().map(|d| device(d)).collect::<Result<_>>()?,
             device_cgroup_rules: self.device_cgroup_rule,
-            memory_reservation: reservation,
+            memory_reservation: self.memory_reservation.unwrap_or_default(),
             memory_swap,
             memory_swappiness: Some(self.memory_swappiness).filter(|s| *s >= 0),
             oom_kill_disable: Some(self.oom_kill_disable).filter(|disable| *disable),
             pids_limit: self.pids_limit.filter(|limit| *limit != 0),
             ulimits: last_of_each(self.ulimit),
         };
+        verify(&resources)?;
+        if memory > 0 && memory_swap == 0 {
+            // Docker: as much swap as memory, unless told otherwise.
+            resources.memory_swap = memory.saturating_mul(2);
+        }
         // 0 is Docker's way to say "the default".
         let shm_size = self.shm_size.filter(|size| *size > 0).unwrap_or(64 * MIB);
         Ok(Checked {
@@ -196,6 +155,55 @@ impl ResourceOptions {
             cgroup_parent: self.cgroup_parent.unwrap_or_default(),
         })
     }
+}
+
+/// The rules that hold for `update` too; 0 and empty are "not asked for".
+///
+/// # Errors
+/// Docker's sentences.
+pub fn verify(asked: &Resources) -> Result<()> {
+    let (memory, swap, reservation) = (asked.memory, asked.memory_swap, asked.memory_reservation);
+    if memory > 0 && memory < 6 * MIB {
+        return bad("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && swap > 0 && swap < memory {
+        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if reservation > 0 && reservation < 6 * MIB {
+        return bad("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && reservation > memory {
+        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    let (nano_cpus, period, quota) = (asked.nano_cpus, asked.cpu_period, asked.cpu_quota);
+    if nano_cpus != 0 && period > 0 {
+        return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if nano_cpus != 0 && quota > 0 {
+        return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let all = i64::try_from(processors).unwrap_or(1).saturating_mul(1_000_000_000);
+    if nano_cpus != 0 && !(10_000_000..=all).contains(&nano_cpus) {
+        return bad(format!(
+            "range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
+        ));
+    }
+    if period != 0 && !(1000..=1_000_000).contains(&period) {
+        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if quota > 0 && quota < 1000 {
+        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    for (set, what) in [(&asked.cpuset_cpus, "cpus"), (&asked.cpuset_mems, "mems")] {
+        if !set.is_empty() && !is_number_list(set) {
+            return bad(format!("Invalid value {set} for cpuset {what}"));
+        }
+    }
+    if asked.blkio_weight != 0 && !(10..=1000).contains(&asked.blkio_weight) {
+        return bad("Range of blkio weight is from 10 to 1000");
+    }
+    Ok(())
 }
 
 /// `0-3,5`.
@@ -215,6 +223,7 @@ fn last_of_each(given: Vec<Ulimit>) -> Vec<Ulimit> {
             None => limits.push(limit),
         }
     }
+    limits.sort_by(|a, b| a.name.cmp(&b.name));
     limits
 }
 
@@ -249,7 +258,12 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
-    if hard != -1 && (soft == -1 || soft > hard) {
+    if hard != -1 && soft == -1 {
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
+        ));
+    }
+    if hard != -1 && soft > hard {
         return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
     }
     Ok(Ulimit { name: name.to_owned(), hard, soft })
@@ -316,9 +330,17 @@ fn is_access(text: &str) -> bool {
 /// `--device`: `HOST[:CONTAINER][:rwm]`.
 fn device(text: &str) -> Result<Device> {
     if text.split_once('=').is_some_and(|(kind, _)| kind.contains('/') && !kind.starts_with('/')) {
-        return super::pending::refused(&format!("--device {text}"));
+        return Err(Failure::new(format!("CDI device injection failed: unresolvable CDI devices {text}"))
+            .hint(
+                "ctr reads no CDI specifications: name the device's nodes (--device /dev/dri) and mount its libraries",
+            )
+            .exit(exit::ENGINE)
+            .into());
     }
     let parts: Vec<&str> = text.split(':').collect();
+    if text.is_empty() {
+        return bad("bad format for path: ");
+    }
     let (host, inside, access) = match parts.as_slice() {
         [host] => (*host, *host, "rwm"),
         [host, second] if is_access(second) => (*host, *host, *second),
@@ -377,7 +399,7 @@ mod tests {
         assert_eq!(ulimit("foo=1"), Err("invalid ulimit type: foo".into()));
         assert!(ulimit("nofile=10:5").unwrap_err().ends_with("10 > 5"));
         let limits = check(&["--ulimit", "nproc=1", "--ulimit", "core=0", "--ulimit", "nproc=2"]).unwrap();
-        assert_eq!(limits.resources.ulimits.iter().map(|l| l.soft).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(limits.resources.ulimits.iter().map(|l| l.soft).collect::<Vec<_>>(), [0, 2]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{bad, pending};
+use super::bad;
+use crate::container::{ids, spec};
 use crate::error::{Failure, exit};
 
 #[derive(Debug, clap::Args)]
@@ -17,16 +18,17 @@ pub struct SecurityOptions {
     /// Capabilities to take away (NET_RAW, ALL)
     #[arg(long, value_name = "list")]
     cap_drop: Vec<String>,
-    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined
+    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined,
+    /// mask=PATHS, unmask=PATHS|ALL, proc-opts=…, writable-cgroups
     #[arg(long, value_name = "option")]
     security_opt: Vec<String>,
-    /// User namespace: host, or a new one
+    /// User namespace: host, keep-id[:uid=,gid=,size=], auto[:size=,uidmapping=,gidmapping=], nomap
     #[arg(long, value_name = "mode")]
     userns: Option<String>,
-    /// Process namespace: host, or a new one
+    /// Process namespace: host, container:NAME, or a new one
     #[arg(long, value_name = "mode")]
     pid: Option<String>,
-    /// Shared memory and semaphores: private, shareable, none, host
+    /// Shared memory and semaphores: private, shareable, none, host, container:NAME
     #[arg(long, value_name = "mode")]
     ipc: Option<String>,
     /// Host name: host, or its own
@@ -52,8 +54,11 @@ pub struct Checked {
     pub uts_mode: String,
     pub cgroupns_mode: String,
     pub sysctls: Vec<(String, String)>,
-    /// Neither masked nor read-only paths.
-    pub open_system_paths: bool,
+    /// As in `HostConfig`.
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+    pub proc_options: String,
+    pub writable_cgroups: bool,
 }
 
 impl SecurityOptions {
@@ -61,14 +66,24 @@ impl SecurityOptions {
     /// Unknown capabilities, modes and options; a seccomp profile that cannot be read.
     pub fn check(self) -> Result<Checked> {
         let mut security_opt = Vec::new();
-        let mut open_system_paths = self.privileged;
+        let mut paths = SystemPaths { open: self.privileged, ..SystemPaths::default() };
+        let (mut proc_options, mut writable_cgroups) = (String::new(), false);
         for text in &self.security_opt {
             match SecurityOpt::parse(text)? {
-                SecurityOpt::OpenSystemPaths => open_system_paths = true,
+                SecurityOpt::OpenSystemPaths => paths.open = true,
+                SecurityOpt::Mask(list) => paths.masked.extend(list),
+                SecurityOpt::Unmask(list) => paths.unmasked.extend(list),
+                SecurityOpt::ProcOptions(options) => proc_options = options,
+                SecurityOpt::WritableCgroups(yes) => writable_cgroups = yes,
+                SecurityOpt::NewPrivileges(may) => {
+                    security_opt.retain(|option| option != NO_NEW_PRIVILEGES);
+                    security_opt.extend((!may).then(|| NO_NEW_PRIVILEGES.to_owned()));
+                }
                 SecurityOpt::Kept(option) => security_opt.push(option),
                 SecurityOpt::Nothing => {}
             }
         }
+        let (masked_paths, readonly_paths) = paths.lists();
         let pid_mode = mode("pid", "PID", self.pid, &["host"])?;
         let ipc_mode = mode("ipc", "IPC", self.ipc, &["private", "shareable", "none", "host"])?;
         let uts_mode = mode("uts", "UTS", self.uts, &["host"])?;
@@ -83,28 +98,79 @@ impl SecurityOptions {
             cap_add: capabilities("CapAdd", &self.cap_add)?,
             cap_drop: capabilities("CapDrop", &self.cap_drop)?,
             security_opt,
-            userns_mode: mode("userns", "USER", self.userns, &["host"])?,
+            userns_mode: userns(self.userns.unwrap_or_default())?,
             pid_mode,
             ipc_mode,
             uts_mode,
             cgroupns_mode: mode("cgroupns", "CGROUP", self.cgroupns, &["private", "host"])?,
             sysctls: self.sysctl,
-            open_system_paths,
+            masked_paths,
+            readonly_paths,
+            proc_options,
+            writable_cgroups,
         })
     }
 }
 
 fn mode(option: &str, kind: &str, value: Option<String>, known: &[&str]) -> Result<String> {
     let value = value.unwrap_or_default();
-    let is_later = value.starts_with("container:")
-        || (option == "userns" && matches!(value.split(':').next(), Some("keep-id" | "auto" | "nomap" | "private")));
-    if is_later {
-        return pending::refused(&format!("--{option} {value}"));
-    }
     if value.is_empty() || known.contains(&value.as_str()) {
         return Ok(value);
     }
-    bad(format!("--{option}: invalid {kind} mode"))
+    match value.strip_prefix("container:") {
+        Some(name) if !name.is_empty() && matches!(option, "pid" | "ipc") => Ok(value),
+        _ => bad(format!("--{option}: invalid {kind} mode")),
+    }
+}
+
+fn userns(text: String) -> Result<String> {
+    text.parse::<ids::Mode>()?;
+    Ok(text)
+}
+
+/// What `mask` and `unmask` make of the lists of paths that are hidden or read-only.
+#[derive(Debug, Default)]
+struct SystemPaths {
+    open: bool,
+    masked: Vec<String>,
+    unmasked: Vec<String>,
+}
+
+impl SystemPaths {
+    /// Hidden and read-only ones, for `HostConfig`.
+    fn lists(self) -> (Option<Vec<String>>, Option<Vec<String>>) {
+        if !self.open && self.masked.is_empty() && self.unmasked.is_empty() {
+            return (None, None);
+        }
+        let kept = |paths: &[&str]| -> Vec<String> {
+            if self.open {
+                return Vec::new();
+            }
+            let is_kept = |path: &&&str| !self.unmasked.iter().any(|pattern| glob(pattern, path));
+            paths.iter().filter(is_kept).map(|&path| path.to_owned()).collect()
+        };
+        let mut masked = kept(spec::MASKED_PATHS);
+        let readonly = kept(spec::READONLY_PATHS);
+        masked.extend(self.masked);
+        (Some(masked), Some(readonly))
+    }
+}
+
+/// A shell's pattern (`*`, `?`), in which neither stands for a slash.
+fn glob(pattern: &str, path: &str) -> bool {
+    let mut letters = pattern.chars();
+    match letters.next() {
+        None => path.is_empty(),
+        Some('*') => {
+            let end = path.find('/').unwrap_or(path.len());
+            (0..=end).filter_map(|at| path.get(at..)).any(|rest| glob(letters.as_str(), rest))
+        }
+        Some(c) => {
+            let mut others = path.chars();
+            let same = others.next().is_some_and(|other| other == c || (c == '?' && other != '/'));
+            same && glob(letters.as_str(), others.as_str())
+        }
+    }
 }
 
 /// Names with `CAP_`, in capitals, each once; `ALL` as it is.
@@ -124,12 +190,23 @@ fn capabilities(field: &str, given: &[String]) -> Result<Vec<String>> {
             all.push(full);
         }
     }
+    // Docker's order.
+    all.sort_by(|a, b| (a != "ALL", a).cmp(&(b != "ALL", b)));
     Ok(all)
 }
+
+/// As `HostConfig.SecurityOpt` has it.
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
 #[derive(Debug, PartialEq, Eq)]
 enum SecurityOpt {
     OpenSystemPaths,
+    Mask(Vec<String>),
+    Unmask(Vec<String>),
+    ProcOptions(String),
+    WritableCgroups(bool),
+    /// The last one counts.
+    NewPrivileges(bool),
     /// For `HostConfig.SecurityOpt`, as `name=value`.
     Kept(String),
     Nothing,
@@ -141,12 +218,19 @@ impl SecurityOpt {
         let (name, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
             Some((name, value)) => (name, value),
             None if text == "no-new-privileges" => (text, "true"),
+            None if text == "writable-cgroups" => (text, "true"),
             None => return bad(format!("Invalid --security-opt: {text:?}")),
+        };
+        let paths = |value: &str| -> Result<Vec<String>> {
+            let paths: Vec<String> = value.split(':').map(str::to_owned).collect();
+            if paths.iter().all(|path| path.starts_with('/')) {
+                return Ok(paths);
+            }
+            bad(format!("invalid --security-opt: {text:?}: paths begin with a slash"))
         };
         Ok(match (name, value) {
             ("no-new-privileges", value) => match super::boolean(value) {
-                Ok(true) => Self::Kept("no-new-privileges".into()),
-                Ok(false) => Self::Nothing,
+                Ok(none) => Self::NewPrivileges(!none),
                 Err(_) => return bad(format!("invalid --security-opt: {text:?}")),
             },
             ("systempaths", "unconfined") => Self::OpenSystemPaths,
@@ -155,9 +239,14 @@ impl SecurityOpt {
             ("seccomp", "unconfined") => Self::Kept("seccomp=unconfined".into()),
             ("seccomp", file) => Self::Kept(format!("seccomp={}", profile(file)?)),
             ("apparmor" | "label", value) => Self::Kept(format!("{name}={value}")),
-            ("mask" | "unmask" | "proc-opts" | "writable-cgroups" | "credentialspec", _) => {
-                return pending::refused(&format!("--security-opt {text}"));
-            }
+            ("mask", value) => Self::Mask(paths(value)?),
+            ("unmask", value) => Self::Unmask(paths(value)?),
+            ("proc-opts", value) if !value.is_empty() => Self::ProcOptions(value.to_owned()),
+            ("writable-cgroups", value) => match super::boolean(value) {
+                Ok(yes) => Self::WritableCgroups(yes),
+                Err(_) => return bad(format!("invalid --security-opt: {text:?}")),
+            },
+            ("credentialspec", _) => return bad("--security-opt credentialspec is for containers of Windows"),
             _ => return bad(format!("invalid --security-opt: {text:?}")),
         })
     }
@@ -198,7 +287,7 @@ mod tests {
     #[test]
     fn capabilities_have_one_spelling() {
         let given = ["net_admin".to_owned(), "CAP_SYS_TIME,NET_ADMIN".to_owned(), "all".to_owned()];
-        assert_eq!(capabilities("CapAdd", &given).unwrap(), ["CAP_NET_ADMIN", "CAP_SYS_TIME", "ALL"]);
+        assert_eq!(capabilities("CapAdd", &given).unwrap(), ["ALL", "CAP_NET_ADMIN", "CAP_SYS_TIME"]);
         let message = capabilities("CapDrop", &["foo".to_owned()]).unwrap_err().to_string();
         assert_eq!(message, "invalid CapDrop: unknown capability: \"CAP_FOO\"");
     }
@@ -207,9 +296,9 @@ mod tests {
     fn security_options() {
         let kept = |text: &str| SecurityOpt::Kept(text.into());
         let cases = [
-            ("no-new-privileges", kept("no-new-privileges")),
-            ("no-new-privileges:true", kept("no-new-privileges")),
-            ("no-new-privileges=false", SecurityOpt::Nothing),
+            ("no-new-privileges", SecurityOpt::NewPrivileges(false)),
+            ("no-new-privileges:true", SecurityOpt::NewPrivileges(false)),
+            ("no-new-privileges=false", SecurityOpt::NewPrivileges(true)),
             ("seccomp=unconfined", kept("seccomp=unconfined")),
             ("seccomp:unconfined", kept("seccomp=unconfined")),
             ("label:disable", kept("label=disable")),
@@ -236,7 +325,29 @@ mod tests {
         assert_eq!(mode("pid", "PID", Some("host".into()), &["host"]).unwrap(), "host");
         let message = |mode: Result<String>| mode.unwrap_err().to_string();
         assert_eq!(message(mode("pid", "PID", Some("x".into()), &["host"])), "--pid: invalid PID mode");
-        let later = mode("ipc", "IPC", Some("container:x".into()), &["host"]);
-        assert_eq!(message(later), "the option \"--ipc container:x\" is not supported yet");
+        assert_eq!(mode("ipc", "IPC", Some("container:x".into()), &["host"]).unwrap(), "container:x");
+        assert_eq!(message(mode("uts", "UTS", Some("container:x".into()), &["host"])), "--uts: invalid UTS mode");
+    }
+
+    #[test]
+    fn hidden_paths_are_a_list_to_be_changed() {
+        let lists = |masked: &[&str], unmasked: &[&str]| {
+            let own = |list: &[&str]| list.iter().map(|&path| path.to_owned()).collect();
+            SystemPaths { open: false, masked: own(masked), unmasked: own(unmasked) }.lists()
+        };
+        assert_eq!(lists(&[], &[]), (None, None));
+        let (masked, readonly) = lists(&["/etc/x"], &["/proc/*"]);
+        assert_eq!(masked.unwrap(), ["/sys/devices/virtual/powercap", "/sys/firmware", "/etc/x"]);
+        assert_eq!(readonly.unwrap(), [""; 0]);
+        for (pattern, path, is) in [
+            ("/proc/*", "/proc/kcore", true),
+            ("/proc/*", "/proc/a/b", false),
+            ("/*/a*", "/proc/asound", true),
+            ("/proc/k?ys", "/proc/keys", true),
+            ("/proc", "/proc/keys", false),
+            ("/proc*", "/proc", true),
+        ] {
+            assert_eq!(glob(pattern, path), is, "{pattern} {path}");
+        }
     }
 }

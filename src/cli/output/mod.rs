@@ -2,6 +2,7 @@
 //! prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this folder exists to print")]
 
+pub mod live;
 pub mod progress;
 pub mod table;
 pub mod template;

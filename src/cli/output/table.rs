@@ -5,12 +5,24 @@ use std::fmt::Write;
 
 /// Go's `tabwriter.NewWriter(out, 10, 1, 3, ' ', 0)`, with which Docker prints.
 const MIN_WIDTH: usize = 10;
+/// The same for `top`.
+const WIDE: usize = 20;
 const PADDING: usize = 3;
 
 /// Lays out lines whose cells are separated by tabs. As in Go's tabwriter, a column is a run of
 /// neighbouring lines that have a tab behind that cell, so a line without tabs ends all columns.
 #[must_use]
 pub fn align<S: AsRef<str>>(lines: &[S]) -> String {
+    lay_out(lines, MIN_WIDTH)
+}
+
+/// [`align`] with columns of twenty or more, as `top` has them.
+#[must_use]
+pub fn align_wide<S: AsRef<str>>(lines: &[S]) -> String {
+    lay_out(lines, WIDE)
+}
+
+fn lay_out<S: AsRef<str>>(lines: &[S], least: usize) -> String {
     let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.as_ref().split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = cells.iter().map(|line| vec![0; line.len() - 1]).collect();
     let columns = widths.iter().map(Vec::len).max().unwrap_or_default();
@@ -20,7 +32,7 @@ pub fn align<S: AsRef<str>>(lines: &[S]) -> String {
             let run = widths[from..].iter().take_while(|line| line.len() > column).count();
             let widest = cells[from..from + run].iter().map(|line| width(line[column])).max().unwrap_or_default();
             for line in &mut widths[from..from + run] {
-                line[column] = (widest + PADDING).max(MIN_WIDTH);
+                line[column] = (widest + PADDING).max(least);
             }
             from += run.max(1);
         }

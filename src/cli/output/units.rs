@@ -8,6 +8,12 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000, 3, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// `4.503MB`: with four significant digits, as `system df` shows sizes.
+#[must_use]
+pub fn precise_size(bytes: u64) -> String {
+    scaled(bytes, 1000, 4, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// `7.755GiB`: powers of 1024 with four significant digits, as `info` and `stats` show memory.
 #[must_use]
 pub fn binary_size(bytes: u64) -> String {
@@ -70,11 +76,21 @@ pub fn ago(then: jiff::Timestamp) -> String {
 /// `2023-11-14 22:13:20 +0000 UTC`, as Go prints a time, in the zone of this machine.
 #[must_use]
 pub fn local_time(time: jiff::Timestamp) -> String {
+    go_time(time, "%Y-%m-%d %H:%M:%S %z %Z")
+}
+
+/// [`local_time`] with what there is behind the second.
+#[must_use]
+pub fn exact_local_time(time: jiff::Timestamp) -> String {
+    go_time(time, "%Y-%m-%d %H:%M:%S%.f %z %Z")
+}
+
+/// The zone's abbreviation stands last, as Go has it.
+fn go_time(time: jiff::Timestamp, format: &str) -> String {
     let zone = jiff::tz::TimeZone::system();
     let time = time.to_zoned(zone);
     let mut text = String::new();
-    // The zone's abbreviation stands last, as Go has it.
-    let _ = write!(text, "{}", time.strftime("%Y-%m-%d %H:%M:%S %z %Z"));
+    let _ = write!(text, "{}", time.strftime(format));
     text
 }
 

@@ -7,7 +7,8 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::container::config::{ContainerConfig, Endpoint};
-use crate::container::list::{Container, Status};
+use crate::container::inspect::shape;
+use crate::container::list::Container;
 use crate::container::network::{self, Mode, Wish};
 use crate::container::state::Process;
 use crate::network::mac::Mac;
@@ -25,7 +26,7 @@ pub fn settings(
     wish: &Wish,
     process: Option<&Process>,
 ) -> Result<Value> {
-    let running = container.status() == Status::Running;
+    let running = container.status().is_running();
     let members = if running { member::of_container(store, &container.id)? } else { Vec::new() };
     let mut shown = Map::new();
     for endpoint in &wish.endpoints {
@@ -53,7 +54,7 @@ pub fn settings(
         all.extend(default);
         all.insert("Networks".into(), shown.into());
     }
-    Ok(all)
+    Ok(shape::shape(all, shape::NETWORK_SETTINGS))
 }
 
 /// Published ports with where they are; `null` for those that are only exposed.
@@ -115,7 +116,7 @@ fn of_endpoint(
         shown.insert("InterfaceName".into(), json!(interface.unwrap_or_default()));
         shown.insert("Rate".into(), if wanted.rate.is_none() { Value::Null } else { json!(wanted.rate) });
     }
-    shown
+    shape::shape(shown, shape::ENDPOINT)
 }
 
 /// Docker's fields of an endpoint, empty where there is none.

@@ -15,11 +15,21 @@ use crate::error::Failure;
 
 /// The device nodes beyond the standard ones that the container is given.
 pub fn of(host: &HostConfig) -> Result<Vec<LinuxDevice>> {
+    nodes(host)?
+        .into_iter()
+        .map(|(source, target)| {
+            node(&source, &target)?.ok_or_else(|| Failure::new(format!("{source:?} is not a device node")).into())
+        })
+        .collect()
+}
+
+/// The same as files of the host's, each with its place in the container.
+pub fn nodes(host: &HostConfig) -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut devices = BTreeMap::new();
     if host.privileged {
         walk(Path::new("/dev"), &mut |path| {
-            if let Ok(Some(device)) = node(path, path) {
-                devices.insert(path.to_path_buf(), device);
+            if is_node(path) {
+                devices.insert(path.to_path_buf(), path.to_path_buf());
             }
         });
     }
@@ -30,20 +40,24 @@ pub fn of(host: &HostConfig) -> Result<Vec<LinuxDevice>> {
             Failure::new(format!("error gathering device information while adding custom device {source:?}")).source(e)
         })?;
         if !meta.is_dir() {
-            let device =
-                node(source, target)?.ok_or_else(|| Failure::new(format!("{source:?} is not a device node")))?;
-            devices.insert(target.to_path_buf(), device);
+            if !is_node(source) {
+                return Err(Failure::new(format!("{source:?} is not a device node")).into());
+            }
+            devices.insert(target.to_path_buf(), source.to_path_buf());
             continue;
         }
         walk(source, &mut |path| {
             let below = path.strip_prefix(source).unwrap_or(path);
-            let target = target.join(below);
-            if let Ok(Some(device)) = node(path, &target) {
-                devices.insert(target, device);
+            if is_node(path) {
+                devices.insert(target.join(below), path.to_path_buf());
             }
         });
     }
-    Ok(devices.into_values().collect())
+    Ok(devices.into_iter().map(|(target, source)| (source, target)).collect())
+}
+
+fn is_node(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device() || meta.file_type().is_char_device())
 }
 
 fn node(source: &Path, target: &Path) -> Result<Option<LinuxDevice>> {

@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::container::config::{ContainerConfig, HostConfig};
-use crate::container::spec::hostname;
+use crate::container::config::{ContainerConfig, HostConfig, Ids};
+use crate::container::image_files;
+use crate::container::spec::{hostname, timezone};
 use crate::error::Failure;
 use crate::network::dns;
 use crate::store::Store;
@@ -61,17 +63,54 @@ pub fn write(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
     }
     let directory = store.container(&container.id);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let own = |base: &str| own_base(store, container, base);
     let (leads, base) = match host.network_mode.as_str() {
-        "host" => (Leads::Host, read("/etc/hosts").trim_end().to_owned() + "\n"),
-        _ if names.resolver => (Leads::Monitor, HOSTS.to_owned()),
-        _ => (Leads::Servers, HOSTS.to_owned()),
+        "host" => (Leads::Host, own(&(read("/etc/hosts").trim_end().to_owned() + "\n"))?),
+        _ if names.resolver => (Leads::Monitor, own(HOSTS)?),
+        _ => (Leads::Servers, own(HOSTS)?),
     };
     let texts = [
         base + &own_lines(container, names)?.concat(),
         resolv_conf(host, &read("/etc/resolv.conf"), leads),
         format!("{}\n", hostname(container)),
     ];
-    PLACES.into_iter().zip(texts).map(|((name, place), text)| Ok((put(&directory, name, &text)?, place))).collect()
+    let is_wanted = |name: &str| match name {
+        "hosts" => !host.extras.no_hosts,
+        "hostname" => !host.extras.no_hostname,
+        _ => true,
+    };
+    let wanted = PLACES.into_iter().zip(texts).filter(|((name, _), _)| is_wanted(name));
+    wanted.map(|((name, place), text)| Ok((put(&directory, name, text.as_bytes(), host)?, place))).collect()
+}
+
+/// What the container's hosts file begins with, as `--hosts-file` has it.
+fn own_base(store: &Store, container: &ContainerConfig, usual: &str) -> Result<String> {
+    let bytes = match container.host_config.extras.hosts_file.as_str() {
+        "" => return Ok(usual.to_owned()),
+        "none" => Vec::new(),
+        "image" => {
+            image_files::read(store, container.root.directories(), Path::new("/etc/hosts"), LARGEST).unwrap_or_default()
+        }
+        path => fs::read(path).with_context(|| format!("--hosts-file {path:?}"))?,
+    };
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if !text.lines().any(|line| line.split_ascii_whitespace().skip(1).any(|name| name == "localhost")) {
+        text.insert_str(0, LOCALHOST);
+    }
+    Ok(text)
+}
+
+/// Writes the rules of the container's time zone; returns the file.
+///
+/// # Errors
+/// Nobody knows the zone.
+pub fn timezone(store: &Store, container: &ContainerConfig) -> Result<PathBuf> {
+    let host = &container.host_config;
+    let rules = timezone::rules(store, container, &host.extras.timezone)?;
+    put(&store.container(&container.id), "localtime", &rules, host)
 }
 
 /// The container joined or left a network while it runs: its hosts file loses the lines that are there
@@ -80,6 +119,9 @@ pub fn write(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
 /// # Errors
 /// The file cannot be read or written, or is larger than a hosts file can be.
 pub fn rewrite_hosts(store: &Store, container: &ContainerConfig, before: &Names, after: &Names) -> Result<()> {
+    if container.host_config.extras.no_hosts {
+        return Ok(());
+    }
     let path = store.container(&container.id).join("hosts");
     let edit = || -> Result<()> {
         let mut file = File::options().read(true).write(true).open(&path)?;
@@ -100,14 +142,20 @@ pub fn rewrite_hosts(store: &Store, container: &ContainerConfig, before: &Names,
 }
 
 /// In place, not by a rename: a running container's bind mount shows this very file.
-fn put(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
+fn put(directory: &Path, name: &str, text: &[u8], host: &HostConfig) -> Result<PathBuf> {
     let path = directory.join(name);
     fs::write(&path, text).with_context(|| format!("write {path:?}"))?;
     // Readable whatever umask ctr was called with, and by every user of the container.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(&path, mode).with_context(|| format!("set the mode of {path:?}"))?;
+    if let Some((uid, gid)) = host.ids.as_ref().map(Ids::root) {
+        chown(&path, Some(uid), Some(gid)).with_context(|| format!("give {path:?} to the container's root"))?;
+    }
     Ok(path)
 }
+
+/// Whose absence from a hosts file surprises every program.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost\n";
 
 /// What every hosts file begins with, but the one of the host's network. Docker's.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n\
@@ -239,6 +287,7 @@ mod tests {
             config: Config { hostname: "web".into(), domainname: "example.org".into(), ..Config::default() },
             host_config,
             endpoints: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 

@@ -8,7 +8,8 @@ pub mod capabilities;
 mod devices;
 pub mod files;
 pub mod mounts;
-mod resources;
+pub(crate) mod resources;
+pub mod timezone;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,18 +22,18 @@ use oci_spec::runtime::{
 
 use crate::container::config::{ContainerConfig, HostConfig, RootFs};
 use crate::container::spec::files::Names;
-use crate::container::state;
+use crate::container::{secret, state};
 use crate::error::Failure;
-use crate::runtime;
+use crate::runtime::{self, Further, Maker};
 use crate::store::{Store, record};
 use crate::userns::{self, IdMap};
 
 /// Docker's default search path (moby, `oci/defaults.go`).
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a process of a container that runs unconfined could learn from or do to the host: Docker's
 /// list (moby, `oci/defaults.go`).
-const MASKED_PATHS: &[&str] = &[
+pub const MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -48,7 +49,7 @@ const MASKED_PATHS: &[&str] = &[
 ];
 
 /// Likewise.
-const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A container's spec, and what of it the OCI's format has no place for.
 #[derive(Debug)]
@@ -59,9 +60,12 @@ pub struct Blueprint {
     pub user: Option<String>,
     /// The image's `VOLUME`s: directories that are there, whether a layer has them or not.
     pub directories: Vec<PathBuf>,
+    pub secrets: Vec<runtime::Secret>,
     /// `--group-add`.
     pub groups: Vec<String>,
     pub init: bool,
+    /// All but the descriptors.
+    pub further: Further,
 }
 
 /// Builds it, and writes the files that it mounts into the container's directory; `names`: what its
@@ -76,7 +80,7 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path("rootfs").readonly(host.readonly_rootfs).build()?)
-        .process(process(container)?)
+        .process(process(store, container)?)
         .mounts(mounts::all(store, container, names)?)
         .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux)
@@ -95,9 +99,31 @@ pub fn build(store: &Store, container: &ContainerConfig, names: &Names) -> Resul
         // Root too is looked up, for the groups that the image puts it into.
         user: Some(container.config.user.clone()).filter(|user| !user.is_empty()).or(Some("0".to_owned())),
         directories: container.config.volumes.keys().map(PathBuf::from).collect(),
+        secrets: secret::files(store, container)?,
         groups: host.group_add.clone(),
         init: host.init.unwrap_or(false),
+        further: Further {
+            maker: maker(host),
+            passwd: host.extras.passwd_entries.clone(),
+            group: host.extras.group_entries.clone(),
+            descriptors: Vec::new(),
+        },
     })
+}
+
+/// Who mounts the root: to a container of other ids than ours, our folders are closed.
+fn maker(host: &HostConfig) -> Maker {
+    match &host.ids {
+        None => Maker::Itself,
+        Some(ids) if userns::is_host_root() && !ids.is_identity() => Maker::CallerMapped,
+        Some(_) => Maker::Caller,
+    }
+}
+
+/// Whether the container has a user namespace of its own.
+#[must_use]
+pub fn has_own_users(host: &HostConfig) -> bool {
+    host.ids.is_some() || (!userns::is_host_root() && host.userns_mode != "host")
 }
 
 /// The container's own name for itself.
@@ -127,14 +153,16 @@ fn root(store: &Store, container: &ContainerConfig) -> runtime::Root {
 ///
 /// # Errors
 /// As [`build`].
-pub fn process(container: &ContainerConfig) -> Result<Process> {
+pub fn process(store: &Store, container: &ContainerConfig) -> Result<Process> {
     let (config, host) = (&container.config, &container.host_config);
     let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+    let mut user = User::default();
+    user.set_umask(host.extras.umask);
     let mut process = ProcessBuilder::default()
         .terminal(config.tty)
-        .user(User::default())
+        .user(user)
         .args(container.argv())
-        .env(environment(container))
+        .env(environment(store, container)?)
         .cwd(cwd)
         .capabilities(capabilities::sets(host)?)
         .rlimits(rlimits(container)?)
@@ -157,7 +185,7 @@ fn option(text: &str) -> (&str, &str) {
 }
 
 /// What the container asked for on top of what every process has.
-fn environment(container: &ContainerConfig) -> Vec<String> {
+fn environment(store: &Store, container: &ContainerConfig) -> Result<Vec<String>> {
     let config = &container.config;
     let has = |name: &str| config.env.iter().any(|e| e.split('=').next() == Some(name));
     let mut env = Vec::with_capacity(config.env.len() + 3);
@@ -170,8 +198,14 @@ fn environment(container: &ContainerConfig) -> Vec<String> {
     if config.tty && !has("TERM") {
         env.push("TERM=xterm".to_owned());
     }
-    env.extend(config.env.iter().cloned());
-    env
+    // A name alone took a variable away.
+    env.extend(config.env.iter().filter(|variable| variable.contains('=')).cloned());
+    for secret in secret::variables(store, container)? {
+        let name = secret.split('=').next();
+        env.retain(|other| other.split('=').next() != name);
+        env.push(secret);
+    }
+    Ok(env)
 }
 
 fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
@@ -189,82 +223,127 @@ fn rlimits(container: &ContainerConfig) -> Result<Vec<PosixRlimit>> {
         .collect()
 }
 
+/// Whether its user namespace is the machine's first: mknod(2) is refused in all others.
+fn may_make_devices(host: &HostConfig) -> bool {
+    userns::is_host_root() && !has_own_users(host)
+}
+
 fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
     let host = &container.host_config;
-    let rootless = !userns::is_host_root();
-    let own_userns = rootless && host.userns_mode != "host";
+    let own_users = has_own_users(host);
     // The default has namespaces, masked paths and resources of its own: each is set here.
     let mut linux = Linux::default();
-    let shared = shared_network(store, container)?;
-    linux.set_namespaces(Some(namespaces(container, own_userns, shared.as_ref())?));
-    if own_userns && !matches!(shared, Some(Shared::Of(_))) {
-        let (uids, gids) = userns::same_ids();
+    let shared = Shared::of(store, container)?;
+    linux.set_namespaces(Some(namespaces(container, own_users, &shared)?));
+    if own_users && shared.users().is_none() {
+        let (uids, gids) = match &host.ids {
+            Some(ids) => (ids.uid_map.clone(), ids.gid_map.clone()),
+            None => userns::same_ids(),
+        };
         linux.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
     }
-    linux.set_sysctl(Some(sysctls(container, rootless)));
+    linux.set_sysctl(Some(sysctls(container, !may_make_devices(host))));
     linux.set_resources(Some(resources::of(host).context("resources")?));
-    linux.set_devices(Some(devices::of(host)?));
+    linux.set_devices(Some(if may_make_devices(host) { devices::of(host)? } else { Vec::new() }));
     linux.set_seccomp(None);
+    let (masked, read_only) = hidden_paths(host);
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
+    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
+    Ok(linux)
+}
+
+/// The paths that are masked, and those that are read-only.
+#[must_use]
+pub fn hidden_paths(host: &HostConfig) -> (Vec<String>, Vec<String>) {
     let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
         Some(paths) => paths.clone(),
         None if host.privileged => Vec::new(),
         None => default.iter().map(|&path| path.to_owned()).collect(),
     };
-    linux.set_masked_paths(Some(paths(&host.masked_paths, MASKED_PATHS)));
-    linux.set_readonly_paths(Some(paths(&host.readonly_paths, READONLY_PATHS)));
-    linux.set_rootfs_propagation(mounts::root_propagation(host).map(str::to_owned));
-    Ok(linux)
+    (paths(&host.masked_paths, MASKED_PATHS), paths(&host.readonly_paths, READONLY_PATHS))
 }
 
-/// A network namespace that is there already.
-#[derive(Debug)]
-enum Shared {
-    /// That of a container whose first process this is; its user namespace owns it, and so is
-    /// shared too.
-    Of(i32),
-    /// At a path (`--network ns:PATH`).
-    At(PathBuf),
+/// Namespaces that are there already, as their files.
+#[derive(Debug, Default)]
+struct Shared {
+    network: Option<PathBuf>,
+    pid: Option<PathBuf>,
+    ipc: Option<PathBuf>,
+    /// A process of a container that one of them is of; its user namespace owns it, and so is shared
+    /// too.
+    owner: Option<i32>,
 }
 
-fn shared_network(store: &Store, container: &ContainerConfig) -> Result<Option<Shared>> {
-    let mode = &container.host_config.network_mode;
-    if let Some(path) = mode.strip_prefix("ns:") {
-        return Ok(Some(Shared::At(PathBuf::from(path))));
+impl Shared {
+    fn of(store: &Store, container: &ContainerConfig) -> Result<Self> {
+        let host = &container.host_config;
+        let mut shared = Self::default();
+        if let Some(path) = host.network_mode.strip_prefix("ns:") {
+            shared.network = Some(PathBuf::from(path));
+        }
+        let modes = [
+            (&host.network_mode, "network", "net", &mut shared.network),
+            (&host.pid_mode, "PID", "pid", &mut shared.pid),
+            (&host.ipc_mode, "IPC", "ipc", &mut shared.ipc),
+        ];
+        for (mode, kind, file, place) in modes {
+            let Some(id) = mode.strip_prefix("container:") else { continue };
+            let pid = first_process(store, id, kind)?;
+            // A user namespace is one container's, and so must all be that it owns.
+            if has_own_users(host) && shared.owner.is_some_and(|other| !has_same_users(other, pid)) {
+                return Err(Failure::new(format!(
+                    "cannot join {kind} of container {id}: its user namespace is another"
+                ))
+                .hint("an ordinary user's container can join the namespaces of one other container only")
+                .into());
+            }
+            shared.owner = Some(pid);
+            *place = Some(PathBuf::from(format!("/proc/{pid}/ns/{file}")));
+        }
+        Ok(shared)
     }
-    let Some(id) = mode.strip_prefix("container:") else { return Ok(None) };
+
+    /// The user namespace of what is shared.
+    fn users(&self) -> Option<PathBuf> {
+        self.owner.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/user")))
+    }
+}
+
+fn has_same_users(one: i32, other: i32) -> bool {
+    let namespace = |pid| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    one == other || (namespace(one).is_some() && namespace(one) == namespace(other))
+}
+
+/// The first process of another container, which runs.
+pub(crate) fn first_process(store: &Store, id: &str, kind: &str) -> Result<i32> {
     let other = id.parse().ok().filter(|other| state::is_alive(store, other));
     let process = other.map(|other| record::read::<state::Process>(&store.container(&other).join(state::PROCESS)));
     match process.transpose()?.flatten() {
-        Some(process) => Ok(Some(Shared::Of(process.pid))),
-        None => Err(Failure::new(format!("cannot join network of a non running container: {id}"))
+        Some(process) => Ok(process.pid),
+        None => Err(Failure::new(format!("cannot join {kind} of a non running container: {id}"))
             .hint("start that one first: ctr start, and look at ctr ps -a")
             .into()),
     }
 }
 
-fn namespaces(container: &ContainerConfig, own_userns: bool, shared: Option<&Shared>) -> Result<Vec<LinuxNamespace>> {
+fn namespaces(container: &ContainerConfig, own_users: bool, shared: &Shared) -> Result<Vec<LinuxNamespace>> {
     let host = &container.host_config;
     let wanted = [
-        (LinuxNamespaceType::User, own_userns),
-        (LinuxNamespaceType::Mount, true),
-        (LinuxNamespaceType::Pid, host.pid_mode != "host"),
-        (LinuxNamespaceType::Network, host.network_mode != "host"),
-        (LinuxNamespaceType::Ipc, host.ipc_mode != "host"),
-        (LinuxNamespaceType::Uts, host.uts_mode != "host"),
-        (LinuxNamespaceType::Cgroup, host.cgroupns_mode != "host"),
+        (LinuxNamespaceType::User, own_users, shared.users()),
+        (LinuxNamespaceType::Mount, true, None),
+        (LinuxNamespaceType::Pid, host.pid_mode != "host", shared.pid.clone()),
+        (LinuxNamespaceType::Network, host.network_mode != "host", shared.network.clone()),
+        (LinuxNamespaceType::Ipc, host.ipc_mode != "host", shared.ipc.clone()),
+        (LinuxNamespaceType::Uts, host.uts_mode != "host", None),
+        (LinuxNamespaceType::Cgroup, host.cgroupns_mode != "host", None),
     ];
-    let path = |typ| match (typ, shared) {
-        (LinuxNamespaceType::User, Some(Shared::Of(pid))) => Some(PathBuf::from(format!("/proc/{pid}/ns/user"))),
-        (LinuxNamespaceType::Network, Some(Shared::Of(pid))) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
-        (LinuxNamespaceType::Network, Some(Shared::At(path))) => Some(path.clone()),
-        _ => None,
-    };
     wanted
         .into_iter()
-        .filter(|(_, wanted)| *wanted)
-        .map(|(typ, _)| {
+        .filter(|(_, wanted, _)| *wanted)
+        .map(|(typ, _, path)| {
             let builder = LinuxNamespaceBuilder::default().typ(typ);
-            let builder = match path(typ) {
+            let builder = match path {
                 Some(path) => builder.path(path),
                 None => builder,
             };
@@ -290,13 +369,13 @@ pub fn has_own_network(host: &HostConfig) -> bool {
 
 /// What the user asked for, on top of Docker's own (moby, `daemon/oci_linux.go`): ports below 1024
 /// and ping need no capability in a network namespace of one's own.
-fn sysctls(container: &ContainerConfig, rootless: bool) -> HashMap<String, String> {
+fn sysctls(container: &ContainerConfig, has_few_ids: bool) -> HashMap<String, String> {
     let host = &container.host_config;
     let mut sysctls = HashMap::new();
     if has_own_network(host) {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         // The range's end must be a mapped group, so a user namespace cannot have all of them.
-        if !rootless {
+        if !has_few_ids {
             sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
         }
     }

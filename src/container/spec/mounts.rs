@@ -8,7 +8,9 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use crate::container::bind::Bind;
 use crate::container::config::{self, ContainerConfig, HostConfig};
+use crate::container::spec::devices;
 use crate::container::spec::files::{self, Names};
+use crate::container::{ids, start};
 use crate::error::{Failure, exit};
 use crate::store::Store;
 use crate::userns;
@@ -22,12 +24,28 @@ const SHM_SIZE: u64 = 64 << 20;
 /// A bind mount whose source does not exist.
 pub fn all(store: &Store, container: &ContainerConfig, names: &Names) -> Result<Vec<Mount>> {
     let host = &container.host_config;
-    let asked = asked_for(container)?;
+    let mut asked = asked_for(container)?;
+    if !super::may_make_devices(host) {
+        // In a user namespace nobody may make a device; the host's own node can be shown.
+        for (source, place) in devices::nodes(host)? {
+            asked.push(mount(place, "bind", &source, &["bind", "rprivate", "nosuid", "noexec"])?);
+        }
+    }
     let taken = |place: &Path| asked.iter().any(|m| m.destination() == place);
-    let mut mounts = every_container(host)?;
+    let mut mounts = every_container(store, host)?;
     for (source, place) in files::write(store, container, names)? {
         // Private, and writable as Docker's: programs edit these files in place.
         mounts.push(mount(place, "bind", &source, &["rbind", "rprivate", "nosuid", "nodev", "noexec"])?);
+    }
+    if !host.extras.timezone.is_empty() {
+        let rules = files::timezone(store, container)?;
+        // An image's is a link, mostly: it is covered, and not what it leads to.
+        mounts.push(mount(
+            "/etc/localtime",
+            "bind",
+            &rules,
+            &["bind", "rprivate", "ro", "nosuid", "nodev", "noexec", NO_FOLLOW],
+        )?);
     }
     mounts.retain(|m| !taken(m.destination()));
     mounts.extend(asked);
@@ -50,27 +68,41 @@ fn mount(place: impl Into<PathBuf>, kind: &str, source: impl AsRef<Path>, option
     Ok(builder.options(options).build()?)
 }
 
+/// The mount covers a link that lies at its place, as crun calls it.
+const NO_FOLLOW: &str = "dest-nofollow";
+
 /// What each container has (moby, `oci/defaults.go`).
-fn every_container(host: &HostConfig) -> Result<Vec<Mount>> {
+fn every_container(store: &Store, host: &HostConfig) -> Result<Vec<Mount>> {
     let shm = format!("size={}", if host.shm_size == 0 { SHM_SIZE } else { host.shm_size });
     let sys = if host.privileged { "rw" } else { "ro" };
     // Group 5 is the terminals' group in every distribution, where it is mapped at all.
-    let pts: &[&str] = if userns::has_ranges() {
+    let has_group = host.ids.as_ref().map_or_else(userns::has_ranges, |ids| ids::outside(&ids.gid_map, 5).is_some());
+    let pts: &[&str] = if has_group {
         &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
     } else {
         &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     };
+    let mut proc = vec!["nosuid", "noexec", "nodev"];
+    proc.extend(host.extras.proc_options.split(',').filter(|option| !option.is_empty()));
+    let cgroups = if host.extras.writable_cgroups { "rw" } else { sys };
     let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
+        mount("/proc", "proc", "proc", &proc)?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount("/dev/pts", "devpts", "devpts", pts)?,
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys])?,
     ];
     // In version 1 an ordinary user has no cgroup, and nothing to be shown.
     if userns::is_host_root() || Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys])?);
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", cgroups])?);
     }
-    if host.ipc_mode == "host" {
+    if let Some(other) = host.ipc_mode.strip_prefix("container:") {
+        mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        if start::config(store, &other.parse()?)?.host_config.ipc_mode != "none" {
+            // Found in its mount namespace by whoever mounts it.
+            let memory = format!("/proc/{}/root/dev/shm", super::first_process(store, other, "IPC")?);
+            mounts.push(mount("/dev/shm", "bind", &memory, &["bind", "rprivate", "nosuid", "noexec", "nodev"])?);
+        }
+    } else if host.ipc_mode == "host" {
         // The host's own queues and memory are what the host's ipc namespace means.
         mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?);
         mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"])?);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result};
 
 use crate::error::Failure;
+use crate::events;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
@@ -86,6 +87,9 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
         repo_digest: Some(digest.clone()),
     };
     complete.commit(store, std::slice::from_ref(name))?;
+    let labels = parsed.labels_of_config().cloned().unwrap_or_default().into_iter().collect();
+    // Docker's form of this one: by its name, with the repository's as an attribute.
+    events::image(store, &name.familiar(), &name.familiar_repository(), "pull", &labels);
     Ok(Pulled { digest, newer })
 }
 

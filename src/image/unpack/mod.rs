@@ -12,7 +12,7 @@
 pub mod apply;
 mod decode;
 pub mod path;
-mod queue;
+pub(super) mod queue;
 pub mod tar;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,27 @@ pub struct Entry {
     sparse: Option<Vec<(u64, u64)>>,
 }
 
+impl Entry {
+    /// One of root's, without a time, a mode or data.
+    #[must_use]
+    pub fn new(kind: Kind, path: Vec<u8>) -> Self {
+        Self {
+            kind,
+            path,
+            link: Vec::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            atime: None,
+            device: (0, 0),
+            xattrs: Vec::new(),
+            size: 0,
+            sparse: None,
+        }
+    }
+}
+
 /// An archive being read.
 #[derive(Debug)]
 pub struct Reader<R> {

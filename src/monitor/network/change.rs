@@ -9,6 +9,7 @@ use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
 use crate::container::state::State;
 use crate::error::Failure;
+use crate::events;
 use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
@@ -37,8 +38,10 @@ impl Sandbox {
         }
         // The ports may come in by another network than before.
         self.shut()?;
+        let was_shut_in = self.entrance().is_none();
         let done = self.join(endpoint).and_then(|at| {
-            let done = self.plug(at).and_then(|()| self.settle());
+            let done = if was_shut_in { self.take_wanted_ports() } else { Ok(()) };
+            let done = done.and_then(|()| self.plug(at)).and_then(|()| self.settle());
             if done.is_err() {
                 self.unplug(at);
             }
@@ -69,6 +72,14 @@ impl Sandbox {
         if force { Ok(()) } else { settled }
     }
 
+    /// Those that are to be published as soon as they can be.
+    fn take_wanted_ports(&mut self) -> Result<()> {
+        let place = self.store.container(&self.container);
+        let config: ContainerConfig = record::read(&place.join("config.json"))?.context("no config.json")?;
+        let wish = network::wish(&self.store, &config)?;
+        self.take_ports(&config, &wish)
+    }
+
     /// Removes one of the container's interfaces and all that belongs to it.
     fn unplug(&mut self, at: usize) {
         let attached = self.attached.remove(at);
@@ -78,6 +89,10 @@ impl Sandbox {
             link::remove(&mut socket, &attached.member.interface)
         });
         let _ = teardown::forget(&self.store, &self.space, &attached.network, &attached.member);
+        if self.entrance().is_none() {
+            self.listeners.clear();
+        }
+        events::network(&self.store, &attached.network, "disconnect", Some(&self.container));
     }
 
     /// Brings all that depends on which networks and ports there are into line with them.
@@ -114,7 +129,10 @@ impl Sandbox {
             .into_iter()
             .partition::<Vec<_>, _>(|listener| listener.published.iter().any(|p| gone.contains(p)));
         self.listeners = kept;
-        match network::listeners(add, false, []).and_then(|add| self.bind(add)) {
+        let wanted = network::listeners(add, false, []);
+        // They wait for a network that they can come in by.
+        let wanted = wanted.map(|wanted| if self.entrance().is_some() { wanted } else { Vec::new() });
+        match wanted.and_then(|wanted| self.bind(wanted)) {
             Ok(added) => self.listeners.extend(added),
             Err(e) => {
                 self.listeners.extend(out);

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
+use crate::events;
 use crate::network::dns::Resolver;
 use crate::network::listen::{self, Listener, Wanted};
 use crate::network::member::{self, Member, NewMember};
@@ -119,21 +120,30 @@ impl Sandbox {
     }
 
     fn make_ready(&mut self, config: &ContainerConfig, wish: &Wish) -> Result<()> {
-        let exposed = config.config.exposed_ports.keys();
-        let wanted = network::listeners(&wish.port_bindings, wish.publish_all_ports, exposed)?;
         for endpoint in &wish.endpoints {
             self.join(endpoint)?;
         }
-        self.listeners = self.bind(wanted)?;
+        self.take_ports(config, wish)?;
         self.record_published()?;
         self.shown = self.names();
+        Ok(())
+    }
+
+    /// Binds the host's side of the ports that are to be published. Not without a network that they can
+    /// come in by: who connects would wait for an answer for ever.
+    fn take_ports(&mut self, config: &ContainerConfig, wish: &Wish) -> Result<()> {
+        if self.entrance().is_some() {
+            let exposed = config.config.exposed_ports.keys();
+            let wanted = network::listeners(&wish.port_bindings, wish.publish_all_ports, exposed)?;
+            self.listeners = self.bind(wanted)?;
+        }
         Ok(())
     }
 
     /// Binds ports of the host.
     fn bind(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Listener>> {
         // As in Docker, whoever gave the network an address of IPv4 wants no port on all of IPv6.
-        let usual = self.main().and_then(|main| main.network.host_binding());
+        let usual = self.entrance().and_then(|main| main.network.host_binding());
         for wanted in &mut wanted {
             wanted.host = wanted.host.or(usual);
         }
@@ -150,22 +160,23 @@ impl Sandbox {
         let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
         let member = member::join(&self.store, &network, new, |dead| {
             // What cannot be taken away leads nowhere: the interface is gone.
-            let _ = teardown::release(&self.space, &network, dead);
+            let _ = teardown::release(&self.space, &network, &teardown::inherited(&self.store, dead));
         })?;
         self.attached.push(Attached { network, member });
         let at = self.attached.len() - 1;
         if self.attached[at].network.driver == Driver::Bridge {
             bridge::ensure(&self.store, &self.space, &self.attached[at].network)?;
         }
+        events::network(&self.store, &self.attached[at].network, "connect", Some(&self.container));
         Ok(at)
     }
 
     /// Writes down, with the network that published ports come in by, which these are.
     fn record_published(&mut self) -> Result<()> {
         let published = self.published();
-        let main = self.main().map(|main| main.network.id.clone());
+        let entrance = self.entrance().map(|entrance| entrance.network.id.clone());
         for attached in &mut self.attached {
-            let its = if Some(&attached.network.id) == main.as_ref() { &published[..] } else { &[] };
+            let its = if Some(&attached.network.id) == entrance.as_ref() { &published[..] } else { &[] };
             if attached.member.published != its {
                 its.clone_into(&mut attached.member.published);
                 member::update(&self.store, &attached.network.id, &self.container, |m| {
@@ -176,16 +187,22 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The network that leads outside, and that published ports come in by.
-    fn main(&self) -> Option<&Attached> {
-        let outward = self.attached.iter().filter(|a| !a.network.internal);
+    /// The network that published ports come in by, and that leads to the host.
+    fn entrance(&self) -> Option<&Attached> {
+        let outward = self.attached.iter().filter(|a| a.network.lets_in());
         // Of those that are equal the first: max_by_key takes the last.
         outward.rev().max_by_key(|a| a.member.gw_priority)
     }
 
     /// Whether published ports lead to an address of each family.
     fn has_both(&self) -> bool {
-        self.main().is_some_and(|main| main.member.ipv4.is_some() && main.member.ipv6.is_some())
+        self.entrance().is_some_and(|a| a.member.ipv4.is_some() && a.member.ipv6.is_some())
+    }
+
+    /// What the container is on.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        self.attached.iter().map(|attached| attached.network.clone()).collect()
     }
 
     /// The published ports.

@@ -13,6 +13,7 @@ use super::{Attached, Sandbox};
 use crate::container::config::ContainerConfig;
 use crate::container::spec::files::Names;
 use crate::container::state::State;
+use crate::error::Failure;
 use crate::network::dns::{Joined, Resolver, View};
 use crate::network::link;
 use crate::network::link::interface::{self, Interface};
@@ -56,6 +57,12 @@ impl Sandbox {
         let netns = self.namespace()?;
         let mut space = self.space.route()?;
         if network.driver == Driver::Macvlan {
+            if self.space.is_apart() {
+                let what = format!("the macvlan network {} needs an interface of the machine's", network.name);
+                return Err(Failure::new(format!("{what}, which an ordinary user may not use"))
+                    .hint("run the container as root, or put it on a bridge network: ctr network create NAME")
+                    .into());
+            }
             let parent = match network.parent() {
                 Some(parent) => parent.to_owned(),
                 None => macvlan::usual_parent(&mut space)?,
@@ -173,8 +180,8 @@ impl Sandbox {
         if self.space.is_apart() {
             return self.relay_ports();
         }
-        let Some(main) = self.main() else { return Ok(()) };
-        let publications = rules::publications(&main.member.published, &main.member);
+        let Some(entrance) = self.entrance() else { return Ok(()) };
+        let publications = rules::publications(&entrance.member.published, &entrance.member);
         if publications.is_empty() {
             return Ok(());
         }
@@ -186,12 +193,12 @@ impl Sandbox {
 
     /// Takes back [`Sandbox::let_in`], connections aside.
     pub(super) fn shut(&mut self) -> Result<()> {
-        let Some(main) = self.main() else { return Ok(()) };
-        if main.member.published.is_empty() {
+        let Some(entrance) = self.entrance() else { return Ok(()) };
+        if entrance.member.published.is_empty() {
             return Ok(());
         }
-        let publications = rules::publications(&main.member.published, &main.member);
-        let published = main.member.published.clone();
+        let publications = rules::publications(&entrance.member.published, &entrance.member);
+        let published = entrance.member.published.clone();
         if let Some(uplink) = &mut self.uplink {
             uplink.unpublish(&published)?;
         }
@@ -200,12 +207,13 @@ impl Sandbox {
 
     /// Has the uplink serve the host's sockets.
     pub(super) fn relay_ports(&mut self) -> Result<()> {
-        let Some(main) = self.main() else { return Ok(()) };
+        let Some(entrance) = self.entrance() else { return Ok(()) };
         let targets: Vec<_> = self
             .listeners
             .iter()
             .filter_map(|listener| {
-                let (published, target) = rules::publications(&listener.published, &main.member).into_iter().next()?;
+                let (published, target) =
+                    rules::publications(&listener.published, &entrance.member).into_iter().next()?;
                 let socket = listener.socket.as_ref()?.as_fd();
                 Some(uplink::Listener { socket, target: Target { published, target, keep_source: true } })
             })
@@ -284,10 +292,9 @@ impl Sandbox {
     /// The host, as containers reach it: `host.docker.internal`.
     pub(super) fn host(&self) -> Option<IpAddr> {
         if self.space.is_apart() {
-            return self.main().map(|_| IpAddr::V4(uplink::policy::HOST));
+            return self.entrance().map(|_| IpAddr::V4(uplink::policy::HOST));
         }
-        let main = self.main()?;
-        main.network.bridge_addresses().first().map(IpNet::addr)
+        self.entrance()?.network.bridge_addresses().first().map(IpNet::addr)
     }
 }
 

@@ -75,6 +75,20 @@ pub fn unload_all(space: &Space) -> Result<()> {
     batch.send(&mut socket(space)?).map_err(|refused| explained("delete the rules for networks", refused))
 }
 
+/// [`unload_all`], unless a bridge is in them.
+///
+/// # Errors
+/// As [`unload_all`].
+pub fn unload_unused(space: &Space) -> Result<()> {
+    let bridges = list::elements(&mut socket(space)?, tables::TABLE, tables::BRIDGES);
+    match bridges {
+        Ok(0) => unload_all(space),
+        // There are no rules, or somebody needs them.
+        Ok(_) | Err(Refused { errno: Errno::ENOENT, .. }) => Ok(()),
+        Err(refused) => Err(explained("list the rules for networks", refused)),
+    }
+}
+
 /// A network's bridge, which must exist: its `route_localnet` is set. Again: no error.
 ///
 /// # Errors

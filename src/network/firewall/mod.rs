@@ -10,7 +10,7 @@
 //!     set bridges     { type ifname }                the bridges of all networks
 //!     set same_bridge { type ifname . ifname }       each of them twice
 //!     set internal    { type ifname }                those of internal networks
-//!     set masquerade  { type ifname }                those whose addresses nobody outside may see
+//!     set masqueraded { type ifname }                those whose addresses nobody outside may see
 //!     map ports4      { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
 //!     map anywhere4   { type inet_proto . inet_service : ipv4_addr . inet_service }
 //!     map ports6, map anywhere6                      alike
@@ -49,7 +49,7 @@
 //!         type nat hook postrouting priority srcnat; policy accept;
 //!         ip saddr 127.0.0.0/8 oifname @bridges masquerade
 //!         meta mark & 0x08000000 == 0x08000000 meta mark set meta mark & 0xf7ffffff masquerade
-//!         iifname @masquerade oifname != @bridges masquerade
+//!         iifname @masqueraded oifname != @bridges masquerade
 //!     }
 //! }
 //! table bridge ctr {
@@ -58,12 +58,12 @@
 //!     set ipv4  { type ifname . ether_addr . ipv4_addr }
 //!     set ipv6  { type ifname . ether_addr . ipv6_addr }
 //!
-//!     chain arp {
+//!     chain check_arp {
 //!         iifname . arp saddr ether . arp saddr ip @ipv4 accept
 //!         arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs accept
 //!         drop
 //!     }
-//!     chain ipv6 {
+//!     chain check_ipv6 {
 //!         icmpv6 type nd-router-advert drop
 //!         icmpv6 type nd-redirect drop
 //!         icmpv6 type nd-neighbor-advert icmpv6 taddr & ffc0:: != fe80::
@@ -79,8 +79,8 @@
 //!         iifname . ether saddr . ip saddr @ipv4 accept
 //!         iifname != @ports accept
 //!         iifname . ether saddr != @macs drop
-//!         meta protocol ip6 jump ipv6
-//!         meta protocol arp jump arp
+//!         meta protocol ip6 jump check_ipv6
+//!         meta protocol arp jump check_arp
 //!         meta protocol ip drop
 //!     }
 //! }
@@ -110,7 +110,7 @@
 //!     }
 //! ```
 //!
-//! (`nft` shows the fields in `arp` and `ipv6` by their offsets: a chain that is jumped to has not
+//! (`nft` shows the fields in `check_arp` and `check_ipv6` by their offsets: a chain that is jumped to has not
 //! itself looked at the protocol.) An `accept` here is no accept in other tables. What other firewalls make of ctr's traffic is
 //! [`foreign`]'s matter.
 //!
@@ -146,7 +146,7 @@ pub use self::dns::dns_redirect;
 pub use self::foreign::Foreign;
 pub use self::load::{
     All, add_member, load_all, load_network, publish, remove_member, rest, serves, unload_all, unload_network,
-    unpublish,
+    unload_unused, unpublish,
 };
 pub use self::probe::{Features, probe};
 pub use self::uplink::{MARK, uplink_rules};

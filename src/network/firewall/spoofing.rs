@@ -44,7 +44,7 @@ pub fn write(batch: &mut Batch) {
     let arp = [Field::IN, Field::ARP_SENDER_ETHER];
     let chains = [
         (
-            "arp",
+            "check_arp",
             None,
             vec![
                 Rule::new().within(&[arp[0], arp[1], Field::ARP_SENDER], SOURCES4).accept(),
@@ -54,7 +54,7 @@ pub fn write(batch: &mut Batch) {
             ],
         ),
         (
-            "ipv6",
+            "check_ipv6",
             None,
             vec![
                 icmp(ROUTER_ADVERTISEMENT).drop(),
@@ -82,8 +82,8 @@ pub fn write(batch: &mut Batch) {
                     .accept(),
                 Rule::new().not_within(&[Field::IN], PORTS).accept(),
                 Rule::new().not_within(&sender, MACS).drop(),
-                Rule::new().is(Field::ETHERTYPE, &ETH_IPV6).jump("ipv6"),
-                Rule::new().is(Field::ETHERTYPE, &ETH_ARP).jump("arp"),
+                Rule::new().is(Field::ETHERTYPE, &ETH_IPV6).jump("check_ipv6"),
+                Rule::new().is(Field::ETHERTYPE, &ETH_ARP).jump("check_arp"),
                 Rule::new().is(Field::ETHERTYPE, &ETH_IP).drop(),
             ],
         ),

@@ -43,6 +43,19 @@ pub fn add(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
     }
 }
 
+/// Takes an address from the interface of that index; nothing happens when it has not got it.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn remove(socket: &mut Socket, index: u32, net: IpNet) -> Result<()> {
+    let mut message = Message::new(libc::RTM_DELADDR, 0, &ifaddrmsg(&net, libc::RT_SCOPE_UNIVERSE, index));
+    message.put(libc::IFA_LOCAL, &bytes(net.addr()));
+    match socket.request(message) {
+        Ok(()) | Err(Refused { errno: Errno::EADDRNOTAVAIL, .. }) => Ok(()),
+        Err(refused) => Err(refused).with_context(|| format!("take the address {net} from an interface")),
+    }
+}
+
 /// Waits until the IPv6 ones of these addresses of an interface that is up are in use: the kernel does
 /// that in the background, also without duplicate address detection.
 pub(super) fn settle(socket: &mut Socket, nets: &[IpNet]) -> Result<()> {

@@ -50,15 +50,17 @@ fn make(space: &mut Socket, bridge: &Bridge) -> Result<(), Refused> {
     space.request(message)
 }
 
-fn complete(space: &mut Socket, bridge: &Bridge, there: &Link) -> Result<u32> {
-    if there.kind != "bridge" {
-        return Err(Failure::new(format!(
-            "make the bridge \"{}\": the name is taken by {}",
-            bridge.name,
-            there.what()
-        ))
+/// The error for a name that is another interface's.
+#[must_use]
+pub fn taken(there: &Link) -> anyhow::Error {
+    Failure::new(format!("make the bridge \"{}\": the name is taken by {}", there.name, there.what()))
         .hint("remove that interface, or name the bridge otherwise: --opt com.docker.network.bridge.name=NAME")
-        .into());
+        .into()
+}
+
+fn complete(space: &mut Socket, bridge: &Bridge, there: &Link) -> Result<u32> {
+    if !there.is_bridge() {
+        return Err(taken(there));
     }
     if let Some(mtu) = bridge.mtu.filter(|mtu| *mtu != there.mtu) {
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &link::head(there.index, link::Power::Same));

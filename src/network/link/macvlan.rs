@@ -107,7 +107,15 @@ pub fn usual_parent(host: &mut Socket) -> Result<String> {
 /// There is no such parent, or it cannot be one; the name is taken in the container; the kernel has no macvlan.
 pub fn create(host: &mut Socket, macvlan: &Macvlan) -> Result<()> {
     let Some(parent) = link::find(host, macvlan.parent)? else {
-        bail!("make a macvlan on the interface \"{0}\": no interface \"{0}\"", macvlan.parent);
+        let failure =
+            Failure::new(format!("make a macvlan on the interface \"{0}\": no interface \"{0}\"", macvlan.parent));
+        return Err(match macvlan.parent.rsplit_once('.') {
+            Some((device, id)) if id.parse::<u16>().is_ok() => {
+                failure.hint(format!("as root: ip link add link {device} name {} type vlan id {id}", macvlan.parent))
+            }
+            _ => failure.hint("ip link shows those that there are"),
+        }
+        .into());
     };
     let mut message = link::making(macvlan.interface, macvlan.mtu, macvlan.mac);
     message.put_u32(libc::IFLA_LINK, parent.index);

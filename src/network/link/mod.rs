@@ -91,6 +91,12 @@ impl Link {
         })
     }
 
+    /// Whether interfaces can be ports of it.
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.kind == "bridge"
+    }
+
     /// What it is, in words: `a tun interface`.
     #[must_use]
     pub fn what(&self) -> String {

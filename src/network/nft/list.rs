@@ -69,6 +69,25 @@ pub fn rules(socket: &mut Socket, table: Table<'_>) -> Result<Vec<Listed>, Refus
     Ok(found)
 }
 
+/// linux/netfilter/nf_tables.h.
+const NFT_MSG_GETSETELEM: u16 = 0xd;
+
+/// How many elements a set has.
+///
+/// # Errors
+/// The kernel's refusal: `ENOENT`, there is no such table or set.
+pub fn elements(socket: &mut Socket, table: Table<'_>, set: &str) -> Result<usize, Refused> {
+    let mut message = Message::new(SUBSYSTEM | NFT_MSG_GETSETELEM, flags::DUMP, &head(table.family as u8, 0));
+    message.put_text(1, table.name);
+    message.put_text(2, set);
+    let mut count = 0;
+    socket.dump(message, |_, body| {
+        let list = body.get(4..).and_then(|body| attribute(body, 3)).unwrap_or_default();
+        count += usize::from(!list.is_empty());
+    })?;
+    Ok(count)
+}
+
 fn word(body: &[u8], kind: u16) -> String {
     attribute(body, kind).map(text).unwrap_or_default().to_owned()
 }

@@ -19,7 +19,7 @@ use crate::error::Failure;
 /// How long dying processes are waited for: freeing a large memory takes a while.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Sub-cgroups in sub-cgroups; a container with the right to make them may nest them without end.
-const DEEPEST: usize = 64;
+pub(super) const DEEPEST: usize = 64;
 
 /// One write: the kernel takes each as a command of its own.
 pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
@@ -95,7 +95,7 @@ pub(super) fn kill_all(dir: &Path) {
     }
 }
 
-fn kill_once(dir: &Path, depth: usize) -> bool {
+pub(super) fn kill_once(dir: &Path, depth: usize) -> bool {
     let mut found = false;
     for pid in std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
         // 0: of another pid namespace, which we could not kill anyway.
@@ -109,7 +109,7 @@ fn kill_once(dir: &Path, depth: usize) -> bool {
     found
 }
 
-fn children(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(super) fn children(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }

@@ -17,10 +17,14 @@ mod bus;
 mod cpuset;
 mod devices;
 mod files;
+mod freeze;
 mod hierarchy;
 mod limits;
+mod members;
 mod place;
 mod scope;
+mod update;
+mod usage;
 mod v1;
 mod v2;
 
@@ -37,6 +41,8 @@ use oci_spec::runtime::LinuxResources;
 use self::hierarchy::Machine;
 use self::limits::Setting;
 use self::place::{CONTAINER, Identity, MONITOR, Way};
+pub use self::update::Change;
+pub use self::usage::Usage;
 use crate::error::Failure;
 
 /// Where a container's cgroup is to be.
@@ -299,6 +305,11 @@ impl Cgroup {
     pub fn kill(&self) -> Result<()> {
         // On v1 the same processes are in all of them.
         if let Some(dir) = self.paths.first() {
+            // On v1 what is frozen does not die before it is thawed, and then without a step.
+            if self.is_frozen() {
+                files::kill_once(dir, 0);
+                let _ = self.thaw();
+            }
             files::kill_all(dir);
         }
         Ok(())

@@ -70,7 +70,7 @@ pub(super) fn controllers(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Gives the children of `plan.parent` the controllers that they need.
-fn enable(plan: &Plan<'_>) -> Result<()> {
+pub(super) fn enable(plan: &Plan<'_>) -> Result<()> {
     let available = controllers(plan.parent).with_context(|| format!("read cgroup {:?}", plan.parent))?;
     if let Some(missing) = plan.settings.iter().find(|s| !available.contains(&s.controller)) {
         return Err(missing_controller(&missing.controller, plan.identity));

@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Gid, Uid, fork, geteuid, setgroups, setresgid, set
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::runtime::{Launch, Process, Root, Stdio};
+use crate::runtime::{Further, Launch, Process, Root, Stdio};
 
 /// Who the engine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +227,7 @@ pub struct Draft {
 impl Draft {
     pub fn into_launch(self, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Launch {
         Launch {
+            secrets: Vec::new(),
             directories: Vec::new(),
             spec: serde_json::from_value(self.spec).expect("a spec"),
             root: self.root,
@@ -239,6 +240,7 @@ impl Draft {
             init: self.init,
             cgroup: None,
             seccomp: self.seccomp,
+            further: Further::default(),
         }
     }
 }

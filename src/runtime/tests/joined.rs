@@ -28,6 +28,7 @@ fn beside(bed: &Bed, change: impl Fn(&mut Join), script: &str) -> Outcome {
             stdio: Stdio::Pipes { stdin: null(), stdout: stdout_end, stderr: stderr_end },
             cgroup: None,
             seccomp: None,
+            descriptors: Vec::new(),
         };
         change(&mut join);
         let outcome = match exec(join) {

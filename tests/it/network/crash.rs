@@ -32,6 +32,21 @@ on_machine!(the_monitor, |cx, world| {
     assert!(pings(cx, "other", "box"));
 });
 
+on_machine!(a_port_that_another_has_since, |cx, world| {
+    cx.busybox();
+    waits(cx, "box", "-p 8080:80");
+    slay(monitor(cx, "box"));
+    serves(cx, "heir", "-p 8080:80");
+    // To put the dead one in order is not to take the port away from the one who has it now.
+    cx.ctr("ps -a --filter name=box --format '{{.Status}}'").prints("Exited (137) [..] ago\n");
+    let who = fetch(&world.outside, &format!("{HERE}:8080"), "/cgi-bin/who").unwrap();
+    assert!(who.contains(NEIGHBOUR), "{who}");
+    if cx.is_root() {
+        let map = crate::support::netns::run("nft", "list map inet ctr anywhere4");
+        assert!(map.contains("tcp . 8080"), "{map}");
+    }
+});
+
 on_machine!(all_monitors_at_once, |cx, world| {
     cx.busybox();
     cx.ctr("network create net").succeeds();

@@ -53,6 +53,51 @@ on_machine!(routes_of_the_hosts, |cx, _world| {
     assert!(address(cx, "two", "net").starts_with("172.21."), "{}", address(cx, "two", "net"));
 });
 
+on_machine!(a_bridge_of_somebody_elses, |cx, _world| {
+    if !cx.is_root() {
+        return;
+    }
+    cx.busybox();
+    let option = "-o com.docker.network.bridge.name";
+    let ran = cx.ctr(&format!("network create {option}=out0 net"));
+    ran.fails_saying(1, "make the bridge \"out0\": the name is taken by");
+    ip("link add mine type bridge");
+    ip("addr add 10.99.0.1/24 dev mine");
+    cx.ctr(&format!("network create --subnet 10.98.0.0/24 {option}=mine beside")).succeeds();
+    let shown = || ip("-4 -o addr show dev mine").matches("inet ").count();
+    cx.ctr("run --rm --network beside busybox ping -c 1 10.98.0.1").succeeds();
+    assert_eq!(
+        (shown(), std::fs::read_to_string("/proc/sys/net/ipv6/conf/mine/disable_ipv6").unwrap().trim()),
+        (2, "0")
+    );
+    // It stays, as it was before.
+    cx.ctr("network rm beside").prints("beside\n");
+    assert_eq!(shown(), 1);
+    cx.ctr(&format!("network create --subnet 10.99.0.0/24 {option}=mine same")).succeeds();
+    cx.ctr("run --rm --network same busybox ping -c 1 10.99.0.1").succeeds();
+    cx.ctr("network prune -f").prints("Deleted Networks:\nsame\n\n");
+    assert_eq!(shown(), 1);
+    ip("link del mine");
+});
+
+on_machine!(a_subnet_of_the_hosts, |cx, _world| {
+    ip(&format!("route add 10.120.0.0/16 via {NEIGHBOUR}"));
+    let ran = cx.ctr("network create --subnet 10.120.7.0/24 vpn");
+    assert_eq!(ran.succeeds_talking().trim_end().len(), 64, "{ran}");
+    let words = ran.err();
+    assert!(words.starts_with("ctr: warning: this machine reaches 10.120.0.0/16 over "), "{ran}");
+    assert!(words.trim_end().ends_with(": containers on 10.120.7.0/24 will not reach what is there"), "{ran}");
+    // Where it has an address itself, it would lose its neighbours.
+    let near = HERE.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let ran = cx.ctr(&format!("network create --subnet {}.{}.{}.0/24 near", near[0], near[1], near[2]));
+    if cx.is_root() {
+        ran.refuses(1, "invalid pool request: Pool overlaps with other one on this address space");
+        assert!(ran.err().contains("choose another --subnet"), "{ran}");
+    } else {
+        ran.succeeds_talking();
+    }
+});
+
 both!(removed_while_in_use, |cx| {
     cx.busybox();
     cx.ctr("network create net").succeeds();
@@ -159,4 +204,14 @@ on_machine!(a_host_that_already_forwards, |cx, world| {
     assert!(direct.is_err(), "{direct:?}");
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8080"), "/").unwrap(), "works\n");
     drop(netns(cx, "box"));
+});
+
+on_machine!(rules_that_are_saved_and_loaded_again, |cx, _world| {
+    if !cx.is_root() {
+        return;
+    }
+    cx.busybox();
+    serves(cx, "box", "-p 8080:80");
+    // As administrators do it: `nft -s list ruleset > file; nft -f file`. Only checked here.
+    cx.host("nft -s list ruleset | nft -c -f -").succeeds();
 });

@@ -160,6 +160,9 @@ on_machine!(a_port_that_is_taken, |cx, _world| {
     let ran = cx.ctr("run --rm -p 8081:80 busybox true");
     ran.refuses(125, "[..]Bind for 0.0.0.0:8081 failed: port is already allocated");
     assert!(ran.err().contains("first"), "it does not say whose it is\n{ran}");
+    let ran = cx.ctr("run --rm -p 8082:80 -p 8082:81 busybox true");
+    ran.refuses(125, "[..]Bind for 0.0.0.0:8082 failed: port is already allocated");
+    assert!(ran.err().contains("it is published twice; publish another, as in -p 8083:81"), "{ran}");
     // Nothing of the failure is left, and the name's container starts once the port is free.
     cx.ctr("rm first -f").succeeds();
     cx.ctr("run --rm -p 8081:80 busybox true").prints("");
@@ -250,4 +253,28 @@ on_machine!(a_server_that_is_not_ready, |cx, world| {
     let _server = netns(cx, "box").greets("0.0.0.0:80");
     until("it answers", || world.outside.hears((HERE, 8080)).is_ok_and(|said| said == format!("hello {NEIGHBOUR}\n")));
     assert_ne!(address(cx, "box", "bridge"), "");
+});
+
+on_machine!(where_nothing_comes_in, |cx, world| {
+    cx.ctr("network create --internal inside").succeeds();
+    cx.load(&crate::support::Image::web());
+    let ran = cx.ctr("run -d --init --name box --network inside -p 8080:80 web");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(ran.err(), "WARNING: Published ports are not reached: none of the networks lets connections in\n");
+    // Refused, not left waiting.
+    let refused = || TcpStream::connect("127.0.0.1:8080").unwrap_err().kind();
+    assert_eq!(refused(), std::io::ErrorKind::ConnectionRefused);
+    let shown = || cx.ctr_args(["ps", "--format", "{{.Ports}}"]);
+    shown().prints("80/tcp\n");
+    cx.ctr("update --publish-add 8081:80 box").prints("box\n");
+    // On a network that lets them in, all that were asked for are there.
+    cx.ctr("network connect bridge box").prints("");
+    until_serves(cx, "box");
+    for port in [8080, 8081] {
+        assert_eq!(fetch(&world.outside, &format!("{HERE}:{port}"), "/").unwrap(), "works\n");
+    }
+    shown().prints("0.0.0.0:8080->80/tcp, 0.0.0.0:8081->80/tcp, [::]:8080->80/tcp, [::]:8081->80/tcp\n");
+    cx.ctr("network disconnect bridge box").prints("");
+    assert_eq!(refused(), std::io::ErrorKind::ConnectionRefused);
+    shown().prints("80/tcp\n");
 });

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, waits};
-use crate::support::world::{FAR, HERE};
+use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
+use crate::support::world::{FAR, HERE, NEIGHBOUR};
 use crate::support::{Netns, both, on_machine, skipped};
 
 both!(on_the_default_network, |cx| {
@@ -42,6 +42,9 @@ both!(another_containers_network, |cx| {
         let out = ran.succeeds();
         assert!(out.contains(&format!("inet {own}/16")) && out.contains(&format!("{own}\tshared")), "{out}");
     }
+    cx.ctr("run --rm --network container:box busybox sh -c 'hostname; hostname -i'")
+        .prints(&format!("shared\n{own}\n"));
+    cx.ctr("run --rm --network host busybox hostname").prints(&cx.host("hostname").out());
     cx.ctr("run --rm --network container:box busybox wget -q -O - http://127.0.0.1/").prints("works\n");
     cx.ctr("run --rm --network container:box busybox sh -c 'hostname; cat /etc/hostname; echo $HOSTNAME'")
         .prints("shared\nshared\nshared\n");
@@ -80,8 +83,55 @@ on_machine!(by_pasta, |cx, world| {
     let ran = cx.ctr("run --rm --network pasta -p 8080:80 busybox true");
     ran.refuses(125, "[..]Bind for 0.0.0.0:8080 failed: port is already allocated");
     cx.ctr("run --rm --network pasta:--no-such-option busybox true").fails_saying(125, "pasta");
+    // It ends with the container.
+    cx.ctr("stop -t 0 box").succeeds();
+    cx.ctr("port box").prints("");
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    cx.ctr("start box").succeeds();
+    until_serves(cx, "box");
     cx.ctr("rm -f box").succeeds();
     cx.leaves_nothing();
+});
+
+on_machine!(by_macvlan, |cx, _world| {
+    cx.busybox();
+    cx.ctr("network create -d macvlan -o parent=out0 --subnet 192.0.2.0/24 --gateway 192.0.2.1 lan").succeeds();
+    if !cx.is_root() {
+        let ran = cx.ctr("run --rm --network lan busybox true");
+        ran.refuses(
+            125,
+            "the macvlan network lan needs an interface of the machine's, which an ordinary user may not use",
+        );
+        return;
+    }
+    waits(cx, "box", "--network lan,ip=192.0.2.77");
+    assert!(pings(cx, "box", NEIGHBOUR));
+    // The network's gateway is not the host, nor does the host reach it there.
+    assert!(!cx.ctr("exec box cat /etc/hosts").succeeds().contains("host.docker.internal"));
+    cx.ctr("network create -d macvlan -o parent=out0.7 vlan").succeeds();
+    let ran = cx.ctr("run --rm --network vlan busybox true");
+    ran.fails_saying(125, "ip link add link out0 name out0.7 type vlan id 7");
+});
+
+both!(the_bridge_keeps_its_hardware_address, |cx| {
+    cx.busybox();
+    cx.ctr("network create --ipv6 --ipv4=false six").succeeds();
+    waits(cx, "first", "--network bridge --network six");
+    let gateway = endpoint(cx, "first", "bridge", "Gateway");
+    let gateway6 = endpoint(cx, "first", "six", "IPv6Gateway");
+    let seen = || {
+        assert!(pings(cx, "first", &gateway) && pings(cx, "first", &gateway6));
+        let out = cx.ctr(&format!("exec first arping -c 1 -I eth0 {gateway}")).succeeds();
+        out.lines().find_map(|line| line.split(['[', ']']).nth(1).map(str::to_owned)).unwrap()
+    };
+    let mac = seen();
+    // Each has ports with other addresses, and lower ones as likely as not.
+    for n in 0..6 {
+        waits(cx, &format!("c{n}"), "--network bridge --network six");
+        assert_eq!(seen(), mac, "when c{n} had come");
+    }
+    cx.ctr("rm -f c0 c1 c2").succeeds();
+    assert_eq!(seen(), mac);
 });
 
 both!(two_networks_are_apart, |cx| {

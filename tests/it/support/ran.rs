@@ -29,11 +29,20 @@ impl Ran {
         let err = self.err();
         let mut lines = err.lines();
         let said = lines.next().is_some_and(|line| line_matches(&format!("ctr: {reason}"), line));
-        let rest_is_hint = lines.next().is_none_or(|line| line.starts_with("hint: ")) && lines.next().is_none();
+        // A place in a template is pointed at below the hint.
+        let rest_is_hint =
+            lines.next().is_none_or(|line| line.starts_with("hint: ")) && lines.all(|line| line.starts_with("      "));
         assert!(
             self.code == code && self.stdout.is_empty() && said && rest_is_hint,
             "exit code {code} and this were expected:\nctr: {reason}\n{self}"
         );
+    }
+
+    /// A template was wrong for what it was applied to: Docker ends the line that it did not write.
+    #[track_caller]
+    pub fn fails_after_a_line(&self, part: &str) {
+        let wanted = self.code == 1 && self.out() == "\n" && self.err().contains(part);
+        assert!(wanted, "exit code 1, an empty line and an error with {part:?} in it were expected\n{self}");
     }
 
     /// All three at once.

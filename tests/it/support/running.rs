@@ -105,6 +105,11 @@ impl Running {
         }
     }
 
+    /// Whether its standard output contains `text` by now.
+    pub fn has_shown(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.stdout.so_far()).contains(text)
+    }
+
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();

@@ -62,6 +62,12 @@ impl<'a> Terminal<'a> {
         run(self.tmux().args(["capture-pane", "-p", "-S", "-"])).trim_end().to_owned()
     }
 
+    /// [`Self::screen`] without what has scrolled out of it.
+    #[track_caller]
+    pub fn visible(&self) -> String {
+        run(self.tmux().args(["capture-pane", "-p"])).trim_end().to_owned()
+    }
+
     /// Waits until this is on the screen.
     #[track_caller]
     pub fn shows(&self, text: &str) {

@@ -1,0 +1,70 @@
+//! `ctr export`.
+
+use std::fs::File;
+use std::io::{IsTerminal, stdout};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::cp::{to_stdout, warn_shortened};
+use crate::cli::{Globals, Run};
+use crate::container::files::copy::check_output;
+use crate::container::files::export::{Whole, export};
+use crate::container::files::tree::Entered;
+use crate::container::start;
+use crate::events;
+use crate::store::names;
+
+/// Export a container's filesystem as a tar archive
+///
+/// What is mounted in the container is not in it: volumes, folders of the host, /proc, /dev.
+#[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr export -o web.tar web
+  ctr export web | ctr import - web:flat     an image of one layer")]
+pub struct Export {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "STRING")]
+    output: Option<PathBuf>,
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+impl Run for Export {
+    fn run(self, globals: &Globals) -> Result<u8> {
+        let path = self.output.as_deref().filter(|path| !path.as_os_str().is_empty());
+        if path.is_none() && stdout().is_terminal() {
+            bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
+        }
+        if let Some(path) = path {
+            check_output(path).context("failed to export container")?;
+        }
+        let store = globals.store()?;
+        let id = names::resolve(&store, &self.container)?;
+        let config = start::config(&store, &id)?;
+        let entered = Entered::enter(&store)?;
+        let (root, owners) = entered.open_alone(&store, &config)?;
+        events::of_container(&store, &id, "export", &[]);
+        match path {
+            None => to_stdout(export(root, &owners, File::from(stdout().as_fd().try_clone_to_owned()?)), "export"),
+            Some(path) => {
+                let shortened = to_file(path, |file| export(root, &owners, file))?;
+                warn_shortened(shortened, "export");
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// A file, whole or not at all; a pipe is written to as it is.
+fn to_file(path: &Path, write: impl FnOnce(File) -> Result<u64>) -> Result<u64> {
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return write(File::options().write(true).open(path).with_context(|| format!("open {path:?}"))?);
+    }
+    let whole = Whole::begin(path)?;
+    let shortened = write(whole.file()?)?;
+    whole.finish()?;
+    Ok(shortened)
+}

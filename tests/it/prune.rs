@@ -1,0 +1,46 @@
+//! `ctr container prune`.
+
+use std::time::{Duration, Instant};
+
+use crate::support::both;
+
+const NOTHING: &str = "Total reclaimed space: 0B\n";
+
+both!(those_that_do_not_run, |cx| {
+    cx.busybox();
+    cx.ctr("run -d --name runs busybox sleep 1000").succeeds();
+    cx.ctr("run -d --name paused busybox sleep 1000").succeeds();
+    cx.ctr("pause paused").prints("paused\n");
+    let exited = cx.ctr("create --name exited --label a=1 busybox sh -c 'head -c 2000 /dev/zero > /tmp/x'").succeeds();
+    cx.ctr("start -a exited").prints("");
+    let created = cx.ctr("create --name created --label b busybox true").succeeds();
+    let warning = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
+    for answer in ["", "n\n", "yes\n", "\n"] {
+        cx.ctr_reads("container prune", answer).prints(warning);
+    }
+    for filter in ["label=a=2", "label=c", "label=a --filter label=b", "until=1h", "label!=a --filter label!=b"] {
+        cx.ctr(&format!("container prune -f --filter {filter}")).prints(NOTHING);
+    }
+    cx.ctr("container prune -f --filter name=x").refuses(1, "invalid filter 'name'");
+    cx.ctr("container prune -f --filter until=x").refuses(1, "invalid filter 'until=x'[..]");
+    cx.ctr("container prune -f --filter x")
+        .refuses(125, "invalid argument \"x\" for \"--filter\" flag: bad format of filter (expected name=value)");
+    cx.ctr("container prune -f x").refuses(1, "'ctr container prune' accepts no arguments");
+    cx.ctr("container prune --force --filter label!=a --filter until=0s")
+        .prints(&format!("Deleted Containers:\n{created}\n\n{NOTHING}"));
+    cx.ctr_reads("container prune", "y\n")
+        .prints(&format!("{warning}Deleted Containers:\n{exited}\n\nTotal reclaimed space: 2kB\n"));
+    cx.ctr("ps -a --format '{{.Names}}'").prints("paused\nruns\n");
+    cx.ctr("container prune -f").prints(NOTHING);
+});
+
+both!(many_in_moments, |cx| {
+    cx.busybox();
+    for _ in 0..20 {
+        cx.ctr("create busybox true").succeeds();
+    }
+    let begin = Instant::now();
+    let out = cx.ctr("container prune -f").succeeds();
+    assert_eq!(out.lines().count(), 23, "{out}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+});
