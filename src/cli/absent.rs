@@ -9,7 +9,6 @@ const COMMANDS: &[&str] = &[
     "checkpoint",
     "compose",
     "context",
-    "history",
     "login",
     "logout",
     "manifest",
@@ -18,13 +17,12 @@ const COMMANDS: &[&str] = &[
     "save",
     "search",
     "swarm",
-    "tag",
     "trust",
     "volume",
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "history", "push", "save", "tag"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "push", "save"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -18,6 +18,7 @@ mod export;
 mod filter;
 #[cfg(test)]
 mod flags;
+mod history;
 mod images;
 mod import;
 mod info;
@@ -43,6 +44,7 @@ mod start;
 mod stats;
 mod stop;
 mod system;
+mod tag;
 mod top;
 mod unshare;
 mod update;
@@ -128,6 +130,8 @@ const COMMANDS: &[Entry] = &[
     entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<system::ImagePrune>(&["image prune"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<inspect::InspectCommand>(&["inspect"]),

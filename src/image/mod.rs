@@ -19,6 +19,7 @@ pub mod blobs;
 pub mod change;
 mod commit;
 pub mod digest;
+pub mod history;
 pub mod import;
 pub mod index;
 mod inspect;
@@ -35,6 +36,7 @@ pub mod prune;
 pub mod pull;
 pub mod reference;
 pub mod remove;
+pub mod tag;
 pub mod unpack;
 
 use anyhow::{Context, Result};
@@ -45,6 +47,7 @@ pub use self::obtain::obtain;
 
 use self::digest::{Digest, is_hex};
 use self::index::{Entry, Index, Stamp};
+use self::platform::Platform;
 use self::reference::Reference;
 use crate::error::Failure;
 use crate::events;
@@ -83,11 +86,68 @@ pub enum PullPolicy {
 /// # Errors
 /// Neither a reference nor an id; an id's beginning that fits several images; a damaged store.
 pub fn find(store: &Store, wanted: &str) -> Result<Option<Image>> {
+    find_for(store, wanted, None)
+}
+
+/// [`find`], and of a name that is for several platforms the image for this one.
+///
+/// # Errors
+/// As [`find`]; Docker's sentence where the image is for another platform.
+pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Image>> {
     let index = Index::read(store)?;
-    match lookup(&index, wanted)? {
+    match entry_for(store, &index, wanted, platform)? {
         Some(entry) => open(store, &index, entry).map(Some),
         None => Ok(None),
     }
+}
+
+/// The entry that [`find_for`] means.
+///
+/// # Errors
+/// As [`find_for`].
+pub fn entry_for<'a>(
+    store: &Store,
+    index: &'a Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<&'a Entry>> {
+    let Some(found) = lookup(index, wanted)? else { return of_made_list(store, index, wanted, platform) };
+    let Some(platform) = platform else { return Ok(Some(found)) };
+    let is_for = |entry: &&Entry| entry.manifest.platform.as_ref().is_some_and(|own| own.satisfies(platform));
+    let same_name = found.name.as_deref().filter(|_| !remove::is_id_of(wanted, &found.image));
+    let fits = same_name.and_then(|name| index.named(name).find(is_for));
+    match fits.or_else(|| Some(found).filter(is_for)) {
+        Some(entry) => Ok(Some(entry)),
+        None => {
+            let own = found.manifest.platform.clone().unwrap_or_default();
+            let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
+            own.check(platform, &name)?;
+            Ok(Some(found))
+        }
+    }
+}
+
+/// A list that was made here leads to an image if that is here by another name.
+fn of_made_list<'a>(
+    store: &Store,
+    index: &'a Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<&'a Entry>> {
+    let Ok(name) = wanted.parse::<Reference>() else { return Ok(None) };
+    let Some(list) = index.list(&name.stored().to_string()) else { return Ok(None) };
+    let Some(bytes) = blobs::read(store, &list.descriptor.digest)? else { return Ok(None) };
+    let manifest::Document::Index(entries) = manifest::parse(&bytes)? else { return Ok(None) };
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let Ok(chosen) = platform::choose(&entries, &wanted) else { return Ok(None) };
+    Ok(index.entries.iter().find(|entry| entry.manifest.digest == chosen.digest))
+}
+
+/// Docker's sentence for what is no image's name or id.
+#[must_use]
+pub fn no_such_image(wanted: &str) -> Failure {
+    let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |name| name.or_latest().familiar());
+    Failure::new(format!("No such image: {name}"))
 }
 
 /// The entry of the index that a person means.

@@ -20,7 +20,7 @@ use crate::image::digest::{Digest, chain_id, is_hex};
 use crate::image::index::{Entry, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::reference::Reference;
-use crate::image::{lookup, mapped, note, parents};
+use crate::image::{lookup, mapped, no_such_image, note, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
@@ -60,11 +60,6 @@ pub(super) fn chains(diffs: &[Digest], removed: &HashSet<String>) -> Vec<String>
         .filter(|n| removed.contains(diffs[n - 1].hex()))
         .filter_map(|n| Some(format!("Deleted: {}", chain_id(&diffs[..n])?)))
         .collect()
-}
-
-fn no_such_image(wanted: &str) -> Failure {
-    let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |name| name.or_latest().familiar());
-    Failure::new(format!("No such image: {name}"))
 }
 
 /// Containers of an image.
@@ -159,7 +154,7 @@ pub(super) fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
 }
 
 /// Whether what was written is the image's id rather than a name.
-fn is_id_of(wanted: &str, image: &Digest) -> bool {
+pub(super) fn is_id_of(wanted: &str, image: &Digest) -> bool {
     let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     is_hex(hex) && image.hex().starts_with(hex)
 }
