@@ -206,16 +206,24 @@ impl Needed {
     fn now(store: &Store, index: &Index) -> Result<Self> {
         let mut needed = Self::default();
         for entry in &index.entries {
-            needed.blobs.extend([entry.manifest.digest.hex().to_owned(), entry.image.hex().to_owned()]);
-            let bytes = blobs::read(store, &entry.manifest.digest)?.ok_or_else(|| {
-                Failure::new(format!("image {:?} is damaged: its manifest is missing", entry.image.short()))
-            })?;
-            if let Document::Manifest(manifest) = manifest::parse(&bytes)? {
-                needed.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex().to_owned()));
+            needed.blobs.insert(entry.image.hex().to_owned());
+            if !needed.manifest(store, &entry.manifest.digest)? {
+                let why = format!("image {:?} is damaged: its manifest is missing", entry.image.short());
+                return Err(Failure::new(why).into());
             }
             let diffs = diffs_of(store, &entry.image);
             needed.layers.extend(parents::name(&diffs));
             needed.layers.extend(diffs.iter().map(|diff| diff.hex().to_owned()));
+        }
+        for list in &index.lists {
+            needed.blobs.insert(list.descriptor.digest.hex().to_owned());
+            // Of most of what an index leads to nothing is here.
+            let Some(bytes) = blobs::read(store, &list.descriptor.digest)? else { continue };
+            if let Document::Index(entries) = manifest::parse(&bytes)? {
+                for entry in entries {
+                    needed.manifest(store, &entry.digest)?;
+                }
+            }
         }
         for (_, root) in containers(store)? {
             if let RootFs::Image { layers, .. } = root {
@@ -223,6 +231,19 @@ impl Needed {
             }
         }
         Ok(needed)
+    }
+}
+
+impl Needed {
+    /// A manifest and the blobs that it leads to; false: it is not here.
+    fn manifest(&mut self, store: &Store, digest: &Digest) -> Result<bool> {
+        let Some(bytes) = blobs::read(store, digest)? else { return Ok(false) };
+        self.blobs.insert(digest.hex().to_owned());
+        if let Document::Manifest(manifest) = manifest::parse(&bytes)? {
+            let all = manifest.layers.iter().chain([&manifest.config]);
+            self.blobs.extend(all.map(|blob| blob.digest.hex().to_owned()));
+        }
+        Ok(true)
     }
 }
 
@@ -248,6 +269,18 @@ pub fn unneeded(store: &Store) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 /// # Errors
 /// What is needed cannot be told: then nothing is removed.
 pub fn collect(store: &Store) -> Result<HashSet<String>> {
+    collect_if(store, |_| true)
+}
+
+/// [`collect`] for blobs and layers of these names alone.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_of(store: &Store, names: &HashSet<String>) -> Result<HashSet<String>> {
+    collect_if(store, |name| names.contains(name))
+}
+
+fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<String>> {
     let layout = store.image_layout();
     let mut removed = HashSet::new();
     // Renamed out of the way under the lock, removed after it: a tree takes its time.
@@ -257,7 +290,8 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
         let needed = Needed::now(store, &Index::read(store)?)?;
         for name in entries(&blobs::dir(store))? {
             let path = blobs::dir(store).join(&name);
-            if is_hex(&name) && !needed.blobs.contains(&name) && Lock::try_exclusive(&path).is_ok_and(|l| l.is_some()) {
+            let is_free = is_hex(&name) && !needed.blobs.contains(&name) && is_asked(&name);
+            if is_free && Lock::try_exclusive(&path).is_ok_and(|l| l.is_some()) {
                 let _ = std::fs::remove_file(&path);
             }
         }
@@ -266,7 +300,7 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
             // A copy for other ids goes with what it is a copy of.
             let of = mapped::original(&name).unwrap_or(&name);
             let layer = of.strip_suffix("-parents").unwrap_or(of);
-            if !is_hex(layer) || needed.layers.contains(&name) || needed.layers.contains(of) {
+            if !is_hex(layer) || !is_asked(layer) || needed.layers.contains(&name) || needed.layers.contains(of) {
                 continue;
             }
             // Held until it has lost its name.
