@@ -14,7 +14,6 @@ const COMMANDS: &[&str] = &[
     "manifest",
     "plugin",
     "push",
-    "save",
     "search",
     "swarm",
     "trust",
@@ -22,7 +21,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "push", "save"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "push"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

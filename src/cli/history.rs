@@ -25,6 +25,7 @@ pub struct History {
     #[arg(
         short = 'H',
         long,
+        action = clap::ArgAction::Set,
         num_args = 0..=1,
         require_equals = true,
         default_value = "true",

@@ -39,6 +39,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod secret;
 mod start;
 mod stats;
@@ -134,6 +135,7 @@ const COMMANDS: &[Entry] = &[
     entry::<tag::Tag>(&["tag", "image tag"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<save::Save>(&["save", "image save"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),

@@ -35,6 +35,7 @@ pub mod platform;
 pub mod prune;
 pub mod pull;
 pub mod reference;
+pub mod refetch;
 pub mod remove;
 pub mod tag;
 pub mod unpack;

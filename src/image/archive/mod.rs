@@ -8,6 +8,7 @@
 
 pub mod load;
 mod members;
+pub mod save;
 
 
 use serde::{Deserialize, Serialize};
