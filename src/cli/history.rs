@@ -65,9 +65,8 @@ impl Line {
     }
 
     fn created_at(&self) -> String {
-        let rfc3339 = |time: Timestamp| {
-            time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-        };
+        let rfc3339 =
+            |time: Timestamp| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         let text = self.step.created.map_or_else(|| "N/A".to_owned(), rfc3339);
         // As Go has it.
         text.strip_suffix("+00:00").map_or(text.clone(), |time| format!("{time}Z"))
@@ -107,9 +106,8 @@ impl Run for History {
         let store = globals.store()?;
         let found = find_for(&store, &self.image, self.platform.as_ref())?;
         let image = found.ok_or_else(|| no_such_image(&self.image))?;
-        let steps = history(&store, &image).into_iter();
-        let lines: Vec<Line> =
-            steps.map(|step| Line { step, human: self.human, no_trunc: self.no_trunc }).collect();
+        let steps = history(&image).into_iter();
+        let lines: Vec<Line> = steps.map(|step| Line { step, human: self.human, no_trunc: self.no_trunc }).collect();
         let format = self.format.as_deref();
         if self.quiet && format.is_none_or(|format| matches!(format, "" | "table")) {
             output::print(&lines.iter().map(|line| line.id() + "\n").collect::<String>());

@@ -19,6 +19,7 @@ mod filter;
 #[cfg(test)]
 mod flags;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::image::{Image, layers, manifest};
-use crate::store::Store;
 
 /// A step of an image's making.
 #[derive(Debug)]
@@ -19,12 +18,12 @@ pub struct Step {
 
 /// The steps, newest first. A layer that the history says nothing of is one all the same.
 #[must_use]
-pub fn history(store: &Store, image: &Image) -> Vec<Step> {
+pub fn history(image: &Image) -> Vec<Step> {
     let diffs = manifest::diff_ids(&image.config).unwrap_or_default();
     let mut sizes = diffs
         .iter()
         // A damaged layer is no reason to keep silent about the others.
-        .map(|diff| layers::find(store, diff).ok().flatten().map_or(0, |record| record.size));
+        .map(|diff| layers::find(&image.home, diff).ok().flatten().map_or(0, |record| record.size));
     let mut steps: Vec<Step> = image
         .config
         .history()

@@ -5,7 +5,8 @@
 //! ([`index`]); whatever it needs was complete and on the disk before.
 //!
 //! - names: [`reference`], [`digest`], [`platform`]
-//! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
+//! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]; what is shared by
+//!   all users: [`additional`]
 //! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
 //!   of them through [`unpack`] and [`commit`]
 //! - how trees become archives: [`pack`]
@@ -14,6 +15,7 @@
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
+pub mod additional;
 pub mod archive;
 pub mod blobs;
 pub mod change;
@@ -29,6 +31,7 @@ pub mod make;
 pub mod manifest;
 pub mod mapped;
 pub mod obtain;
+pub mod overview;
 pub mod pack;
 pub mod parents;
 pub mod platform;
@@ -64,10 +67,13 @@ pub struct Image {
     /// `docker.io/library/busybox@sha256:…`: what registries know it by.
     pub repo_digests: Vec<String>,
     pub config: ImageConfiguration,
-    /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` wants them.
+    /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` wants them; whole paths of an
+    /// image of an additional store.
     pub layers: Vec<String>,
     /// Bytes of all layers' files.
     pub size: u64,
+    /// The store that has it: the own one, or an additional one.
+    pub home: Store,
     /// The index in which it was found.
     seen: Stamp,
 }
@@ -98,7 +104,7 @@ pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Res
     let index = Index::read(store)?;
     match entry_for(store, &index, wanted, platform)? {
         Some(entry) => open(store, &index, entry).map(Some),
-        None => Ok(None),
+        None => additional::find(store, wanted, platform),
     }
 }
 
@@ -221,6 +227,7 @@ pub fn open(store: &Store, index: &Index, entry: &Entry) -> Result<Image> {
         config,
         layers: layer_names(entry, &diffs),
         size: entry.size,
+        home: store.clone(),
         seen: index.stamp(),
     })
 }
@@ -260,12 +267,12 @@ impl Image {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn is_there(&self, store: &Store) -> Result<bool> {
+    pub fn is_there(&self) -> Result<bool> {
         // Mostly nobody changed the index in between: then a stat is all it takes.
-        if Stamp::now(store) == self.seen {
+        if Stamp::now(&self.home) == self.seen {
             return Ok(true);
         }
-        Ok(Index::read(store)?.entries.iter().any(|e| e.image.as_str() == self.id))
+        Ok(Index::read(&self.home)?.entries.iter().any(|e| e.image.as_str() == self.id))
     }
 }
 

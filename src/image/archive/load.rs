@@ -77,8 +77,7 @@ impl Found {
         match &self.list {
             Some((descriptor, _)) if !self.names.is_empty() => {
                 for name in &self.names {
-                    let list =
-                        List { name: name.stored().to_string(), descriptor: descriptor.clone(), is_made: false };
+                    let list = List { name: name.stored().to_string(), descriptor: descriptor.clone(), is_made: false };
                     index.add_list(list, entries());
                 }
             }
@@ -190,9 +189,8 @@ impl Loading<'_> {
         match platform::choose(&chosen, &host).map(|own| own.digest.clone()) {
             Ok(own) => chosen.sort_by_key(|entry| entry.digest != own),
             Err(failure) if chosen.is_empty() => {
-                return Err(platform::choose(&entries, &host).map_or_else(Into::into, |own| {
-                    missing(&blob_name(&own.digest)).context(failure)
-                }));
+                return Err(platform::choose(&entries, &host)
+                    .map_or_else(Into::into, |own| missing(&blob_name(&own.digest)).context(failure)));
             }
             Err(_) => {}
         }
@@ -283,8 +281,7 @@ impl Loading<'_> {
         let (mut layers, mut held, mut descriptors) = (Vec::new(), Vec::new(), Vec::new());
         for (name, diff) in members.iter().zip(&diffs) {
             let layer = self.layer(name, diff, None).with_context(|| format!("layer {:?}", diff.short()))?;
-            descriptors
-                .push(json!({"mediaType": layer.media_type, "digest": layer.blob.as_str(), "size": layer.size}));
+            descriptors.push(json!({"mediaType": layer.media_type, "digest": layer.blob.as_str(), "size": layer.size}));
             held.push(layer.lock);
             layers.push(layer.pinned);
         }

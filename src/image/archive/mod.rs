@@ -10,7 +10,6 @@ pub mod load;
 mod members;
 pub mod save;
 
-
 use serde::{Deserialize, Serialize};
 
 /// An entry of `manifest.json` (Docker image specification v1.2).

@@ -119,9 +119,8 @@ fn select(
     let entry = entry_for(store, index, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?;
     // An id or a digest names the image and none of its tags.
     let own = entry.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
-    let by_name = reference.is_some_and(|name| {
-        name.tag().is_some() && name.digest().is_none() && Some(name.stored()) == own
-    });
+    let by_name =
+        reference.is_some_and(|name| name.tag().is_some() && name.digest().is_none() && Some(name.stored()) == own);
     add(entry, own.filter(|_| by_name), images);
     Ok(())
 }
@@ -281,7 +280,8 @@ impl Archive {
 }
 
 fn document(out: &mut Writer<File>, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut file = nix::sys::memfd::memfd_create(c"document", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map(File::from)?;
+    let mut file =
+        nix::sys::memfd::memfd_create(c"document", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map(File::from)?;
     file.write_all(bytes)?;
     std::io::Seek::rewind(&mut file)?;
     out.add(&member(Kind::File, name, bytes.len() as u64), Some(&file)).context("write the archive")
