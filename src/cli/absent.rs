@@ -11,7 +11,6 @@ const COMMANDS: &[&str] = &[
     "context",
     "login",
     "logout",
-    "manifest",
     "plugin",
     "push",
     "search",
@@ -21,7 +20,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "push"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "push"]), ("manifest", &["push"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -27,6 +27,7 @@ mod inspect;
 mod latest;
 mod load;
 mod logs;
+mod manifest;
 mod network;
 mod options;
 pub mod output;
@@ -134,6 +135,13 @@ const COMMANDS: &[Entry] = &[
     entry::<system::ImagePrune>(&["image prune"]),
     entry::<history::History>(&["history", "image history"]),
     entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<manifest::Create>(&["manifest create"]),
+    entry::<manifest::Add>(&["manifest add"]),
+    entry::<manifest::Annotate>(&["manifest annotate"]),
+    entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Remove>(&["manifest remove"]),
+    entry::<manifest::Rm>(&["manifest rm"]),
+    entry::<manifest::Exists>(&["manifest exists"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<save::Save>(&["save", "image save"]),
@@ -274,6 +282,7 @@ fn group(name: &str) -> Command {
     let about = match name {
         "container" => "Manage containers",
         "image" => "Manage images",
+        "manifest" => "Manage manifest lists: images for several platforms",
         "network" => "Manage networks",
         "secret" => "Manage secrets",
         "system" => "Manage ctr",

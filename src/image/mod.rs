@@ -29,6 +29,7 @@ pub mod layers;
 pub mod list;
 pub mod make;
 pub mod manifest;
+pub mod manifests;
 pub mod mapped;
 pub mod obtain;
 pub mod overview;
