@@ -38,7 +38,9 @@ impl Run for Pull {
         // Not by clap: it is the pull that fails, with 1, as Docker's.
         let platform = self.platform.as_deref().filter(|p| !p.is_empty()).map(str::parse::<Platform>).transpose()?;
         if self.all_platforms && platform.is_some() {
-            return Err(Failure::new("--platform and --all-platforms cannot be given together").exit(exit::ENGINE).into());
+            return Err(Failure::new("--platform and --all-platforms cannot be given together")
+                .exit(exit::ENGINE)
+                .into());
         }
         let store = globals.store()?;
         userns::enter(&store)?;

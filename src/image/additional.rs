@@ -233,3 +233,17 @@ fn layer(own: &Store, from: &Store, blob: &Digest, diff: &Digest) -> Result<(Pin
     let lock = blobs::publish(own, blob, &temporary)?;
     Ok((layers::publish(own, diff, &unpacked, done.applied)?, Some(lock)))
 }
+
+/// The image as this process can use its layers, brought into the own store where it must be. The process
+/// is in the user's namespace.
+///
+/// # Errors
+/// As [`adopt`].
+pub fn within_reach(own: &Store, image: Image) -> Result<Image> {
+    if !must_be_adopted(own, &image) {
+        return Ok(image);
+    }
+    adopt(own, &image)?;
+    let found = crate::image::find(own, &image.id)?;
+    found.ok_or_else(|| Failure::new(format!("No such image: {}", image.id)).into())
+}

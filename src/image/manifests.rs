@@ -164,8 +164,11 @@ fn change(
         };
         change(&mut entries)?;
         let is_dockers = |entry: &Value| entry["mediaType"] == manifest::DOCKER_MANIFEST;
-        let media_type =
-            if !entries.is_empty() && entries.iter().all(is_dockers) { manifest::DOCKER_LIST } else { manifest::OCI_INDEX };
+        let media_type = if !entries.is_empty() && entries.iter().all(is_dockers) {
+            manifest::DOCKER_LIST
+        } else {
+            manifest::OCI_INDEX
+        };
         let document = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries});
         let bytes = serde_json::to_vec_pretty(&document)?;
         let (digest, _lock) = blobs::put(store, &bytes)?;

@@ -20,7 +20,7 @@ pub fn sources(index: &Index, image: &Digest) -> Vec<Reference> {
     repo_digests(same).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// Fetches one blob of an image; one that is here is replaced once the new one is whole and right.
+/// Fetches one blob of an image (of no size: a configuration); one that is here is replaced once the new one is whole and right.
 ///
 /// # Errors
 /// The image came from no registry, or no registry that it came from has the blob.
@@ -50,6 +50,8 @@ fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
     };
     if is_manifest(&blob.media_type) {
         take(&repository.manifest(blob.digest.as_str())?)?;
+    } else if blob.size == 0 {
+        take(&repository.document(&blob.digest)?)?;
     } else {
         let mut reader = repository.blob(&blob.digest, blob.size)?;
         let mut buffer = vec![0; 128 << 10];

@@ -61,6 +61,8 @@ impl From<Said> for Notes {
 /// Docker's flag for registries without TLS, of one command; here it is said once, for all.
 fn warn_insecure(given: bool) {
     if given {
-        crate::error::warn("--insecure says nothing: a registry without TLS is named in registries.conf (insecure = true)");
+        crate::error::warn(
+            "--insecure says nothing: a registry without TLS is named in registries.conf (insecure = true)",
+        );
     }
 }
