@@ -37,10 +37,8 @@ pub fn mount(store: &Store, image: &Image) -> Result<PathBuf> {
     if is_mounted(&place)? {
         return Ok(place);
     }
-    let empty = dir(store).join("empty");
-    for dir in [&empty, &place] {
-        fs::create_dir_all(dir).with_context(|| format!("make {dir:?}"))?;
-    }
+    let empty = empty(store)?;
+    fs::create_dir_all(&place).with_context(|| format!("make {place:?}"))?;
     let layers: Vec<PathBuf> = image.layers.iter().map(|layer| image.home.layers().join(layer)).collect();
     overlay(&layers, empty, &place).with_context(|| format!("mount the image at {place:?}"))?;
     note_of(store, image, "mount");
@@ -53,11 +51,18 @@ pub fn mount(store: &Store, image: &Image) -> Result<PathBuf> {
 /// # Errors
 /// A layer is missing, or the kernel refuses.
 pub fn view(store: &Store, layers: &[PathBuf]) -> Result<OwnedFd> {
-    let (place, empty) = (layers::temporary(store)?, layers::temporary(store)?);
-    overlay(layers, empty.path().to_owned(), place.path()).context("mount the image")?;
+    let place = layers::temporary(store)?;
+    overlay(layers, empty(store)?, place.path()).context("mount the image")?;
     let tree = sys::mount::copy_tree(place.path(), false);
     umount2(place.path(), MntFlags::MNT_DETACH)?;
     Ok(tree?)
+}
+
+/// A folder with nothing in it; it stays, since overlayfs reads it for as long as it is mounted.
+fn empty(store: &Store) -> Result<PathBuf> {
+    let empty = dir(store).join("empty");
+    fs::create_dir_all(&empty).with_context(|| format!("make {empty:?}"))?;
+    Ok(empty)
 }
 
 /// `empty`: a folder with nothing in it, since overlayfs wants two layers or more.
