@@ -33,6 +33,7 @@ mod inspect;
 mod interactive;
 mod keyring;
 mod limits;
+mod load;
 mod logs;
 mod many;
 mod million;
