@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, run};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::pause;
@@ -26,7 +27,7 @@ pub struct AttachCommand {
         default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
     sig_proxy: bool,
     /// Name or id
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     container: String,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::options::extras::Preserved;
 use crate::cli::options::lines;
 use crate::cli::{Globals, Run, run, usage};
@@ -58,7 +59,7 @@ pub struct ExecCommand {
     latest: bool,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The container, then the command and its arguments
-    #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
+    #[arg(value_name = "CONTAINER COMMAND [ARG...]", add = Kind::Containers(Which::Running), trailing_var_arg = true, hide = true)]
     words: Vec<String>,
 }
 

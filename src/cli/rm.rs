@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::options::pending;
 use crate::cli::{Globals, Run, output, selection};
 use crate::container::remove::{self, Removal};
@@ -30,7 +31,7 @@ pub struct RmCommand {
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Removable))]
     containers: Vec<String>,
 }
 

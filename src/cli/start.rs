@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, run};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::start::{self, Start};
@@ -33,7 +34,7 @@ pub struct StartCommand {
     #[arg(long, value_name = "dir", hide = true)]
     checkpoint_dir: Option<String>,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = Kind::Containers(Which::Stopped))]
     containers: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
@@ -52,7 +53,7 @@ pub struct Stats {
     #[arg(long)]
     no_trunc: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 

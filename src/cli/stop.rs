@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, selection};
 use crate::container::list::Status;
 use crate::container::signal;
@@ -32,7 +33,7 @@ pub struct StopCommand {
     #[arg(short, long, visible_alias = "time", value_name = "seconds")]
     timeout: Option<i64>,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 
@@ -77,7 +78,7 @@ pub struct KillCommand {
     #[arg(short, long, value_name = "signal", default_value = "KILL")]
     signal: String,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 

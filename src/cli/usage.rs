@@ -7,15 +7,8 @@ use anyhow::Result;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::{absent, output};
+use crate::cli::{absent, help, output};
 use crate::error::{Failure, exit};
-
-/// Prints the help that `args` asks of this tree.
-pub fn help(mut tree: Command, args: &[OsString]) {
-    if let Err(error) = tree.try_get_matches_from_mut(args) {
-        output::print(&error.render().to_string());
-    }
-}
 
 /// A usage error as clap found it. `command`: the tree of the command's own flags; `words`: its
 /// name.
@@ -196,18 +189,19 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
-        return match tree.arg_required_else_help(true).try_get_matches_from(args) {
-            Ok(_) => Ok(0),
+        return match super::skeleton().arg_required_else_help(true).try_get_matches_from(args) {
             Err(error)
-                if matches!(
+                if !matches!(
                     error.kind(),
                     ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
                 ) =>
             {
-                output::print(&error.render().to_string());
+                refused(&error, &super::skeleton(), "", args)
+            }
+            _ => {
+                output::print(&help::of_all());
                 Ok(0)
             }
-            Err(error) => refused(&error, &super::skeleton(), "", args),
         };
     };
     let unknown = |name: &str, group: &str| {
@@ -227,9 +221,8 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     match (tree.find_subcommand(first), second) {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
-        (Some(group), _) => {
-            let mut group = group.clone().bin_name(format!("ctr {first}"));
-            output::print(&group.render_help().to_string());
+        (Some(_), _) => {
+            output::print(&help::of_group(first));
             Ok(0)
         }
     }
