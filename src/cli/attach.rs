@@ -15,6 +15,10 @@ use crate::store::names;
 
 /// Join a running container's input and output
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr attach web                          ctrl-p ctrl-q leaves it running
+  ctr attach --no-stdin --sig-proxy=false web
+                                          look only; ctrl-c leaves it running")]
 pub struct AttachCommand {
     /// Keys that leave a container with a terminal (ctrl-p,ctrl-q)
     #[arg(long, value_name = "keys")]

@@ -31,7 +31,8 @@ pub struct Completion {
 impl Run for Completion {
     fn run(self, _: &Globals) -> Result<u8> {
         let script = SCRIPTS.iter().find(|(shell, _)| *shell == self.shell).map(|(_, script)| script);
-        let unknown = || Failure::new(format!("no completion for the shell {:?}", self.shell)).hint("bash, zsh or fish");
+        let unknown =
+            || Failure::new(format!("no completion for the shell {:?}", self.shell)).hint("bash, zsh or fish");
         output::print(script.ok_or_else(unknown)?);
         Ok(0)
     }

@@ -32,7 +32,7 @@ pub struct ExecCommand {
     #[arg(long, value_name = "keys")]
     detach_keys: Option<String>,
     /// Set an environment variable; a bare name takes its value from here
-    #[arg(short, long, value_name = "name[=value]", value_parser = lines::variable)]
+    #[arg(short, long, value_name = "name[=value]", add = Kind::Variables, value_parser = lines::variable)]
     env: Vec<String>,
     /// Environment variables from a file, one on a line
     #[arg(long, value_name = "file")]

@@ -5,9 +5,8 @@ use clap::{Arg, ArgAction, Command};
 use super::{ABOUT, COMMANDS, Entry, GROUPS, latest, skeleton};
 
 /// What most people want, in the order of `docker --help`; what is not a command of ctr's is left out.
-const COMMON: &[&str] = &[
-    "run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info",
-];
+const COMMON: &[&str] =
+    &["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
 /// Columns of a table's first one.
 const NAMES: usize = 12;
@@ -18,6 +17,7 @@ pub fn dressed(entry: &Entry, words: &str) -> Command {
     let tree = latest::augment(name, (entry.tree)()).disable_version_flag(true);
     let usage = usage(entry, words, &tree);
     let about = tree.get_long_about().or(tree.get_about()).map(ToString::to_string).unwrap_or_default();
+    let after = paragraphs(&tree.get_after_help().map(ToString::to_string).unwrap_or_default()).join("\n\n");
     let mut longs: Vec<String> = tree.get_opts().filter_map(|arg| Some(arg.get_long()?.to_owned())).collect();
     longs.push("help".into());
     longs.sort();
@@ -40,8 +40,29 @@ pub fn dressed(entry: &Entry, words: &str) -> Command {
         .bin_name(format!("ctr {words}"))
         .override_usage(usage)
         .about(about)
+        .long_about(None)
+        .after_help(after)
         .mut_args(order)
         .help_template(format!("Usage:  {{usage}}\n\n{{about}}\n\n{aliases}{{all-args}}{{after-help}}"))
+}
+
+/// The paragraphs of a text, each one line but for what is indented: a terminal or a page breaks it where
+/// it is full.
+pub fn paragraphs(text: &str) -> Vec<String> {
+    let joined = |paragraph: &str| {
+        let mut out = String::new();
+        let mut was_indented = true;
+        for line in paragraph.lines() {
+            let is_indented = line.starts_with(' ');
+            if !out.is_empty() {
+                out.push(if is_indented || was_indented { '\n' } else { ' ' });
+            }
+            out.push_str(line);
+            was_indented = is_indented;
+        }
+        out
+    };
+    text.split("\n\n").filter(|text| !text.is_empty()).map(joined).collect()
 }
 
 /// `ctr ps --help`.
@@ -94,7 +115,13 @@ pub fn of_all() -> String {
             text.push_str(&format!("  {name:NAMES$}{about}\n"));
         }
     }
-    let globals = skeleton().help_template("{options}").mut_args(|arg| arg.display_order(0)).render_help().to_string();
+    let version = Arg::new("version").short('v').long("version").action(ArgAction::SetTrue).help("Print the version");
+    let globals = skeleton()
+        .arg(version)
+        .help_template("{options}")
+        .mut_args(|arg| arg.display_order(0))
+        .render_help()
+        .to_string();
     text.push_str(&format!("\nGlobal Options:\n{}\n", globals.trim_end()));
     text.push_str("\n'ctr COMMAND --help' shows a command's flags and examples.\n");
     text
@@ -132,4 +159,71 @@ pub fn of_group(group: &str) -> String {
     }
     text.push_str(&format!("\n'ctr {group} COMMAND --help' shows a command's flags and examples.\n"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The narrowest terminal that people have.
+    const WIDTH: usize = 80;
+
+    #[test]
+    fn examples_fit_into_a_terminal() {
+        let mut wide = Vec::new();
+        for entry in COMMANDS {
+            let after = (entry.tree)().get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = after.lines().filter(|line| line.starts_with(' ') && line.chars().count() > WIDTH);
+            wide.extend(lines.map(|line| format!("{}: {line}", entry.names[0])));
+        }
+        assert!(wide.is_empty(), "wider than {WIDTH}:\n{}", wide.join("\n"));
+    }
+
+    #[test]
+    fn each_command_has_a_line_and_an_example() {
+        let mut poor = Vec::new();
+        for entry in COMMANDS {
+            let after = (entry.tree)().get_after_help().map(ToString::to_string).unwrap_or_default();
+            let about = about(entry);
+            let has_own = entry.names.iter().any(|name| after.contains(&format!("ctr {name}")));
+            if !(after.contains("Examples:\n") && has_own) || about.is_empty() || about.ends_with('.') {
+                poor.push(format!("ctr {}", entry.names[0]));
+            }
+            let silent = (entry.tree)();
+            let silent = silent.get_opts().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
+            poor.extend(silent.map(|arg| format!("{}: {arg} has no help", entry.names[0])));
+        }
+        assert!(poor.is_empty(), "these lack an example or a description:\n{}", poor.join("\n"));
+    }
+
+    #[test]
+    fn only_indented_lines_are_kept() {
+        assert_eq!(paragraphs("a\nb\n\nc:\n  d\n  e\nf"), ["a b", "c:\n  d\n  e\nf"]);
+    }
+
+    #[test]
+    fn usage_is_by_the_name_that_was_called() {
+        let usage = |words: &str| {
+            let (first, second) = words.split_once(' ').unwrap_or((words, ""));
+            let (entry, words) = crate::cli::named(first, second).unwrap();
+            usage(entry, words, &(entry.tree)())
+        };
+        assert_eq!(usage("container stop"), "ctr container stop [OPTIONS] CONTAINER [CONTAINER...]");
+        assert_eq!(usage("ps"), "ctr ps [OPTIONS]");
+        assert_eq!(usage("rename"), "ctr rename [OPTIONS] CONTAINER NEW_NAME");
+        assert_eq!(usage("run"), "ctr run [OPTIONS] IMAGE [COMMAND] [ARG...]");
+        assert_eq!(usage("images"), "ctr images [OPTIONS] [REPOSITORY[:TAG]]");
+    }
+
+    #[test]
+    fn help_is_in_dockers_form() {
+        let text = of_command(crate::cli::named("container", "rename").unwrap().0, "container rename");
+        let start = "Usage:  ctr container rename [OPTIONS] CONTAINER NEW_NAME\n\nGive a container another name\n\n\
+                     Aliases:\n  ctr container rename, ctr rename\n\nOptions:\n  -h, --help  Print help\n";
+        assert!(text.starts_with(start), "{text}");
+        assert!(of_all().starts_with(
+            "Usage:  ctr [OPTIONS] COMMAND\n\nA container engine without a daemon\n\nCommon Commands:\n  run "
+        ));
+        assert!(of_group("network").contains("\n  ls          List networks\n"));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::cli::complete::{Kind, Which};
+use crate::cli::complete::{Kind, LISTING, Which};
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
@@ -38,7 +38,7 @@ pub struct Stats {
     #[arg(short, long)]
     all: bool,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Seconds from one look to the next
     #[arg(short, long, value_name = "seconds", default_value = "1", hide_default_value = true)]

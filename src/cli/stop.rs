@@ -69,7 +69,12 @@ impl Run for StopCommand {
 
 /// Send a signal to containers that run
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr kill [OPTIONS] CONTAINER [CONTAINER...]")]
+#[command(
+    override_usage = "ctr kill [OPTIONS] CONTAINER [CONTAINER...]",
+    after_help = "Examples:
+  ctr kill web              SIGKILL: it ends at once
+  ctr kill -s HUP web       many programs read their configuration again"
+)]
 pub struct KillCommand {
     /// All containers that run
     #[arg(short, long)]

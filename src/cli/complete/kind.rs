@@ -1,8 +1,8 @@
 //! What can stand at an argument. Most say it by the name of their value (`CONTAINER`, `file`); one
 //! that wants less, or something else, says it itself: `#[arg(add = Kind::Containers(Which::Running))]`.
 
-use clap::{Arg, ArgAction};
 use clap::builder::ArgExt;
+use clap::{Arg, ArgAction};
 
 /// Containers that a command can do something with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +72,51 @@ const BY_NAME: &[(&[&str], Kind)] = &[
 
 /// Names of values that only who types can know: numbers, times, new names, paths in a container.
 const FREE: &[&str] = &[
-    "address", "ARG", "bytes", "cgroup", "COMMAND", "command", "decimal", "domain", "duration", "group", "instruction",
-    "int", "keys", "key=value,…", "line", "lines", "n", "n,…", "name", "name:address", "name=address",
-    "name=soft[:hard]", "name=value", "name[=value]", "NEW_NAME", "octal", "option", "path", "path[:opts]", "port",
-    "[[address:]port:]port", "PRIVATE_PORT[/PROTO]", "ps OPTIONS", "rate", "rule", "scope", "seconds", "subnet",
-    "text", "time", "user", "user[:group]", "weight", "zone",
+    "address",
+    "ARG",
+    "bytes",
+    "cgroup",
+    "COMMAND",
+    "command",
+    "decimal",
+    "domain",
+    "duration",
+    "group",
+    "instruction",
+    "int",
+    "keys",
+    "key=value,…",
+    "line",
+    "n",
+    "n,…",
+    "name",
+    "name:address",
+    "name=address",
+    "list",
+    "lines",
+    "name=soft[:hard]",
+    "name=value",
+    "name[=value]",
+    "NEW_NAME",
+    "octal",
+    "option",
+    "path",
+    "path[:opts]",
+    "port",
+    "[[address:]port:]port",
+    "PRIVATE_PORT[/PROTO]",
+    "ps OPTIONS",
+    "rate",
+    "rule",
+    "scope",
+    "seconds",
+    "subnet",
+    "text",
+    "time",
+    "user",
+    "user[:group]",
+    "weight",
+    "zone",
 ];
 
 impl Kind {

@@ -6,7 +6,10 @@ use clap::{Arg, ArgAction, Command};
 #[derive(Debug)]
 pub enum Spot<'a> {
     /// The value of a flag. `typed`: what of it is there.
-    Value { of: &'a Arg, typed: &'a str },
+    Value {
+        of: &'a Arg,
+        typed: &'a str,
+    },
     Flag,
     /// A word of its own, the `nth` from 0.
     Plain(usize),
@@ -107,9 +110,8 @@ fn find<'a>(tree: &'a Command, flag: &str) -> Option<&'a Arg> {
         let mut letters = flag.chars().skip(1);
         return letters.next().filter(|_| letters.next().is_none()).and_then(|letter| short(tree, letter));
     };
-    let is_named = |arg: &&Arg| {
-        arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|names| names.contains(&long))
-    };
+    let is_named =
+        |arg: &&Arg| arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|names| names.contains(&long));
     tree.get_arguments().find(is_named)
 }
 

@@ -63,18 +63,21 @@ impl Answer {
 }
 
 /// Whether this process is to answer, and with descriptions.
-fn asked(args: &[OsString]) -> Option<bool> {
-    match args.get(1)?.to_str()? {
-        "__complete" => Some(true),
-        "__completeNoDesc" => Some(false),
-        _ => None,
-    }
+fn asked(args: &[OsString]) -> Option<(&OsString, bool)> {
+    let (word, with_about) = match super::plain_words(args).next()? {
+        "__complete" => ("__complete", true),
+        "__completeNoDesc" => ("__completeNoDesc", false),
+        _ => return None,
+    };
+    Some((args.iter().find(|arg| *arg == word)?, with_about))
 }
 
-/// Answers, where the command line `args` asks.
+/// Answers, where the command line `args` asks. Flags before the question are those of an alias, and
+/// count as if they stood behind it.
 pub fn run(args: &[OsString]) -> Option<u8> {
-    let with_about = asked(args)?;
-    let words: Vec<Cow<str>> = args[2..].iter().map(|word| word.to_string_lossy()).collect();
+    let (question, with_about) = asked(args)?;
+    let words = args.iter().skip(1).filter(|arg| !std::ptr::eq(*arg, question));
+    let words: Vec<Cow<str>> = words.map(|word| word.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let (current, before) = words.split_last().unwrap_or((&"", &[]));
     output::print(&text(&answer(before, current), with_about));
@@ -103,7 +106,9 @@ fn answer(before: &[&str], current: &str) -> Answer {
     if words.is_empty() && !matches!(globals.spot, Spot::Plain(_)) {
         let mut answer = flag_or_value(&root, &globals, current, || None);
         if matches!(globals.spot, Spot::Flag) {
-            answer.candidates.extend(candidate("--version", "Print version information"));
+            answer.candidates.extend(
+                candidate("--version", "Print the version").filter(|version| version.word.starts_with(current)),
+            );
         }
         return answer;
     }
@@ -171,7 +176,8 @@ fn flag_or_value(tree: &Command, line: &Line, current: &str, store: impl Fn() ->
             let kind = Kind::of(of, 0).unwrap_or(Kind::Nothing);
             let mut answer = names::answer(kind, line, typed, store);
             // Said already, of a flag that can be given again.
-            let said: Vec<&str> = line.values.iter().filter(|(arg, _)| arg.get_id() == of.get_id()).map(|v| v.1).collect();
+            let said: Vec<&str> =
+                line.values.iter().filter(|(arg, _)| arg.get_id() == of.get_id()).map(|v| v.1).collect();
             answer.candidates.retain(|candidate| !said.contains(&candidate.word.as_str()));
             answer
         }
@@ -252,9 +258,10 @@ mod tests {
         assert_eq!(words("container run --net"), words("run --net"));
         assert_eq!(words("ps --no"), ["--no-trunc"]);
         assert_eq!(words("ps --no-trunc --no"), [""; 0]);
-        assert_eq!(words("run --env A --env"), ["--env", "--env-file", "--env-host"]);
+        assert_eq!(words("run --env A --env"), ["--env", "--env-file", "--env-host", "--env-merge"]);
         assert_eq!(words("run busybox --net"), [""; 0]);
-        assert_eq!(words("--r"), ["--root", "--runroot", "--version"][..2]);
+        assert_eq!(words("--r"), ["--root", "--runroot"]);
+        assert_eq!(words("--v"), ["--version"]);
         assert_eq!(words("start --lat"), ["--latest"]);
     }
 

@@ -86,7 +86,8 @@ fn containers(store: &Store, which: Which, line: &Line, typed: &str) -> Vec<Cand
         let status = ps::status(&state.phase);
         all.extend(candidate(&state.name, &format!("{}, {status}", state.image)));
         if is_id && container.id.as_str().starts_with(typed) {
-            let id = if typed.len() > container.id.short().len() { container.id.as_str() } else { container.id.short() };
+            let id =
+                if typed.len() > container.id.short().len() { container.id.as_str() } else { container.id.short() };
             all.extend(candidate(id, &format!("{}, {status}", state.name)));
         }
     }

@@ -67,6 +67,7 @@ pub struct Options {
 
 /// What a container is called, from where it comes, and where it is written down.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Container")]
 pub struct Identity {
     /// Name of the container
     #[arg(long, value_name = "name")]
@@ -81,7 +82,8 @@ pub struct Identity {
     #[arg(long, value_name = "file", value_parser = path_or_none())]
     pub cidfile: Option<PathBuf>,
     /// When to pull the image: always, missing, never
-    #[arg(long, value_name = "policy", add = Kind::Words(&["always", "missing", "never"]), default_value = "missing", hide_default_value = true)]
+    #[arg(long, value_name = "policy",
+        add = Kind::Words(&["always", "missing", "never"]), default_value = "missing", hide_default_value = true)]
     pull: String,
     /// Show nothing of the pull
     #[arg(short, long)]
@@ -107,7 +109,8 @@ pub struct Identity {
     log_driver: String,
     /// Options of the log (max-size=10m, max-file=3, compress=true, labels=a,b, env=X, tag={{.Name}})
     #[arg(long, value_name = "name=value",
-        add = Kind::Words(&["compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-file=", "max-size=", "tag="]))]
+        add = Kind::Words(&["compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-file=",
+            "max-size=", "tag="]))]
     log_opt: Vec<String>,
     // There is no health check yet, so not to have one asks for nothing.
     #[arg(long, hide = true)]
