@@ -19,7 +19,7 @@ _ctr() {
 		rest=${line#"${line%%[![:blank:]]*}"}
 		# The word at the cursor ends there.
 		((i < COMP_CWORD)) || word=$rest
-		if ((i > 0)) && [[ $rest == "$line" && -n $rest ]]; then
+		if ((i > 0)) && [[ $rest == "$line" ]]; then
 			words[${#words[@]} - 1]+=$word
 		else
 			words+=("$word")
@@ -61,9 +61,10 @@ _ctr() {
 	head=
 	if [[ -z $quote ]]; then
 		for word in : = @; do
-			[[ $COMP_WORDBREAKS != *"$word"* || $current != *"$word"* ]] ||
-				((${#head} > ${#current} - ${#current##*"$word"})) ||
-				head=${current%"${current##*"$word"}"}
+			[[ $COMP_WORDBREAKS == *"$word"* && $current == *"$word"* ]] || continue
+			rest=${current##*"$word"}
+			rest=${current%"$rest"}
+			((${#rest} <= ${#head})) || head=$rest
 		done
 	fi
 	while IFS= read -r candidate; do
@@ -72,15 +73,12 @@ _ctr() {
 		COMPREPLY+=("${candidate#"$head"}")
 	done <<<"$answer"
 
-	if ((directive & 2)); then
-		compopt -o nospace 2>/dev/null
-	fi
-	if ((${#COMPREPLY[@]} == 0)); then
-		if ((directive & 16)); then
-			compopt -o dirnames 2>/dev/null
-		elif ! ((directive & 4)); then
-			compopt -o default 2>/dev/null
-		fi
+	if ((${#COMPREPLY[@]} > 0)); then
+		((directive & 2)) && compopt -o nospace 2>/dev/null
+	elif ((directive & 16)); then
+		compopt -o dirnames 2>/dev/null
+	elif ! ((directive & 4)); then
+		compopt -o default 2>/dev/null
 	fi
 	return 0
 }

@@ -22,7 +22,7 @@ function __ctr_complete
     # Candidates for `--flag=` are without it, and fish replaces the whole word.
     set -l prefix (string match -r -- '^-[^=]*=' $typed)
     for line in $answer[1..-2]
-        echo -- $prefix$line
+        echo -- "$prefix$line"
     end
     if test (math "bitand($directive, 16)") -ne 0
         __fish_complete_directories (string replace -- "$prefix" '' $typed) | string replace -r '^' -- "$prefix"

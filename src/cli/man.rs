@@ -164,7 +164,7 @@ fn command(entry: &Entry) -> Page {
     options(&mut page, help::dressed(entry, words));
     page.section("Exit status");
     page.paragraphs(&[exit.unwrap_or_else(|| {
-        "0; 1 when it could not be done, or not for each of the objects named; 125 when the flags are wrong.".into()
+        "0 when all was done; 1 when it was not, or not for each of the objects named; 125 when the flags are wrong.".into()
     })]);
     page.section("Examples");
     page.paragraphs(&[examples.unwrap_or_default()]);
