@@ -204,7 +204,7 @@ both!(the_answer_is_cobras, |cx| {
     cx.ctr("completion").refuses(1, "'ctr completion' requires 1 argument");
 });
 
-/// TAB makes no store where there is none.
+// TAB makes no store where there is none.
 both!(asking_leaves_nothing, |cx| {
     cx.ctr("__complete stop ''").prints(":4\n");
     assert!(!cx.root().exists() && !cx.run_root().exists());

@@ -79,7 +79,10 @@ fn a_page_shows_what_it_holds() {
     let mut plain = String::new();
     // Bold and underlined letters are struck over.
     for c in text.chars() {
-        if c == '\u{8}' { drop(plain.pop()) } else { plain.push(c) }
+        match c {
+            '\u{8}' => _ = plain.pop(),
+            c => plain.push(c),
+        }
     }
     for part in [
         "NAME\n",
