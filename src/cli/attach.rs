@@ -14,6 +14,9 @@ use crate::monitor::{self, Streams};
 use crate::store::names;
 
 /// Join a running container's input and output
+///
+/// What the command writes from now on is shown, and what is typed is its input. What it wrote before, "ctr
+/// logs" shows.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr attach web                          ctrl-p ctrl-q leaves it running

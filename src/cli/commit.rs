@@ -18,6 +18,9 @@ use crate::sys::{process, signals};
 /// Create a new image from a container's changes
 ///
 /// What is mounted in the container is not in the image: volumes, folders of the host.
+///
+/// What the container changed in its files becomes a layer above those of its image; its configuration, with
+/// the changes of --change, becomes the image's.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr commit web web:patched

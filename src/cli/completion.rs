@@ -14,6 +14,10 @@ const SCRIPTS: [(&str, &str); 3] = [
 ];
 
 /// Print the script that completes ctr's command line in a shell
+///
+/// At each TAB the script asks ctr itself, and so offers commands, flags, their values, and the names of
+/// containers, images, networks and secrets that there are. For "alias docker=ctr", bash needs the line
+/// "complete -F _ctr docker" too; zsh and fish see through aliases.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   source <(ctr completion bash)         in ~/.bashrc

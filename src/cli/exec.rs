@@ -15,6 +15,9 @@ use crate::error::{Failure, exit};
 use crate::store::names;
 
 /// Run a command in a running container
+///
+/// The command runs beside the container's own, with the same environment, user and limits where the flags
+/// say nothing else, and ends with the container.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr exec [OPTIONS] CONTAINER COMMAND [ARG...]",

@@ -10,6 +10,9 @@ use crate::error;
 use crate::store::names;
 
 /// Remove containers
+///
+/// What they wrote into their files goes with them; volumes of the host's stay. One that runs is refused
+/// without --force.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr rm [OPTIONS] CONTAINER [CONTAINER...]",

@@ -11,6 +11,9 @@ use crate::monitor::{self, Streams};
 use crate::store::{Store, names};
 
 /// Start containers that exist
+///
+/// Those that were made by "ctr create" or have ended are started with the settings they were made with; what
+/// they wrote into their files is still there.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr start web db      in the background; prints what was started

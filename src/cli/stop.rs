@@ -11,6 +11,9 @@ use crate::error;
 use crate::store::names;
 
 /// Stop containers: a signal, then time, then SIGKILL
+///
+/// Each gets its stop signal, SIGTERM where neither image nor flags say another, and time to end by itself:
+/// 10 seconds, or its own --stop-timeout. What then still runs is killed.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr stop [OPTIONS] CONTAINER [CONTAINER...]",
@@ -68,6 +71,8 @@ impl Run for StopCommand {
 }
 
 /// Send a signal to containers that run
+///
+/// The signal goes to the container's first process. SIGKILL ends the container with all its processes.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr kill [OPTIONS] CONTAINER [CONTAINER...]",

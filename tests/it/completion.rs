@@ -209,3 +209,18 @@ both!(asking_leaves_nothing, |cx| {
     cx.ctr("__complete stop ''").prints(":4\n");
     assert!(!cx.root().exists() && !cx.run_root().exists());
 });
+
+// What is in the store need not have been written by ctr.
+both!(a_name_is_no_command_for_the_shell, |cx| {
+    cx.busybox();
+    let id = cx.ctr("create --name good busybox true").succeeds();
+    let state = cx.root().join("containers").join(&id).join("state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    for name in ["x$(touch gone)", "x;touch gone", "x`id`", "x y", "x\\u001b[2J", "x'", "x\\nz"] {
+        fs::write(&state, text.replace("\"good\"", &format!("\"{name}\""))).unwrap();
+        assert!(fs::read_to_string(&state).unwrap().contains(name));
+        cx.ctr("__complete rm ''").prints(":4\n");
+    }
+    fs::write(&state, text).unwrap();
+    cx.ctr("__complete rm ''").prints("good\tbusybox, Created\n:4\n");
+});

@@ -14,6 +14,9 @@ use crate::network::pool;
 use crate::network::record::{self, Driver, New, Subnet};
 
 /// Make a network
+///
+/// Containers on a bridge network reach each other by address and by name, and the outside through the host.
+/// Without --subnet an address range is chosen that is free on this machine.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr network create [OPTIONS] NETWORK",
