@@ -196,14 +196,14 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
-        return match tree.arg_required_else_help(true).try_get_matches_from(args) {
-            Ok(_) => Ok(0),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-                ) =>
-            {
+        let mut tree = tree;
+        return match tree.try_get_matches_from_mut(args) {
+            // Help that nobody asked for is no output: a script that reads it made a mistake.
+            Ok(_) => {
+                output::say(tree.render_help().to_string().trim_end());
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
                 output::print(&error.render().to_string());
                 Ok(0)
             }
@@ -228,8 +228,12 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
         (Some(group), _) => {
-            let mut group = group.clone().bin_name(format!("ctr {first}"));
-            output::print(&group.render_help().to_string());
+            let help = group.clone().bin_name(format!("ctr {first}")).render_help().to_string();
+            if asks_for_help {
+                output::print(&help);
+            } else {
+                output::say(help.trim_end());
+            }
             Ok(0)
         }
     }
