@@ -26,7 +26,7 @@ impl Run for Create {
 
 impl Create {
     fn go(self, globals: &Globals) -> Result<u8> {
-        let (request, identity, _) = self.options.check("create", false)?;
+        let (request, identity, _) = self.options.check(globals.words, false)?;
         let store = globals.store()?;
         let made = run::make(&store, request, identity.platform.as_deref(), identity.quiet, identity.replace, false)?;
         output::print(&format!("{}\n", made.config.id));

@@ -60,7 +60,7 @@ impl RunCommand {
     fn go(self, globals: &Globals) -> Result<u8> {
         let descriptors = self.preserved.take()?;
         let detach = self.detach;
-        let (mut request, identity, process) = self.options.check("run", detach)?;
+        let (mut request, identity, process) = self.options.check(globals.words, detach)?;
         require_terminal(process.tty && request.config.attach_stdin)?;
         let size = process.tty.then(terminal_size).flatten();
         if let Some((rows, columns)) = size {
