@@ -76,6 +76,10 @@ impl RunCommand {
         let connection = match started {
             Ok(connection) => connection,
             Err(error) => {
+                if detach {
+                    // As Docker: what was made is told, whatever becomes of it.
+                    output::print(&format!("{}\n", config.id));
+                }
                 if config.host_config.auto_remove {
                     // The start's own error is the one to be told.
                     let _ = remove::remove(&store, &config.id, Removal { force: true });

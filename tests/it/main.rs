@@ -24,6 +24,7 @@ mod events;
 mod exec;
 mod exists;
 mod export;
+mod golden;
 mod hostile_layers;
 mod images;
 mod info;
