@@ -76,6 +76,9 @@ pub struct Globals {
     /// Directory for what a reboot may take away
     #[arg(long, value_name = "DIR")]
     pub runroot: Option<PathBuf>,
+    /// The command as it was called, `container rm` or `rm`, for messages.
+    #[arg(skip)]
+    pub words: &'static str,
 }
 
 impl Globals {
@@ -200,7 +203,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         }
         Err(error) => return usage::refused(&error, &tree(), words, args),
     };
-    let globals = Globals::from_arg_matches(&matches)?;
+    let globals = Globals { words, ..Globals::from_arg_matches(&matches)? };
     let mut innermost = &matches;
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;

@@ -113,7 +113,10 @@ impl Run for Ps {
         }
         match self.watch {
             None => output::print(&self.show(&store, &filters, format)?),
-            Some(seconds) => live::repeat(Duration::from_secs(seconds.into()), || self.show(&store, &filters, format))?,
+            Some(seconds) => {
+                let interval = Duration::from_secs(seconds.into());
+                live::repeat(interval, template::is_table(format), || self.show(&store, &filters, format))?;
+            }
         }
         Ok(0)
     }

@@ -25,6 +25,7 @@ mod events;
 mod exec;
 mod exists;
 mod export;
+mod golden;
 mod help;
 mod hostile_layers;
 mod images;
