@@ -24,6 +24,8 @@ mod info;
 mod inspect;
 mod latest;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod network;
 mod options;
@@ -33,6 +35,7 @@ mod port;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -164,6 +167,9 @@ const COMMANDS: &[Entry] = &[
     entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<push::Push>(&["push", "image push"]),
+    entry::<login::Login>(&["login"]),
+    entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
 ];
