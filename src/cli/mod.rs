@@ -27,6 +27,8 @@ mod info;
 mod inspect;
 mod latest;
 mod load;
+mod login;
+mod logout;
 mod logs;
 #[cfg(test)]
 mod man;
@@ -38,6 +40,7 @@ mod port;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -172,6 +175,9 @@ const COMMANDS: &[Entry] = &[
     entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<push::Push>(&["push", "image push"]),
+    entry::<login::Login>(&["login"]),
+    entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
     entry::<completion::Completion>(&["completion"]),
