@@ -86,6 +86,14 @@ impl Repository {
         Ok(Self { client, path: path.to_owned() })
     }
 
+    /// For what is asked for by its digest: at the registry itself.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; the registry is blocked.
+    pub fn for_pull(name: &Reference) -> Result<Self> {
+        Self::connect(&Registries::read()?.itself(name)?, Access::Pull)
+    }
+
     /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
     ///
     /// # Errors
@@ -236,9 +244,8 @@ pub fn download(url: &str) -> Result<impl Read + use<>> {
     let web = Web::new("", true)?;
     let mut address = url.to_owned();
     for _ in 0..10 {
-        let response = web
-            .call(&Method::GET, &address, &[], Outgoing::Nothing)
-            .with_context(|| format!("download {url:?}"))?;
+        let response =
+            web.call(&Method::GET, &address, &[], Outgoing::Nothing).with_context(|| format!("download {url:?}"))?;
         match response.status().as_u16() {
             200 => return Ok(response.into_body().into_reader()),
             301 | 302 | 303 | 307 | 308 => {
