@@ -3,6 +3,7 @@
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::{self, units};
 use crate::cli::{Globals, Run, image, when};
@@ -29,10 +30,11 @@ pub struct Images {
     #[arg(long)]
     digests: bool,
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER",
+        add = Kind::Words(&["before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="]))]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or TEMPLATE
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Don't truncate output
     #[arg(long)]

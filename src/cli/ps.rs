@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::filter::Filters;
 use crate::cli::output::template::{self, Column, quoted, text};
 use crate::cli::output::{live, units};
@@ -35,10 +36,13 @@ pub struct Ps {
     #[arg(short, long)]
     all: bool,
     /// Only those that match: name=web, label=a=b, status=exited, …
-    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair,
+        add = Kind::Words(&["ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "label=",
+            "name=", "network=", "publish=", "since=", "status=created", "status=exited", "status=paused",
+            "status=running", "volume="]))]
     filter: Vec<(String, String)>,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// The last n made, whatever became of them
     #[arg(short = 'n', long, value_name = "n", default_value = "-1", hide_default_value = true)]
@@ -108,7 +112,10 @@ impl Run for Ps {
         }
         match self.watch {
             None => output::print(&self.show(&store, &filters, format)?),
-            Some(seconds) => live::repeat(Duration::from_secs(seconds.into()), || self.show(&store, &filters, format))?,
+            Some(seconds) => {
+                let interval = Duration::from_secs(seconds.into());
+                live::repeat(interval, template::is_table(format), || self.show(&store, &filters, format))?;
+            }
         }
         Ok(0)
     }

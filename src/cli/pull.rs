@@ -13,6 +13,9 @@ use crate::{image, userns};
 
 /// Download an image from a registry
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr pull busybox
+  ctr pull --platform linux/arm64 quay.io/team/app:1.2")]
 pub struct Pull {
     /// Download all tagged images in the repository
     #[arg(short, long)]
@@ -21,7 +24,7 @@ pub struct Pull {
     #[arg(long)]
     all_platforms: bool,
     /// Set platform if server is multi-platform capable
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]

@@ -25,7 +25,7 @@ pub struct Rmi {
     #[arg(long)]
     no_prune: bool,
     /// Remove only the given platform variant
-    #[arg(long, value_name = "strings")]
+    #[arg(long, value_name = "os/arch")]
     platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,

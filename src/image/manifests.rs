@@ -16,7 +16,7 @@ use crate::image::manifest::{self, Document};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::{blobs, entry_for, remove};
-use crate::registry::Repository;
+use crate::registry::{self, Found};
 use crate::store::{Lock, Store};
 
 /// What can be said of an image in an index beside what its configuration says.
@@ -243,14 +243,16 @@ fn local(store: &Store, image: &str, all: bool) -> Result<Option<Vec<Member>>> {
 }
 
 fn remote(store: &Store, name: &Reference, all: bool) -> Result<Vec<Member>> {
-    let repository = Repository::connect(name)?;
-    let top = repository.manifest(name.wanted())?;
+    let Found { repository, manifest: top, .. } = registry::find(name)?;
     let documents = match manifest::parse(&top)? {
         Document::Manifest(_) => vec![top],
         Document::Index(entries) => {
             let chosen: Vec<&Descriptor> =
                 if all { entries.iter().collect() } else { vec![platform::choose(&entries, &Platform::host())?] };
-            chosen.iter().map(|entry| repository.manifest(entry.digest.as_str())).collect::<Result<_>>()?
+            chosen
+                .iter()
+                .map(|entry| repository.manifest(entry.digest.as_str()).map(|(bytes, _)| bytes))
+                .collect::<Result<_>>()?
         }
     };
     let mut found = Vec::new();
@@ -295,7 +297,7 @@ fn digests_of(store: &Store, image: &str) -> Result<Vec<Digest>> {
     if let Some(digest) = name.digest() {
         return Ok(vec![digest.clone()]);
     }
-    let bytes = Repository::connect(&name)?.manifest(name.wanted())?;
+    let bytes = registry::find(&name)?.manifest;
     digests.push(Digest::of(&bytes));
     if let Document::Index(entries) = manifest::parse(&bytes)? {
         digests.extend(platform::choose(&entries, &Platform::host()).map(|entry| entry.digest.clone()));
@@ -350,7 +352,7 @@ pub fn document(store: &Store, wanted: &str) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let reference = reference?;
-    Repository::connect(&reference)?.manifest(reference.wanted())
+    Ok(registry::find(&reference)?.manifest)
 }
 
 /// One manifest of an index that was made here.
@@ -372,6 +374,6 @@ pub fn member(store: &Store, list: &Reference, manifest: &str) -> Result<Vec<u8>
 pub fn by_digest(store: &Store, name: &Reference, digest: &Digest) -> Result<Vec<u8>> {
     match blobs::read(store, digest)? {
         Some(bytes) => Ok(bytes),
-        None => Repository::connect(name)?.manifest(digest.as_str()),
+        None => Ok(registry::find(&name.with_digest(digest.clone()))?.manifest),
     }
 }

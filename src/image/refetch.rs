@@ -40,7 +40,7 @@ pub fn blob(store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> 
 }
 
 fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
-    let repository = Repository::connect(source)?;
+    let repository = Repository::for_pull(source)?;
     let temporary = Temporary::in_dir(&blobs::dir(store));
     let mut file = temporary.create()?;
     let mut hasher = Hasher::default();
@@ -49,7 +49,7 @@ fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
         file.write_all(bytes).context("write the blob")
     };
     if is_manifest(&blob.media_type) {
-        take(&repository.manifest(blob.digest.as_str())?)?;
+        take(&repository.manifest(blob.digest.as_str())?.0)?;
     } else if blob.size == 0 {
         take(&repository.document(&blob.digest)?)?;
     } else {

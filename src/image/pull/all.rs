@@ -11,7 +11,7 @@ use crate::image::index::{Descriptor, Entry, Index, List};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
-use crate::registry::Repository;
+use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
 /// Pulls an image for every platform that it is for. The process is in the user's namespace.
@@ -20,8 +20,7 @@ use crate::store::{Lock, Store};
 /// As [`pull`].
 pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    let repository = Repository::connect(name)?;
-    let top = repository.manifest(name.wanted())?;
+    let Found { repository, manifest: top, .. } = registry::find(name)?;
     let Document::Index(mut entries) = manifest::parse(&top)? else { return pull(store, name, None, report) };
     let digest = Digest::of(&top);
     let stored = name.stored().to_string();
@@ -34,7 +33,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
     let mut held: Vec<Lock> = Vec::new();
     for entry in &entries {
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), Platform::to_string);
-        let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?;
+        let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?.0;
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(what)? else { continue };
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);

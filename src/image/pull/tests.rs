@@ -173,7 +173,7 @@ fn an_image_comes_whole_and_is_found() {
     assert_eq!(file.len(), 100_000);
     assert!(!pull(&store, &server.name(), None, &Silent).expect("again").newer);
     assert_eq!(server.asked("/blobs/"), 2, "nothing is fetched twice");
-    crate::image::remove::remove(&store, &image.id, false).expect("remove");
+    crate::image::remove::remove(&store, &image.id, &[], false).expect("remove");
     assert!(!image.is_there().expect("index"));
     for dir in [store.layers(), blobs::dir(&store)] {
         assert_eq!(std::fs::read_dir(&dir).expect("dir").count(), 0, "{dir:?} is empty");
