@@ -150,6 +150,7 @@ const COMMANDS: &[Entry] = &[
     entry::<manifest::Add>(&["manifest add"]),
     entry::<manifest::Annotate>(&["manifest annotate"]),
     entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Push>(&["manifest push"]),
     entry::<manifest::Remove>(&["manifest remove"]),
     entry::<manifest::Rm>(&["manifest rm"]),
     entry::<manifest::Exists>(&["manifest exists"]),

@@ -56,8 +56,9 @@ fn all(store: &Store, index: &Index) -> HashMap<Digest, Blob> {
             let Ok(meta) = std::fs::metadata(blobs::path(store, &layer.digest)) else { continue };
             // What is unpacked from it has to be whole.
             let is_unpacked = diffs.get(n).is_some_and(|diff| layers::find(store, diff).is_ok_and(|l| l.is_some()));
-            let blob = all.entry(layer.digest.clone()).or_insert(Blob { size: meta.len(), is_only: true });
-            blob.is_only &= !(has_source && is_unpacked);
+            // Each image fetches from where it came from itself.
+            let blob = all.entry(layer.digest.clone()).or_insert(Blob { size: meta.len(), is_only: false });
+            blob.is_only |= !(has_source && is_unpacked);
         }
     }
     all

@@ -25,14 +25,22 @@ pub fn sources(index: &Index, image: &Digest) -> Vec<Reference> {
 /// # Errors
 /// The image came from no registry, or no registry that it came from has the blob.
 pub fn blob(store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> Result<Lock> {
+    from(store, &sources(index, image), blob).with_context(|| format!("image {:?}", image.short()))
+}
+
+/// [`blob`], of what came from one of these.
+///
+/// # Errors
+/// There is none, or none that has the blob.
+pub fn from(store: &Store, sources: &[Reference], blob: &Descriptor) -> Result<Lock> {
     let mut failure = None;
-    for source in sources(index, image) {
-        match fetch(store, &source, blob) {
+    for source in sources {
+        match fetch(store, source, blob) {
             Ok(lock) => return Ok(lock),
             Err(e) => failure = Some(e.context(format!("fetch it from {}", source.familiar_repository()))),
         }
     }
-    let what = format!("image {:?}: its blob {:?} is missing", image.short(), blob.digest.short());
+    let what = format!("its blob {:?} is missing", blob.digest.short());
     match failure {
         Some(failure) => Err(failure.context(what)),
         None => Err(Failure::new(what).hint("the image came from no registry: load or build it again").into()),

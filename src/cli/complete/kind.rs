@@ -56,7 +56,20 @@ pub const LISTING: Kind = Kind::Words(&["json", "table"]);
 /// Names of values that say what it is.
 const BY_NAME: &[(&[&str], Kind)] = &[
     (&["CONTAINER", "container[:alias]"], Kind::Containers(Which::Any)),
-    (&["IMAGE", "REPOSITORY[:TAG]", "NAME[:TAG|@DIGEST]"], Kind::Images),
+    (
+        &[
+            "IMAGE",
+            "REPOSITORY[:TAG]",
+            "NAME[:TAG|@DIGEST]",
+            "SOURCE_IMAGE[:TAG]",
+            "TARGET_IMAGE[:TAG]",
+            "MANIFEST_LIST",
+            "MANIFEST",
+            "DESTINATION",
+            "[[USER@]HOST::]IMAGE",
+        ],
+        Kind::Images,
+    ),
     (&["NETWORK", "network"], Kind::Networks),
     (&["SECRET", "name[,opt=value,…]"], Kind::Secrets),
     (&["NAME|ID"], Kind::Objects),
@@ -104,6 +117,7 @@ const FREE: &[&str] = &[
     "path[:opts]",
     "port",
     "[[address:]port:]port",
+    "[USER@]HOST::",
     "PRIVATE_PORT[/PROTO]",
     "ps OPTIONS",
     "rate",

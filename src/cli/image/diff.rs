@@ -24,7 +24,7 @@ Examples:
   ctr image diff --format json web:2")]
 pub struct Diff {
     /// json, or lines without it
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "format")]
     format: Option<String>,
     #[arg(value_name = "IMAGE")]
     image: String,

@@ -24,7 +24,7 @@ pub struct Mount {
     #[arg(short, long)]
     all: bool,
     /// json, or a table without it
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "format")]
     format: Option<String>,
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
