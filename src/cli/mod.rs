@@ -243,6 +243,7 @@ const ABOUT: &str = "A container engine without a daemon";
 fn skeleton() -> Command {
     Globals::augment_args(Command::new("ctr").bin_name("ctr"))
         .about(ABOUT)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }

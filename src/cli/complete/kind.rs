@@ -105,7 +105,6 @@ const FREE: &[&str] = &[
     "port",
     "[[address:]port:]port",
     "PRIVATE_PORT[/PROTO]",
-    "ps OPTIONS",
     "rate",
     "rule",
     "scope",
