@@ -73,9 +73,9 @@ impl Run for ExecCommand {
         if self.latest {
             words.insert(0, super::newest(&globals.store()?)?);
         }
-        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few("exec", 2)) };
+        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few(globals.words, 2)) };
         if argv.is_empty() {
-            return Err(usage::too_few("exec", 2));
+            return Err(usage::too_few(globals.words, 2));
         }
         if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
             return Err(Failure::new(format!("the working directory {path:?} is not an absolute path"))

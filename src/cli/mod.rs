@@ -21,15 +21,20 @@ mod filter;
 #[cfg(test)]
 mod flags;
 mod help;
+mod history;
+mod image;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod latest;
 mod load;
+mod login;
+mod logout;
 mod logs;
 #[cfg(test)]
 mod man;
+mod manifest;
 mod network;
 mod options;
 pub mod output;
@@ -38,16 +43,19 @@ mod port;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod secret;
 mod start;
 mod stats;
 mod stop;
 mod system;
+mod tag;
 mod top;
 mod unshare;
 mod update;
@@ -76,6 +84,9 @@ pub struct Globals {
     /// Directory for what a reboot may take away
     #[arg(long, value_name = "DIR")]
     pub runroot: Option<PathBuf>,
+    /// The command as it was called, `container rm` or `rm`, for messages.
+    #[arg(skip)]
+    pub words: &'static str,
 }
 
 impl Globals {
@@ -133,8 +144,18 @@ const COMMANDS: &[Entry] = &[
     entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<system::ImagePrune>(&["image prune"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<manifest::Create>(&["manifest create"]),
+    entry::<manifest::Add>(&["manifest add"]),
+    entry::<manifest::Annotate>(&["manifest annotate"]),
+    entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Remove>(&["manifest remove"]),
+    entry::<manifest::Rm>(&["manifest rm"]),
+    entry::<manifest::Exists>(&["manifest exists"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<save::Save>(&["save", "image save"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
@@ -169,6 +190,9 @@ const COMMANDS: &[Entry] = &[
     entry::<system::Reset>(&["system reset"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<push::Push>(&["push", "image push"]),
+    entry::<login::Login>(&["login"]),
+    entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
     entry::<completion::Completion>(&["completion"]),
@@ -200,7 +224,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         }
         Err(error) => return usage::refused(&error, &tree(), words, args),
     };
-    let globals = Globals::from_arg_matches(&matches)?;
+    let globals = Globals { words, ..Globals::from_arg_matches(&matches)? };
     let mut innermost = &matches;
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;
@@ -277,6 +301,7 @@ pub fn tree() -> Command {
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Manage manifest lists: images for several platforms"),
     ("network", "Manage networks"),
     ("secret", "Manage secrets"),
     ("system", "Manage ctr"),

@@ -45,7 +45,8 @@ impl Run for RmCommand {
         }
         let store = globals.store()?;
         let force = self.force;
-        let wanted = selection(&store, "rm", self.containers, self.all, false, |status| force || !status.is_running())?;
+        let wanted =
+            selection(&store, globals.words, self.containers, self.all, false, |status| force || !status.is_running())?;
         let mut code = 0;
         for name in &wanted {
             let id = match names::resolve(&store, name) {

@@ -46,7 +46,7 @@ impl Run for StopCommand {
             signal::parse(text)?;
         }
         let store = globals.store()?;
-        let wanted = selection(&store, "stop", self.containers, self.all, self.latest, Status::is_running)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, self.latest, Status::is_running)?;
         // All are asked before the first is waited for.
         let asked: Vec<Result<Option<Stopping>>> = wanted
             .iter()
@@ -96,7 +96,7 @@ impl Run for KillCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let number = signal::parse(&self.signal)?;
         let store = globals.store()?;
-        let wanted = selection(&store, "kill", self.containers, self.all, false, Status::is_running)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, false, Status::is_running)?;
         Ok(each(&wanted, |name| {
             let id = names::resolve(&store, name)?;
             stop::kill(&store, &id, number).with_context(|| format!("cannot kill container: {name}"))?;

@@ -29,7 +29,7 @@ pub struct Top {
 
 impl Run for Top {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let [container, options @ ..] = self.words.as_slice() else { return Err(usage::too_few("top", 1)) };
+        let [container, options @ ..] = self.words.as_slice() else { return Err(usage::too_few(globals.words, 1)) };
         let store = globals.store()?;
         let top = top::top(&store, &names::resolve(&store, container)?, options)?;
         let lines: Vec<String> = std::iter::once(&top.titles).chain(&top.rows).map(|cells| cells.join("\t")).collect();

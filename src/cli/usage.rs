@@ -189,19 +189,17 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
-        return match super::skeleton().arg_required_else_help(true).try_get_matches_from(args) {
-            Err(error)
-                if !matches!(
-                    error.kind(),
-                    ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-                ) =>
-            {
-                refused(&error, &super::skeleton(), "", args)
+        return match tree.try_get_matches_from(args) {
+            // Help that nobody asked for is no output: a script that reads it made a mistake.
+            Ok(_) => {
+                output::say(help::of_all().trim_end());
+                Ok(0)
             }
-            _ => {
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
                 output::print(&help::of_all());
                 Ok(0)
             }
+            Err(error) => refused(&error, &super::skeleton(), "", args),
         };
     };
     let unknown = |name: &str, group: &str| {
@@ -222,7 +220,12 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
         (Some(_), _) => {
-            output::print(&help::of_group(first));
+            let help = help::of_group(first);
+            if asks_for_help {
+                output::print(&help);
+            } else {
+                output::say(help.trim_end());
+            }
             Ok(0)
         }
     }

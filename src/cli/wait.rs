@@ -89,7 +89,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 impl Run for WaitCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let store = globals.store()?;
-        let wanted = selection(&store, "wait", self.containers.clone(), false, self.latest, |_| true)?;
+        let wanted = selection(&store, globals.words, self.containers.clone(), false, self.latest, |_| true)?;
         if !self.condition.is_empty() {
             return Ok(each(&wanted, |name| {
                 let id = names::resolve(&store, name)?;

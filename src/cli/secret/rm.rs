@@ -32,7 +32,7 @@ impl Run for Rm {
             return Err(Failure::new("no names can be given together with --all").exit(exit::ENGINE).into());
         }
         if !self.all && self.secrets.is_empty() {
-            return Err(usage::too_few("secret rm", 1));
+            return Err(usage::too_few(globals.words, 1));
         }
         let store = globals.store()?;
         let wanted =
