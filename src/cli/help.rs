@@ -195,7 +195,7 @@ mod tests {
             }
             let silent = (entry.tree)();
             let silent = silent.get_opts().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
-            poor.extend(silent.map(|arg| format!("{}: {arg} has no help", entry.names[0])));
+            poor.extend(silent.map(|arg| format!("{}: {} has no help", entry.names[0], arg.get_id())));
         }
         assert!(poor.is_empty(), "these lack an example or a description:\n{}", poor.join("\n"));
     }
