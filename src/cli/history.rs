@@ -24,6 +24,7 @@ pub struct History {
     format: Option<String>,
     /// Print sizes and dates in human readable format (default true)
     #[arg(
+        value_name = "bool",
         short = 'H',
         long,
         action = clap::ArgAction::Set,
