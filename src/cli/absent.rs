@@ -10,11 +10,8 @@ const COMMANDS: &[&str] = &[
     "compose",
     "context",
     "history",
-    "login",
-    "logout",
     "manifest",
     "plugin",
-    "push",
     "save",
     "search",
     "swarm",
@@ -24,7 +21,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "history", "push", "save", "tag"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "history", "save", "tag"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]
@@ -55,8 +52,8 @@ mod tests {
 
     #[test]
     fn groups_are_told_apart() {
-        assert_eq!(command("push", Some("a:b")).as_deref(), Some("push"));
-        assert_eq!(command("image", Some("push")).as_deref(), Some("image push"));
+        assert_eq!(command("build", Some("a:b")).as_deref(), Some("build"));
+        assert_eq!(command("image", Some("build")).as_deref(), Some("image build"));
         assert_eq!(command("container", Some("foo")), None);
         assert_eq!(command("container", None), None);
         assert_eq!(command("foo", None), None);

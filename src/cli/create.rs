@@ -7,6 +7,8 @@ use crate::cli::{Globals, Run, engine_failure, output, run};
 use crate::error;
 
 /// Make a container, to be started later
+///
+/// It is what run does up to the start, which "ctr start" does then. The flags are those of run.
 #[derive(Debug, clap::Parser)]
 #[command(
     disable_help_flag = true,

@@ -25,7 +25,7 @@ use crate::store::names;
   ctr export web | ctr import - web:flat     an image of one layer")]
 pub struct Export {
     /// Write to a file, instead of STDOUT
-    #[arg(short, long, value_name = "STRING")]
+    #[arg(short, long, value_name = "file")]
     output: Option<PathBuf>,
     /// Name or id
     #[arg(value_name = "CONTAINER")]

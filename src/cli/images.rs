@@ -3,6 +3,7 @@
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::{self, units};
 use crate::cli::{Globals, Run};
@@ -13,6 +14,10 @@ use crate::store::Id;
 
 /// List images
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr images
+  ctr images --filter 'reference=*/app:1.*' --format '{{.ID}} {{.Size}}'
+  ctr images -q --filter dangling=true       ids, for other commands")]
 pub struct Images {
     /// Show all images (default hides intermediate images)
     #[arg(short, long)]
@@ -21,10 +26,11 @@ pub struct Images {
     #[arg(long)]
     digests: bool,
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER",
+        add = Kind::Words(&["before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="]))]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or TEMPLATE
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Don't truncate output
     #[arg(long)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::options::pending;
 use crate::cli::output::template::ObjectTemplate;
-use crate::cli::{Globals, Run, network, output, secret};
+use crate::cli::{Globals, Run, complete, network, output, secret};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
@@ -28,7 +28,7 @@ pub struct InspectCommand {
     #[arg(short, long)]
     size: bool,
     /// Only container, image, network or secret
-    #[arg(long, value_name = "type")]
+    #[arg(long, value_name = "type", add = complete::Kind::Words(&["container", "image", "network", "secret"]))]
     r#type: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
@@ -44,6 +44,9 @@ impl Run for InspectCommand {
 
 /// Show all that is known of containers
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr container inspect web
+  ctr container inspect -f '{{.State.ExitCode}}' job")]
 pub struct ContainerInspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]
@@ -64,6 +67,9 @@ impl Run for ContainerInspect {
 
 /// Show all that is known of images
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr image inspect busybox
+  ctr image inspect -f '{{json .Config.Cmd}}' busybox")]
 pub struct ImageInspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

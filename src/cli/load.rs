@@ -15,12 +15,15 @@ use crate::userns;
 
 /// Load an image from a tar archive or STDIN
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr load -i app.tar
+  zstd -dc app.tar.zst | ctr load")]
 pub struct Load {
     /// Read from tar archive file, instead of STDIN
-    #[arg(short, long, value_name = "STRING")]
+    #[arg(short, long, value_name = "file")]
     input: Option<PathBuf>,
     /// Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<Platform>,
     /// Suppress the load output
     #[arg(short, long)]

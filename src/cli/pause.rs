@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, selection};
 use crate::container::list::Status;
 use crate::container::pause;
@@ -26,7 +27,7 @@ pub struct PauseCommand {
     #[arg(short, long)]
     latest: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Active))]
     containers: Vec<String>,
 }
 
@@ -59,7 +60,7 @@ pub struct UnpauseCommand {
     #[arg(short, long)]
     latest: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Paused))]
     containers: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::filter::Filters;
 use crate::cli::output::template::{self, Column, quoted, text};
 use crate::cli::output::{live, units};
@@ -36,10 +37,13 @@ pub struct Ps {
     #[arg(short, long)]
     all: bool,
     /// Only those that match: name=web, label=a=b, status=exited, …
-    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair,
+        add = Kind::Words(&["ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "label=",
+            "name=", "network=", "publish=", "since=", "status=created", "status=exited", "status=paused",
+            "status=running", "volume="]))]
     filter: Vec<(String, String)>,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// The last n made, whatever became of them
     #[arg(short = 'n', long, value_name = "n", default_value = "-1", hide_default_value = true)]

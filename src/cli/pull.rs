@@ -13,12 +13,15 @@ use crate::{image, userns};
 
 /// Download an image from a registry
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr pull busybox
+  ctr pull --platform linux/arm64 quay.io/team/app:1.2")]
 pub struct Pull {
     /// Download all tagged images in the repository
     #[arg(short, long)]
     all_tags: bool,
     /// Set platform if server is multi-platform capable
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]

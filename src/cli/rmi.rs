@@ -10,6 +10,9 @@ use crate::userns;
 
 /// Remove one or more images
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr rmi busybox:1.36
+  ctr rmi -f 3fa1b2c4d5e6       with all its names")]
 pub struct Rmi {
     /// Force removal of the image
     #[arg(short, long)]
@@ -18,7 +21,7 @@ pub struct Rmi {
     #[arg(long)]
     no_prune: bool,
     /// Remove only the given platform variant
-    #[arg(long, value_name = "STRINGS")]
+    #[arg(long, value_name = "os/arch")]
     platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,

@@ -19,6 +19,11 @@ use crate::store::{Store, names};
 use crate::{image, sys};
 
 /// Make a container and run a command in it
+///
+/// The image is pulled where it is missing, a container is made of it with what the flags say, and the
+/// command, or else the image's own, is started in it. ctr stays until that ends, and passes on input, output
+/// and signals; with --detach it leaves at once. Flags stand before the image: what is behind it belongs to
+/// the command.
 #[derive(Debug, clap::Parser)]
 #[command(
     disable_help_flag = true,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, LISTING, Which};
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::{live, units};
 use crate::cli::{Globals, Run, output};
@@ -36,7 +37,7 @@ pub struct Stats {
     #[arg(short, long)]
     all: bool,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Seconds from one look to the next
     #[arg(short, long, value_name = "seconds", default_value = "1", hide_default_value = true)]
@@ -51,7 +52,7 @@ pub struct Stats {
     #[arg(long)]
     no_trunc: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 

@@ -7,15 +7,8 @@ use anyhow::Result;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::{absent, output};
+use crate::cli::{absent, help, output};
 use crate::error::{Failure, exit};
-
-/// Prints the help that `args` asks of this tree.
-pub fn help(mut tree: Command, args: &[OsString]) {
-    if let Err(error) = tree.try_get_matches_from_mut(args) {
-        output::print(&error.render().to_string());
-    }
-}
 
 /// A usage error as clap found it. `command`: the tree of the command's own flags; `words`: its
 /// name.
@@ -196,15 +189,14 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
-        let mut tree = tree;
-        return match tree.try_get_matches_from_mut(args) {
+        return match tree.try_get_matches_from(args) {
             // Help that nobody asked for is no output: a script that reads it made a mistake.
             Ok(_) => {
-                output::say(tree.render_help().to_string().trim_end());
+                output::say(help::of_all().trim_end());
                 Ok(0)
             }
             Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-                output::print(&error.render().to_string());
+                output::print(&help::of_all());
                 Ok(0)
             }
             Err(error) => refused(&error, &super::skeleton(), "", args),
@@ -227,8 +219,8 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     match (tree.find_subcommand(first), second) {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
-        (Some(group), _) => {
-            let help = group.clone().bin_name(format!("ctr {first}")).render_help().to_string();
+        (Some(_), _) => {
+            let help = help::of_group(first);
             if asks_for_help {
                 output::print(&help);
             } else {

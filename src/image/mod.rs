@@ -9,6 +9,7 @@
 //! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
 //!   of them through [`unpack`] and [`commit`]
 //! - how trees become archives: [`pack`]
+//! - how it goes to others: [`push`] to a registry
 //! - how it goes: [`remove`]
 //!
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
@@ -33,6 +34,7 @@ pub mod parents;
 pub mod platform;
 pub mod prune;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod remove;
 pub mod unpack;

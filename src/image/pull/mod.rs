@@ -19,7 +19,7 @@ use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
-use crate::registry::Repository;
+use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
 /// Layers in work at once, as Docker has it.
@@ -53,8 +53,7 @@ pub struct Pulled {
 /// next try.
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    let repository = Repository::connect(name)?;
-    let top = repository.manifest(name.wanted())?;
+    let Found { repository, manifest: top, .. } = registry::find(name)?;
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
@@ -103,7 +102,7 @@ fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -
             Document::Index(entries) => {
                 let wanted = platform.cloned().unwrap_or_else(Platform::host);
                 let chosen = platform::choose(&entries, &wanted)?;
-                bytes = repository.manifest(chosen.digest.as_str())?;
+                bytes = repository.manifest(chosen.digest.as_str())?.0;
             }
         }
     }
