@@ -236,9 +236,8 @@ pub fn download(url: &str) -> Result<impl Read + use<>> {
     let web = Web::new("", true)?;
     let mut address = url.to_owned();
     for _ in 0..10 {
-        let response = web
-            .call(&Method::GET, &address, &[], Outgoing::Nothing)
-            .with_context(|| format!("download {url:?}"))?;
+        let response =
+            web.call(&Method::GET, &address, &[], Outgoing::Nothing).with_context(|| format!("download {url:?}"))?;
         match response.status().as_u16() {
             200 => return Ok(response.into_body().into_reader()),
             301 | 302 | 303 | 307 | 308 => {
