@@ -10,7 +10,8 @@ use crate::cli::{Globals, Run, complete, network, output, secret};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
-use crate::image::{self, reference::Reference};
+use crate::image::platform::Platform;
+use crate::image::{self, no_such_image};
 use crate::network::names as networks;
 use crate::store::{Store, names};
 
@@ -74,6 +75,9 @@ pub struct ImageInspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]
     format: Option<String>,
+    /// The image for this platform of those that a name leads to, "os[/arch[/variant]]"
+    #[arg(long, value_name = "string")]
+    platform: Option<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     names: Vec<String>,
@@ -81,7 +85,11 @@ pub struct ImageInspect {
 
 impl Run for ImageInspect {
     fn run(self, globals: &Globals) -> Result<u8> {
-        show(globals, &self.names, self.format.as_deref(), false, kinds(Some("image"))?)
+        let store = globals.store()?;
+        let platform = self.platform.as_ref();
+        print(self.format.as_deref(), &self.names, |name| {
+            image::inspect(&store, name, platform)?.ok_or_else(|| no_such_image(name).into())
+        })
     }
 }
 
@@ -100,11 +108,8 @@ static KINDS: &[Kind] = &[
     Kind { name: "container", find: container, absent: |name| format!("No such container: {name}") },
     Kind {
         name: "image",
-        find: |store, name, _| image::inspect(store, name),
-        absent: |name| {
-            let full = name.parse::<Reference>().map(|name| name.or_latest().familiar());
-            format!("No such image: {}", full.unwrap_or_else(|_| name.to_owned()))
-        },
+        find: |store, name, _| image::inspect(store, name, None),
+        absent: |name| no_such_image(name).to_string(),
     },
     Kind { name: "network", find: network, absent: |name| format!("network {name} not found") },
     Kind {

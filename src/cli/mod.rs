@@ -21,6 +21,8 @@ mod filter;
 #[cfg(test)]
 mod flags;
 mod help;
+mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -32,6 +34,7 @@ mod logout;
 mod logs;
 #[cfg(test)]
 mod man;
+mod manifest;
 mod network;
 mod options;
 pub mod output;
@@ -46,11 +49,13 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod secret;
 mod start;
 mod stats;
 mod stop;
 mod system;
+mod tag;
 mod top;
 mod unshare;
 mod update;
@@ -139,8 +144,18 @@ const COMMANDS: &[Entry] = &[
     entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<system::ImagePrune>(&["image prune"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<manifest::Create>(&["manifest create"]),
+    entry::<manifest::Add>(&["manifest add"]),
+    entry::<manifest::Annotate>(&["manifest annotate"]),
+    entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Remove>(&["manifest remove"]),
+    entry::<manifest::Rm>(&["manifest rm"]),
+    entry::<manifest::Exists>(&["manifest exists"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<save::Save>(&["save", "image save"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
@@ -285,6 +300,7 @@ pub fn tree() -> Command {
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Manage manifest lists: images for several platforms"),
     ("network", "Manage networks"),
     ("secret", "Manage secrets"),
     ("system", "Manage ctr"),

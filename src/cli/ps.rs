@@ -17,7 +17,6 @@ use crate::container::size::Sizes;
 use crate::container::state::Phase;
 use crate::container::{mounts, start};
 use crate::image;
-use crate::image::digest::Digest;
 use crate::image::index::Index;
 use crate::store::Store;
 
@@ -176,15 +175,17 @@ fn find_lost_names(store: &Store, rows: &mut [Row]) {
     }
     // Where it cannot be read, `images` says why.
     let Ok(index) = Index::read(store) else { return };
-    let mut known: HashMap<String, Option<&Digest>> = HashMap::new();
+    let mut known: HashMap<String, Option<String>> = HashMap::new();
     for row in rows.iter_mut().filter(|row| has_image(row)) {
         let state = &row.container.state;
         if !known.contains_key(&state.image) {
             let entry = image::lookup(&index, &state.image).ok().flatten();
-            known.insert(state.image.clone(), entry.map(|entry| &entry.image));
+            let elsewhere = || Some(image::additional::find(store, &state.image, None).ok().flatten()?.id);
+            let id = entry.map(|entry| entry.image.to_string()).or_else(elsewhere);
+            known.insert(state.image.clone(), id);
         }
-        let now = known.get(&state.image).copied().flatten();
-        row.has_lost_name = now.is_none_or(|image| image.as_str() != state.image_id);
+        let now = known.get(&state.image).cloned().flatten();
+        row.has_lost_name = now.is_none_or(|image| image != state.image_id);
     }
 }
 

@@ -86,6 +86,14 @@ impl Repository {
         Ok(Self { client, path: path.to_owned() })
     }
 
+    /// For what is asked for by its digest: at the registry itself.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; the registry is blocked.
+    pub fn for_pull(name: &Reference) -> Result<Self> {
+        Self::connect(&Registries::read()?.itself(name)?, Access::Pull)
+    }
+
     /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
     ///
     /// # Errors
