@@ -8,6 +8,7 @@
 //! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
 //! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
 //!   of them through [`unpack`] and [`commit`]
+//! - whether it may come: [`trust`], policy and signatures
 //! - how trees become archives: [`pack`]
 //! - how it goes to others: [`push`] to a registry
 //! - how it goes: [`remove`]
@@ -37,6 +38,7 @@ pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod remove;
+mod trust;
 pub mod unpack;
 
 use anyhow::{Context, Result};

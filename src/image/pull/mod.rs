@@ -18,6 +18,7 @@ use crate::image::layers::{self, Claim, Pinned};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::image::unpack::{self, Powers};
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
@@ -57,6 +58,9 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
+    let mut digests = vec![digest.clone(), Digest::of(&bytes)];
+    digests.dedup();
+    trust::check(name, &repository, &digests)?;
     let config = match blobs::read(store, &manifest.config.digest)? {
         Some(config) if Digest::of(&config) == manifest.config.digest => config,
         _ => repository.document(&manifest.config.digest)?,
