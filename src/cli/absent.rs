@@ -13,7 +13,6 @@ const COMMANDS: &[&str] = &[
     "manifest",
     "plugin",
     "save",
-    "search",
     "swarm",
     "tag",
     "trust",

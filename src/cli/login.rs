@@ -50,7 +50,9 @@ impl Run for Login {
         let place = Place::choose(self.authfile.clone())?;
         if self.password_stdin {
             if self.password.is_some() {
-                return Err(Failure::new("conflicting options: cannot specify both --password and --password-stdin").into());
+                return Err(
+                    Failure::new("conflicting options: cannot specify both --password and --password-stdin").into()
+                );
             }
             if self.username.as_deref().unwrap_or_default().is_empty() {
                 return Err(Failure::new("the --password-stdin option requires --username to be set").into());
@@ -113,7 +115,11 @@ impl Login {
     fn ask(&self, domain: &str, before: &str) -> Result<(String, String)> {
         let piped = || -> Result<String> {
             let mut text = String::new();
-            stdin().lock().take(MAX_SECRET as u64).read_to_string(&mut text).context("read the password from standard input")?;
+            stdin()
+                .lock()
+                .take(MAX_SECRET as u64)
+                .read_to_string(&mut text)
+                .context("read the password from standard input")?;
             // Its end of line is none of it.
             Ok(text.trim_end_matches(['\n', '\r']).to_owned())
         };
@@ -135,7 +141,8 @@ impl Login {
                 prompt(&if before.is_empty() { "Username: ".to_owned() } else { format!("Username ({before}): ") })?
             }
         };
-        let user = if user.trim().is_empty() && self.username.is_none() { before.to_owned() } else { user.trim().to_owned() };
+        let user =
+            if user.trim().is_empty() && self.username.is_none() { before.to_owned() } else { user.trim().to_owned() };
         if user.is_empty() {
             return Err(Failure::new("username is empty").into());
         }

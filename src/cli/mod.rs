@@ -41,6 +41,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod secret;
 mod start;
 mod stats;
@@ -168,6 +169,7 @@ const COMMANDS: &[Entry] = &[
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<push::Push>(&["push", "image push"]),
+    entry::<search::Search>(&["search"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),

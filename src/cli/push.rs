@@ -86,8 +86,7 @@ impl Run for Push {
         let names = if self.all_tags { tags } else { vec![self.name.clone().or_latest()] };
         for name in &names {
             let report = progress::push(Stream::Out, self.quiet);
-            let pushed =
-                push(&store, name, platform.as_ref(), packing, report.as_ref()).map_err(image::disk_full)?;
+            let pushed = push(&store, name, platform.as_ref(), packing, report.as_ref()).map_err(image::disk_full)?;
             drop(report);
             if !self.quiet {
                 let tag = name.wanted();

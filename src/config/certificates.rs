@@ -12,4 +12,3 @@ pub fn folders(domain: &str) -> Vec<PathBuf> {
     folders.extend(super::docker().map(|dir| dir.join("certs.d").join(domain)));
     folders
 }
-

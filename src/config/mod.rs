@@ -72,7 +72,6 @@ fn in_network(host: &str, network: &str) -> bool {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

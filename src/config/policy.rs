@@ -184,18 +184,13 @@ struct WrittenSigstore {
 }
 
 /// Members that ask for more than a public key.
-const MORE: &[&str] = &[
-    "fulcio",
-    "pki",
-    "rekorPublicKeyPath",
-    "rekorPublicKeyPaths",
-    "rekorPublicKeyData",
-    "rekorPublicKeyDatas",
-];
+const MORE: &[&str] =
+    &["fulcio", "pki", "rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"];
 
 fn requirement(value: &Value) -> Result<Requirement> {
     let members = value.as_object().ok_or_else(|| Failure::new("a requirement is not an object"))?;
-    let kind = members.get("type").and_then(Value::as_str).ok_or_else(|| Failure::new("a requirement has no \"type\""))?;
+    let kind =
+        members.get("type").and_then(Value::as_str).ok_or_else(|| Failure::new("a requirement has no \"type\""))?;
     let alone = |requirement| match members.keys().find(|name| *name != "type") {
         Some(name) => Err(Failure::new(format!("{kind:?} has nothing called {name:?}")).into()),
         None => Ok(requirement),
@@ -303,7 +298,10 @@ mod tests {
                 r#"{"default":[{"type":"sigstoreSigned","keyPath":"a","signedIdentity":{"type":"matchAll"}}]}"#,
                 "unknown variant",
             ),
-            (r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"reject"}]}}}"#, "twice"),
+            (
+                r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"reject"}]}}}"#,
+                "twice",
+            ),
         ] {
             let error = format!("{:#}", parse(text).expect_err(text));
             assert!(error.contains(why) && error.contains("\"/p.json\""), "{text}: {error}");

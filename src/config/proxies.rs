@@ -94,7 +94,10 @@ mod tests {
         assert_eq!(choose("http", "x.io").as_deref(), Some("http://q:80"));
         assert_eq!(choose("https", "b.io"), None);
         assert_eq!(choose("https", "127.0.0.1"), None);
-        assert_eq!(choose_from(|name| (name == "all_proxy").then(|| "socks5://s".to_owned()), "http", "x", 1).as_deref(), Some("socks5://s"));
+        assert_eq!(
+            choose_from(|name| (name == "all_proxy").then(|| "socks5://s".to_owned()), "http", "x", 1).as_deref(),
+            Some("socks5://s")
+        );
         assert_eq!(choose_from(|_| None, "https", "x.io", 443), None);
     }
 }

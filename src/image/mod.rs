@@ -88,10 +88,18 @@ pub enum PullPolicy {
 /// Neither a reference nor an id; an id's beginning that fits several images; a damaged store.
 pub fn find(store: &Store, wanted: &str) -> Result<Option<Image>> {
     let index = Index::read(store)?;
-    match lookup(&index, wanted)? {
-        Some(entry) => open(store, &index, entry).map(Some),
-        None => Ok(None),
+    if let Some(entry) = lookup(&index, wanted)? {
+        return open(store, &index, entry).map(Some);
     }
+    // An alias, or an image from another place that is searched.
+    if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
+        for name in pull::candidates(wanted)? {
+            if let Some(entry) = lookup(&index, &name.to_string())? {
+                return open(store, &index, entry).map(Some);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The entry of the index that a person means.

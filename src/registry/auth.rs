@@ -158,7 +158,8 @@ pub fn token(
                 headers.push(("Authorization", authorization.as_str()));
             }
             let separator = if realm.contains('?') { '&' } else { '?' };
-            let url = if fields.is_empty() { realm.to_owned() } else { format!("{realm}{separator}{}", encode(&fields)) };
+            let url =
+                if fields.is_empty() { realm.to_owned() } else { format!("{realm}{separator}{}", encode(&fields)) };
             web.call(&Method::GET, &url, &headers, Outgoing::Nothing)
         }
     };

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use ureq::http::{Method, Response, header};
 use ureq::Body;
+use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
 use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin};
@@ -360,7 +360,8 @@ impl Tries {
         let wait = retry_after(&response);
         let limits = "it limits how often one may ask: log in, or wait some minutes";
         if let Some(wait) = wait.filter(|wait| *wait > LONGEST_PAUSE) {
-            let message = format!("the registry answers with status {status} and wants no question for {} s", wait.as_secs());
+            let message =
+                format!("the registry answers with status {status} and wants no question for {} s", wait.as_secs());
             return Err(Failure::new(message).hint(limits).into());
         }
         self.failed += 1;

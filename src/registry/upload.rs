@@ -101,7 +101,9 @@ impl Repository {
                 upload.moved(&response)?;
                 Ok(Begun::Upload(upload))
             }
-            404 => Err(Failure::new(format!("{:?} is not a repository that can be pushed to", self.client.subject)).into()),
+            404 => {
+                Err(Failure::new(format!("{:?} is not a repository that can be pushed to", self.client.subject)).into())
+            }
             _ => Err(unexpected("begin the upload", response)),
         }
     }

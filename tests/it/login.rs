@@ -4,9 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::{
-    Entry, Image, Registry, Reply, Sandbox, Server, Terminal, both, registry,
-};
+use crate::support::{Entry, Image, Registry, Reply, Sandbox, Server, Terminal, both, registry};
 
 fn config(cx: &Sandbox) -> Value {
     serde_json::from_slice(&std::fs::read(cx.home().join(".docker/config.json")).unwrap()).unwrap()

@@ -1,8 +1,6 @@
 //! `ctr push`: to real registries, and to one that is difficult.
 
-use crate::support::{
-    Entry, Image, Layer, Packing, Registry, Sandbox, Uploads, Whims, both, digest, slay,
-};
+use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Uploads, Whims, both, digest, slay};
 
 /// Bytes that do not compress.
 fn noise(length: usize) -> Vec<u8> {
@@ -182,7 +180,10 @@ both!(goes_on_where_the_connection_broke, |cx| {
         let patches = asked.iter().filter(|line| line.starts_with("PATCH")).count();
         assert_eq!(patches, 4, "{asked:#?}");
         if packing == Packing::Gzip {
-            assert!(asked.iter().any(|line| line.starts_with("PATCH") && line.split(' ').count() == 3), "no part was named: {asked:#?}");
+            assert!(
+                asked.iter().any(|line| line.starts_with("PATCH") && line.split(' ').count() == 3),
+                "no part was named: {asked:#?}"
+            );
         }
         // The same layer twice has the same name, or the registry would not have taken it.
         cx.ctr(&format!("rmi -f {reference}")).succeeds();
@@ -223,7 +224,8 @@ both!(taken_over_from_another_repository, |cx| {
     let base = loaded(cx, &image(&server.host, "mount/base:1", Packing::Gzip));
     cx.ctr(&format!("push -q {base}")).succeeds();
     // The same layers under another name, and one of its own above them.
-    let again = loaded(cx, &image(&server.host, "mount/base:1", Packing::Gzip).named(&format!("{}/mount/app:1", server.host)));
+    let again =
+        loaded(cx, &image(&server.host, "mount/base:1", Packing::Gzip).named(&format!("{}/mount/app:1", server.host)));
     server.forget();
     let out = cx.ctr(&format!("push {again}")).succeeds();
     assert_eq!(out.matches(": Mounted from mount/base").count(), 2, "{out}");
@@ -231,7 +233,8 @@ both!(taken_over_from_another_repository, |cx| {
     assert_eq!(patches, 1, "the configuration alone: {:#?}", server.asked());
     // Where nothing is given, it is sent.
     server.change(Whims { mounts_nothing: true, ..Whims::default() });
-    let third = loaded(cx, &image(&server.host, "mount/base:1", Packing::Gzip).named(&format!("{}/mount/own:1", server.host)));
+    let third =
+        loaded(cx, &image(&server.host, "mount/base:1", Packing::Gzip).named(&format!("{}/mount/own:1", server.host)));
     let out = cx.ctr(&format!("push {third}")).succeeds();
     assert_eq!(out.matches(": Pushed").count(), 2, "{out}");
 });

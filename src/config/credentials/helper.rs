@@ -34,7 +34,8 @@ pub fn get(name: &str, server: &str) -> Result<Option<Credentials>> {
         // This is how it says that it has none.
         return Ok(None);
     }
-    let answer: Secret = serde_json::from_slice(&output.stdout).with_context(|| format!("answer of {:?}", program(name)))?;
+    let answer: Secret =
+        serde_json::from_slice(&output.stdout).with_context(|| format!("answer of {:?}", program(name)))?;
     Ok(match answer.username.as_str() {
         TOKEN => Some(Credentials::IdentityToken(answer.secret)),
         "" if answer.secret.is_empty() => None,

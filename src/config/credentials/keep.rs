@@ -41,7 +41,8 @@ impl Place {
             return Ok(Self { path, is_dockers: false });
         }
         let dir = docker().ok_or_else(|| {
-            Failure::new("there is no home folder for credentials").hint("set HOME, DOCKER_CONFIG or REGISTRY_AUTH_FILE")
+            Failure::new("there is no home folder for credentials")
+                .hint("set HOME, DOCKER_CONFIG or REGISTRY_AUTH_FILE")
         })?;
         Ok(Self { path: dir.join("config.json"), is_dockers: true })
     }
@@ -108,7 +109,8 @@ impl Place {
     fn change<T>(&self, change: impl FnOnce(&AuthFile, &mut Map<String, Value>) -> Result<T>) -> Result<T> {
         // A link stays one: the file that it leads to is replaced.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Into::into);
+        let dir =
+            path.parent().filter(|dir| !dir.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Into::into);
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| format!("make {dir:?}"))?;
         }

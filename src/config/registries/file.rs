@@ -113,7 +113,8 @@ impl Settings {
     /// What is wrong with it, and in which line.
     pub fn add(&mut self, path: &Path, text: &str) -> Result<()> {
         let wrong = |span: Option<Range<usize>>, why: &str| {
-            let line = span.map_or(1, |span| text.as_bytes()[..span.start.min(text.len())].split(|b| *b == b'\n').count());
+            let line =
+                span.map_or(1, |span| text.as_bytes()[..span.start.min(text.len())].split(|b| *b == b'\n').count());
             Failure::new(format!("{path:?}, line {line}: {why}"))
         };
         let written: Written = toml::from_str(text).map_err(|e| wrong(e.span(), e.message()))?;

@@ -70,10 +70,7 @@ fn mirrors_come_first_and_names_are_rewritten() {
     assert_eq!(places(&it, "a.b.example.org:80/x:1"), ["a.b.example.org:80/x:1!"]);
     assert_eq!(places(&it, "a.deep.example.org/x:1"), ["deep.example.net/x/x:1"]);
     assert_eq!(places(&it, "busybox:1"), ["docker.io/library/busybox:1"]);
-    assert_eq!(
-        places(&it, &format!("busybox{D}"))[0],
-        format!("cache.example.net:5000/hub/library/busybox{D}")
-    );
+    assert_eq!(places(&it, &format!("busybox{D}"))[0], format!("cache.example.net:5000/hub/library/busybox{D}"));
     // A push goes to where the name says.
     assert_eq!(it.itself(&name("example.com/foo/image:1")).expect("one").reference, name("example.com/foo/image:1"));
 }
@@ -137,7 +134,10 @@ fn mistakes_are_named_with_their_file_and_line() {
         ("[aliases]\n\"a:1\" = \"b.io/a\"\n", 2, "without tag"),
     ] {
         let error = wrong(text);
-        assert!(error.starts_with(&format!("\"/etc/r.conf\", line {line}: ")) && error.contains(why), "{text}: {error}");
+        assert!(
+            error.starts_with(&format!("\"/etc/r.conf\", line {line}: ")) && error.contains(why),
+            "{text}: {error}"
+        );
     }
 }
 

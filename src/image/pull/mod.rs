@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::error::Failure;
+use crate::config::registries::Registries;
+use crate::error::{self, Failure};
 use crate::events;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
@@ -44,6 +45,33 @@ pub struct Pulled {
     pub digest: Digest,
     /// False: the store had this very image under this name.
     pub newer: bool,
+}
+
+/// What a name may mean, the likeliest first: one without a registry means what `registries.conf` says,
+/// and without that file Docker Hub's.
+///
+/// # Errors
+/// It is not a name; the file cannot be understood.
+pub fn candidates(text: &str) -> Result<Vec<Reference>> {
+    if !Reference::is_short(text) {
+        return Ok(vec![text.parse::<Reference>()?.or_latest()]);
+    }
+    Ok(Registries::read()?.candidates(text)?.into_iter().map(Reference::or_latest).collect())
+}
+
+/// Does something with the first of several names that it can be done with.
+///
+/// # Errors
+/// The last one's, where it can be done with none.
+pub fn first<T>(names: &[Reference], act: impl Fn(&Reference) -> Result<T>) -> Result<T> {
+    let mut rest = names.iter().peekable();
+    while let Some(name) = rest.next() {
+        match act(name) {
+            Err(e) if rest.peek().is_some() => error::warn(&format!("{name}: {}", error::message(&e))),
+            other => return other,
+        }
+    }
+    Err(Failure::new("there is no registry to search").into())
 }
 
 /// Pulls an image. The process is in the user's namespace.

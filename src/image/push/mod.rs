@@ -167,7 +167,9 @@ impl Image {
         };
         let bytes = blobs::read(store, &entry.manifest.digest)?.ok_or_else(|| missing("manifest"))?;
         let Document::Manifest(manifest) = manifest::parse(&bytes)? else {
-            return Err(Failure::new(format!("image {:?} is damaged: its manifest is none", entry.image.short())).into());
+            return Err(
+                Failure::new(format!("image {:?} is damaged: its manifest is none", entry.image.short())).into()
+            );
         };
         let config = blobs::read(store, &manifest.config.digest)?.ok_or_else(|| missing("configuration"))?;
         let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
@@ -189,7 +191,8 @@ impl Image {
         }
         let mut whole: Value = serde_json::from_slice(&self.bytes)?;
         // Docker's own format has no name for zstd.
-        let is_oci = self.media_type != manifest::DOCKER_MANIFEST || layers.iter().any(|l| l.media_type.ends_with("zstd"));
+        let is_oci =
+            self.media_type != manifest::DOCKER_MANIFEST || layers.iter().any(|l| l.media_type.ends_with("zstd"));
         let (format, media_type) =
             if is_oci { (Format::Oci, manifest::OCI_MANIFEST) } else { (Format::Docker, manifest::DOCKER_MANIFEST) };
         whole["mediaType"] = media_type.into();

@@ -41,10 +41,10 @@ impl PublicKey {
         let inside: String = inside.split_whitespace().collect();
         let der = base64::engine::general_purpose::STANDARD.decode(inside).map_err(|_| none())?;
         let (algorithm, key) = info(&der).ok_or_else(none)?;
-        let algorithm =
-            algorithm.ok_or_else(|| Failure::new("the key is of a kind that is not supported").hint(
-                "supported are ECDSA on P-256 and P-384, RSA, Ed25519",
-            ))?;
+        let algorithm = algorithm.ok_or_else(|| {
+            Failure::new("the key is of a kind that is not supported")
+                .hint("supported are ECDSA on P-256 and P-384, RSA, Ed25519")
+        })?;
         Ok(Self { algorithm, key: key.to_vec() })
     }
 
@@ -83,7 +83,7 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (first, rest) = der.split_first()?;
     let (length, rest) = rest.split_first()?;
     let (length, rest) = match *length {
-        short @ 0..0x80 => (usize::from(short), rest),
+        short @ 0..=0x7f => (usize::from(short), rest),
         // The length of a key takes two bytes at most.
         0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
         0x82 => (usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])), rest.get(2..)?),

@@ -145,9 +145,7 @@ fn keys(wanted: &Sigstore) -> Result<Vec<PublicKey>> {
             Key::File(path) => {
                 (std::fs::read(path).with_context(|| format!("read {path:?}"))?, format!("key {path:?}"))
             }
-            Key::Data(text) => {
-                (STANDARD.decode(text.trim()).context("keyData is not base64")?, "keyData".to_owned())
-            }
+            Key::Data(text) => (STANDARD.decode(text.trim()).context("keyData is not base64")?, "keyData".to_owned()),
         };
         keys.push(PublicKey::from_pem(&pem).with_context(|| what)?);
     }

@@ -64,7 +64,9 @@ fn keys_of_other_kinds() {
     let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     der.extend(pair.public_key().as_ref());
     let key = PublicKey::from_pem(pem(&der).as_bytes()).expect("a key");
-    assert!(key.has_signed(b"text", pair.sign(b"text").as_ref()) && !key.has_signed(b"texts", pair.sign(b"text").as_ref()));
+    assert!(
+        key.has_signed(b"text", pair.sign(b"text").as_ref()) && !key.has_signed(b"texts", pair.sign(b"text").as_ref())
+    );
     // DSA.
     let der = [0x30, 0x0e, 0x30, 0x09, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01, 0x03, 0x01, 0x00];
     let error = PublicKey::from_pem(pem(&der).as_bytes()).err().expect("unknown").to_string();
