@@ -91,7 +91,7 @@ impl Repository {
     /// Nobody answers; configuration files that cannot be understood.
     pub fn connect(endpoint: &Endpoint, access: Access) -> Result<Self> {
         let (domain, path) = (endpoint.reference.domain(), endpoint.reference.path());
-        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path), access)?;
+        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path).as_ref(), access)?;
         client.subject = endpoint.reference.repository();
         client.scopes = vec![scope(path, access)];
         Ok(Self { client, path: path.to_owned() })

@@ -41,7 +41,7 @@ pub fn search(domain: &str, term: &str, limit: usize) -> Result<Vec<Match>> {
     // Docker Hub's search is at a host of its own.
     let host = if is_hub { "index.docker.io" } else { domain };
     let insecure = Registries::read()?.is_insecure(host);
-    let client = Client::connect(host, insecure, credentials::find(domain, ""), Access::None)?;
+    let client = Client::connect(host, insecure, credentials::find(domain, "").as_ref(), Access::None)?;
     let what = || format!("search {domain:?}");
     let query = encode(&[("q", term), ("n", &limit.to_string())]);
     let url = format!("{}/v1/search?{query}", client.base);
