@@ -122,14 +122,6 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A blob as a stream that goes on by itself where a connection breaks.
-    ///
-    /// # Errors
-    /// It is not there.
-    pub fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader<'_>> {
-        BlobReader::open(self, digest, size)
-    }
-
     fn blob_url(&self, digest: &Digest) -> String {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.path)
     }

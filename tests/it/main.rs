@@ -44,6 +44,7 @@ mod pause;
 mod prune;
 mod ps;
 mod pull;
+mod pull_again;
 mod rename;
 mod restart;
 mod rm;
