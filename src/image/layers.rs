@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::blobs::Temporary;
 use crate::image::digest::Digest;
-use crate::image::unpack::Applied;
+use crate::image::unpack::{Applied, Compression};
 use crate::store::record::{self, Durability, Record};
 use crate::store::{Lock, Store, tree};
 
@@ -38,6 +38,40 @@ pub struct LayerRecord {
     /// The boot it was made in, until it is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// Its archive as registries have it, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packed: Vec<PackedBlob>,
+}
+
+/// A layer's archive, as it was pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedBlob {
+    pub digest: Digest,
+    pub size: u64,
+    /// How it was compressed here, `gzip-6`; absent: it came so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<String>,
+    /// Repositories that have it, with their hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<String>,
+}
+
+impl PackedBlob {
+    /// How [`Self::made`] says it.
+    #[must_use]
+    pub fn maker(format: Compression, level: i32) -> Option<String> {
+        match format {
+            Compression::None => None,
+            Compression::Gzip => Some(format!("gzip-{level}")),
+            Compression::Zstd => Some(format!("zstd-{level}")),
+        }
+    }
+
+    /// Whether compressing the layer so gives this.
+    #[must_use]
+    pub fn is(&self, format: Compression, level: i32) -> bool {
+        self.made.is_some() && self.made == Self::maker(format, level)
+    }
 }
 
 impl Record for LayerRecord {
@@ -184,6 +218,7 @@ pub fn publish(store: &Store, diff: &Digest, unpacked: &Temporary, applied: Appl
         implicit: applied.implicit.into_iter().map(Name::from).collect(),
         opaque: applied.opaque,
         boot: Some(this_boot()),
+        packed: Vec::new(),
     };
     // Locked before it has its name, so that no garbage collector gets in between.
     let lock = Lock::shared(unpacked.path()).with_context(|| format!("lock {:?}", unpacked.path()))?;
@@ -223,6 +258,17 @@ pub fn sync(store: &Store, layers: &mut [Pinned]) -> Result<()> {
         nix::unistd::syncfs(&root).with_context(|| format!("write {:?} to the disk", store.root()))?;
     }
     Ok(())
+}
+
+/// Changes what is noted of a layer; nothing where it is not there.
+///
+/// # Errors
+/// The record cannot be read or written.
+pub fn note(store: &Store, diff: &Digest, change: impl FnOnce(&mut LayerRecord)) -> Result<()> {
+    let _claim = Claim::wait(store, diff)?;
+    let Some(mut record) = find(store, diff)? else { return Ok(()) };
+    change(&mut record);
+    record::write(&record_path(store, diff), &record, Durability::Unsynced)
 }
 
 /// Takes a layer's folder out of sight and removes it, with its record. The caller knows that

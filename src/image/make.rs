@@ -191,7 +191,7 @@ fn configuration(base: &Map<String, Value>, wanted: &Wanted<'_>, diffs: &[&str],
 
 impl Format {
     /// What this format calls a layer that another may have named.
-    fn layer(self, media_type: &str) -> String {
+    pub(super) fn layer(self, media_type: &str) -> String {
         const OCI: &str = "application/vnd.oci.image.layer.v1.tar";
         const DOCKER: &str = "application/vnd.docker.image.rootfs.diff.tar";
         let ends = [("+gzip", ".gzip"), ("+zstd", ".zstd"), ("", "")];

@@ -102,6 +102,32 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same tag and digest in another repository, given with its host: what `registries.conf` moves
+    /// images to.
+    ///
+    /// # Errors
+    /// It is not a host and a repository.
+    pub fn at(&self, repository: &str) -> Result<Self, Failure> {
+        let invalid = || Failure::new(format!("invalid location {repository:?}")).hint("write HOST[:PORT]/REPOSITORY");
+        let (domain, path) = repository.split_once('/').ok_or_else(invalid)?;
+        if !is_domain(domain) || !path.split('/').all(is_path_component) || path.len() > MAX_NAME {
+            return Err(invalid());
+        }
+        Ok(Self { domain: domain.to_owned(), path: path.to_owned(), ..self.clone() })
+    }
+
+    /// The same repository with a tag alone.
+    #[must_use]
+    pub fn with_tag(&self, tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() }
+    }
+
+    /// Whether a text names no registry.
+    #[must_use]
+    pub fn is_short(text: &str) -> bool {
+        text.split_once('/').is_none_or(|(host, _)| !is_host(host))
+    }
+
     fn suffix(&self) -> String {
         let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
         let digest = self.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
@@ -156,13 +182,13 @@ impl FromStr for Reference {
 /// (which no repository may have).
 fn split_domain(text: &str) -> (&str, &str) {
     match text.split_once('/') {
-        Some((host, rest))
-            if host.contains(['.', ':']) || host == "localhost" || host.bytes().any(|b| b.is_ascii_uppercase()) =>
-        {
-            (if host == "index.docker.io" { DEFAULT_DOMAIN } else { host }, rest)
-        }
+        Some((host, rest)) if is_host(host) => (if host == "index.docker.io" { DEFAULT_DOMAIN } else { host }, rest),
         _ => (DEFAULT_DOMAIN, text),
     }
+}
+
+fn is_host(text: &str) -> bool {
+    text.contains(['.', ':']) || text == "localhost" || text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// Host names, IPv4 addresses, IPv6 addresses in brackets; then perhaps a port.

@@ -6,8 +6,9 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use base64::Engine;
 use serde::Deserialize;
-use ureq::Agent;
+use ureq::http::Method;
 
+use super::web::{Outgoing, Web};
 use crate::config::Credentials;
 use crate::error::Failure;
 
@@ -20,7 +21,13 @@ const CLIENT: &str = "ctr";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     Basic,
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+        scope: Option<String>,
+        /// What was wrong with the token that was sent (RFC 6750, section 3.1).
+        error: Option<String>,
+    },
 }
 
 impl Challenge {
@@ -31,8 +38,11 @@ impl Challenge {
         let bearer = all.iter().find_map(|(scheme, parameters)| {
             let get =
                 |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
-            (scheme.eq_ignore_ascii_case("bearer"))
-                .then(|| Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") }))?
+            let bearer = || {
+                let (service, scope, error) = (get("service"), get("scope"), get("error"));
+                Some(Self::Bearer { realm: get("realm")?, service, scope, error })
+            };
+            scheme.eq_ignore_ascii_case("bearer").then(bearer)?
         });
         bearer.or_else(|| all.iter().any(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")).then_some(Self::Basic))
     }
@@ -86,59 +96,81 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
+/// What a token is for.
+pub struct Wanted<'a> {
+    pub realm: &'a str,
+    pub service: Option<&'a str>,
+    pub scopes: &'a [String],
+    /// A token that stands for the password is wanted, too.
+    pub offline: bool,
+}
+
+/// What the service gave.
+pub struct Given {
+    pub access: String,
+    /// The identity token.
+    pub refresh: Option<String>,
+}
+
 /// Asks for a token. `secure`: the registry is spoken to over TLS, so its authorization service
 /// must be too, or the password would go over the wire as it is.
 ///
 /// # Errors
 /// The service refuses, or is not to be trusted with a password.
 pub fn token(
-    agent: &Agent,
-    challenge: (&str, Option<&str>, Option<&str>),
+    web: &Web,
+    wanted: &Wanted<'_>,
     credentials: Option<&Credentials>,
-    repository: &str,
     secure: bool,
-) -> Result<String> {
+    domain: &str,
+) -> Result<Given> {
     #[derive(Deserialize)]
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
+        refresh_token: Option<String>,
     }
-    let (realm, service, scope) = challenge;
+    let realm = wanted.realm;
     if secure && !realm.starts_with("https://") {
         return Err(
             Failure::new(format!("the registry sends us to {realm:?} for a token, which is without TLS")).into()
         );
     }
-    let scope = scope.map_or_else(|| format!("repository:{repository}:pull"), str::to_owned);
-    let mut fields = vec![("scope", scope)];
-    fields.extend(service.map(|service| ("service", service.to_owned())));
+    let mut fields: Vec<(&str, &str)> = wanted.service.iter().map(|service| ("service", *service)).collect();
     let answer = match credentials {
         Some(Credentials::IdentityToken(token)) => {
-            fields.push(("grant_type", "refresh_token".to_owned()));
-            fields.push(("client_id", CLIENT.to_owned()));
-            fields.push(("refresh_token", token.clone()));
-            agent.post(realm).send_form(fields)
+            let scope = wanted.scopes.join(" ");
+            fields.extend([("grant_type", "refresh_token"), ("client_id", CLIENT), ("refresh_token", token)]);
+            fields.push(("scope", &scope));
+            let form = [("Content-Type", "application/x-www-form-urlencoded")];
+            web.call(&Method::POST, realm, &form, Outgoing::Bytes(encode(&fields).as_bytes()))
         }
         other => {
-            let mut request = agent.get(realm);
-            for (name, value) in &fields {
-                request = request.query(*name, value);
-            }
+            fields.extend(wanted.scopes.iter().map(|scope| ("scope", scope.as_str())));
+            let mut headers = Vec::new();
+            let authorization;
             if let Some(Credentials::Password { user, password }) = other {
-                request = request.query("account", user).header("Authorization", basic(user, password));
+                fields.push(("account", user));
+                if wanted.offline {
+                    fields.extend([("client_id", CLIENT), ("offline_token", "true")]);
+                }
+                authorization = basic(user, password);
+                headers.push(("Authorization", authorization.as_str()));
             }
-            request.call()
+            let separator = if realm.contains('?') { '&' } else { '?' };
+            let url =
+                if fields.is_empty() { realm.to_owned() } else { format!("{realm}{separator}{}", encode(&fields)) };
+            web.call(&Method::GET, &url, &headers, Outgoing::Nothing)
         }
     };
     let answer = answer.with_context(|| format!("ask {realm:?} for a token"))?;
     let status = answer.status().as_u16();
     if status != 200 {
         return Err(match (status, credentials) {
-            (401 | 403, Some(_)) => Failure::new("the registry refuses the user name or the password")
-                .hint("correct the credentials in ~/.docker/config.json"),
-            (401 | 403, None) => Failure::new("the registry wants a user name and a password").hint(
-                r#"put credentials into ~/.docker/config.json: {"auths":{"HOST":{"auth":"BASE64 of user:password"}}}"#,
-            ),
+            (401 | 403, Some(_)) => Failure::new("unauthorized: incorrect username or password")
+                .hint(format!("the credentials for {domain} were refused; correct them with: ctr login {domain}")),
+            (401 | 403, None) => Failure::new("unauthorized: the registry wants a user name and a password")
+                .hint(format!("give them with: ctr login {domain}")),
             _ => Failure::new(format!("{realm:?} answers with status {status} when asked for a token")),
         }
         .into());
@@ -146,11 +178,31 @@ pub fn token(
     let mut bytes = Vec::new();
     answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut bytes)?;
     let answer: Answer = serde_json::from_slice(&bytes).with_context(|| format!("token of {realm:?}"))?;
-    answer
-        .token
-        .filter(|token| !token.is_empty())
-        .or(answer.access_token)
-        .ok_or_else(|| Failure::new(format!("{realm:?} gives no token")).into())
+    let access = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
+    // It becomes part of a header.
+    let access = access
+        .filter(|token| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()))
+        .ok_or_else(|| Failure::new(format!("{realm:?} gives no token")))?;
+    Ok(Given { access, refresh: answer.refresh_token.filter(|token| !token.is_empty()) })
+}
+
+/// Fields as a query or a form has them.
+pub fn encode(fields: &[(&str, &str)]) -> String {
+    let pairs = fields.iter().map(|(name, value)| format!("{name}={}", escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// RFC 3986: all but what may stand anywhere.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.extend(format!("%{byte:02X}").chars());
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -164,17 +216,18 @@ mod tests {
             realm: "https://auth.docker.io/token".to_owned(),
             service: Some("registry.docker.io".to_owned()),
             scope: Some("repository:a/b:pull,push".to_owned()),
+            error: None,
         };
         assert_eq!(Challenge::parse(header), Some(expected));
         assert_eq!(Challenge::parse(r#"Basic realm="x y, Bearer realm=z""#), Some(Challenge::Basic));
         let both = r#"Basic realm="a", bearer realm=b"#;
         assert_eq!(
             Challenge::parse(both),
-            Some(Challenge::Bearer { realm: "b".to_owned(), service: None, scope: None })
+            Some(Challenge::Bearer { realm: "b".to_owned(), service: None, scope: None, error: None })
         );
         assert_eq!(
             Challenge::parse(r#"Bearer realm="a\"b""#),
-            Some(Challenge::Bearer { realm: "a\"b".to_owned(), service: None, scope: None })
+            Some(Challenge::Bearer { realm: "a\"b".to_owned(), service: None, scope: None, error: None })
         );
         for none in ["", "Negotiate", "Bearer service=x", "=", "Bearer realm"] {
             assert_eq!(Challenge::parse(none), None, "{none}");

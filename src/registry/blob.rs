@@ -7,9 +7,12 @@ use anyhow::Result;
 use ureq::BodyReader;
 use ureq::http::header;
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Repository, TRIES};
+use super::Repository;
+use super::client::{Ask, TRIES, unexpected};
 use crate::error::Failure;
 use crate::image::digest::Digest;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Reads a blob from its beginning to its end. When the connection breaks, the rest is asked for
 /// with a Range request; a registry that ignores it sends all again, and the known part is skipped.
@@ -43,13 +46,14 @@ impl BlobReader<'_> {
         let url = self.repository.blob_url(&self.digest);
         let range = format!("bytes={}-", self.read);
         let headers: &[(&str, &str)] = if self.read == 0 { &[] } else { &[(header::RANGE.as_str(), &range)] };
-        let response = self.repository.get(&url, headers)?;
+        let response = self.repository.client.send(&Ask::get(&url, headers))?;
         self.repository.found(&response, &self.digest)?;
         let starts = match response.status().as_u16() {
             206 => range_start(response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()))
                 .filter(|start| *start == self.read)
                 .ok_or_else(|| Failure::new("the registry sent another part of the blob than was asked for"))?,
-            _ => 0,
+            200 => 0,
+            _ => return Err(unexpected("the blob", response)),
         };
         let mut body = response.into_body().into_reader();
         let known = self.read - starts;
@@ -91,9 +95,7 @@ impl Read for BlobReader<'_> {
                 let text = format!("the connection broke {TRIES} times at byte {} of {}: {why}", self.read, self.size);
                 return Err(io::Error::new(why.kind(), text));
             }
-            std::thread::sleep(
-                (FIRST_PAUSE * 2u32.pow(self.breaks - 1)).min(LONGEST_PAUSE).min(Duration::from_secs(5)),
-            );
+            std::thread::sleep(FIRST_PAUSE * 2u32.pow(self.breaks - 1));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::config;
+use crate::config::certificates;
 
 /// Where distributions keep the certificates of all authorities, Debian's first.
 const BUNDLES: &[&str] = &[
@@ -28,7 +28,7 @@ pub fn config(domain: &str, verify: bool) -> Result<TlsConfig> {
     }
     let mut authorities = Vec::new();
     let mut client = None;
-    for folder in config::certificate_folders(domain) {
+    for folder in certificates::folders(domain) {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         files.sort();

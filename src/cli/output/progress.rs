@@ -1,6 +1,8 @@
-//! How a pull shows that it gets on: a line for each layer on a terminal, with a bar while it comes and
-//! how much of it is unpacked; a line for each event elsewhere, and on a terminal too narrow for a bar.
+//! How pulls and pushes show that they get on: a line for each layer on a terminal, with a bar while it
+//! is on its way, and how much of it is unpacked; a line for each event elsewhere, and on a terminal too
+//! narrow for a bar.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -10,10 +12,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::units;
 use crate::image::pull::Report;
+use crate::image::push;
 use crate::sys::terminal;
 
 /// Columns that a layer's line needs: fewer, and lines are not drawn over but written one below another.
 const NARROW: u16 = 60;
+const DOWNLOADING: &str =
+    "{prefix}: Downloading [{wide_bar:.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}{msg}";
+const PUSHING: &str =
+    "{prefix}: Pushing [{wide_bar:.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
+/// Where there is nothing to measure: a word.
+const WORD: &str = "{prefix}: {wide_msg}";
 
 /// Where lines go. Bars always go to standard error, which programs do not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,20 +31,36 @@ pub enum Stream {
     Err,
 }
 
-/// The report that fits where it is shown.
+/// The report of a pull that fits where it is shown.
 #[must_use]
 pub fn report(stream: Stream, quiet: bool) -> Box<dyn Report> {
-    let terminal = match stream {
-        Stream::Out => std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
-        Stream::Err => std::io::stderr().is_terminal(),
-    };
     if quiet {
         Box::new(Silence)
-    } else if terminal && terminal::size(std::io::stderr().as_fd()).is_none_or(is_wide) {
+    } else if is_terminal(stream) {
         Box::new(Bars::new())
     } else {
         Box::new(Lines(stream))
     }
+}
+
+/// The same of a push.
+#[must_use]
+pub fn push(stream: Stream, quiet: bool) -> Box<dyn push::Report> {
+    if quiet {
+        Box::new(Silence)
+    } else if is_terminal(stream) {
+        Box::new(Bars::new())
+    } else {
+        Box::new(Lines(stream))
+    }
+}
+
+fn is_terminal(stream: Stream) -> bool {
+    let terminal = match stream {
+        Stream::Out => std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
+        Stream::Err => std::io::stderr().is_terminal(),
+    };
+    terminal && terminal::size(std::io::stderr().as_fd()).is_none_or(is_wide)
 }
 
 /// Nobody says how large some terminals are.
@@ -89,7 +114,6 @@ struct Bars {
     layers: Mutex<HashMap<String, Layer>>,
 }
 
-#[derive(Clone)]
 struct Layer {
     bar: ProgressBar,
     unpacked: u64,
@@ -115,7 +139,7 @@ impl Bars {
         let Ok(mut layers) = self.layers.lock() else { return };
         if !layers.contains_key(layer) {
             let bar = self.all.add(ProgressBar::new(size).with_prefix(layer.to_owned()));
-            bar.set_style(style("{prefix}: {wide_msg}"));
+            bar.set_style(style(WORD));
             bar.set_message("Waiting");
             layers.insert(layer.to_owned(), Layer { bar, unpacked: 0, phase: Phase::Waiting });
         }
@@ -124,9 +148,9 @@ impl Bars {
         }
     }
 
-    fn end(&self, layer: &str, what: &'static str) {
+    fn end(&self, layer: &str, what: impl Into<Cow<'static, str>>) {
         self.with(layer, 0, |layer| {
-            layer.bar.set_style(style("{prefix}: {wide_msg}"));
+            layer.bar.set_style(style(WORD));
             layer.bar.finish_with_message(what);
         });
     }
@@ -138,8 +162,7 @@ impl Layer {
         match phase {
             Phase::Waiting => {}
             Phase::Downloading => {
-                let shown = "{prefix}: Downloading [{wide_bar:.cyan}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}{msg}";
-                self.bar.set_style(style(shown));
+                self.bar.set_style(style(DOWNLOADING));
                 // The speed counts from now, not from when it was queued.
                 self.bar.reset();
             }
@@ -196,5 +219,59 @@ impl Report for Bars {
     }
     fn complete(&self, layer: &str) {
         self.end(layer, "Pull complete");
+    }
+}
+
+impl push::Report for Silence {
+    fn prepare(&self, _: &str) {}
+    fn exists(&self, _: &str) {}
+    fn mounted(&self, _: &str, _: &str) {}
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn sent(&self, _: &str, _: u64) {}
+    fn complete(&self, _: &str) {}
+}
+
+impl push::Report for Lines {
+    fn prepare(&self, layer: &str) {
+        self.line(layer, "Preparing");
+    }
+    fn exists(&self, layer: &str) {
+        self.line(layer, "Layer already exists");
+    }
+    fn mounted(&self, layer: &str, from: &str) {
+        self.line(layer, &format!("Mounted from {from}"));
+    }
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn sent(&self, _: &str, _: u64) {}
+    fn complete(&self, layer: &str) {
+        self.line(layer, "Pushed");
+    }
+}
+
+impl push::Report for Bars {
+    fn prepare(&self, layer: &str) {
+        self.with(layer, 0, |layer| layer.bar.set_message("Preparing"));
+    }
+    fn exists(&self, layer: &str) {
+        self.end(layer, "Layer already exists");
+    }
+    fn mounted(&self, layer: &str, from: &str) {
+        self.end(layer, format!("Mounted from {from}"));
+    }
+    fn begin(&self, layer: &str, size: Option<u64>) {
+        self.with(layer, 0, |Layer { bar, .. }| match size {
+            Some(size) => {
+                bar.set_length(size);
+                bar.set_style(style(PUSHING));
+            }
+            // What is compressed on the way has no length yet.
+            None => bar.set_style(style("{prefix}: Pushing {decimal_bytes} {decimal_bytes_per_sec}")),
+        });
+    }
+    fn sent(&self, layer: &str, bytes: u64) {
+        self.with(layer, 0, |layer| layer.bar.set_position(bytes));
+    }
+    fn complete(&self, layer: &str) {
+        self.end(layer, "Pushed");
     }
 }

@@ -3,6 +3,7 @@
 //! Each layer is fetched once, whoever pulls at the same time, and once in all, however often a pull is
 //! interrupted: what came of it is kept ([`partial`]), and the rest is asked for.
 
+mod all;
 mod fetch;
 pub mod partial;
 #[cfg(test)]
@@ -25,8 +26,10 @@ use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::unpack::Powers;
-use crate::registry::Repository;
+use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
+
+pub use self::all::pull_all;
 
 /// Layers in work at once, as Docker has it.
 const AT_ONCE: usize = 3;
@@ -64,8 +67,7 @@ pub struct Pulled {
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
     partial::sweep(store);
-    let repository = Repository::connect(name)?;
-    let top = repository.manifest(name.wanted())?;
+    let Found { repository, manifest: top, .. } = registry::find(name)?;
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
@@ -130,7 +132,7 @@ fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -
             Document::Index(entries) => {
                 let wanted = platform.cloned().unwrap_or_else(Platform::host);
                 let chosen = platform::choose(&entries, &wanted)?;
-                bytes = repository.manifest(chosen.digest.as_str())?;
+                bytes = repository.manifest(chosen.digest.as_str())?.0;
             }
         }
     }

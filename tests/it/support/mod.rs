@@ -18,6 +18,7 @@ mod sandbox;
 mod server;
 mod tar;
 mod terminal;
+mod uploads;
 mod who;
 pub mod world;
 
@@ -34,6 +35,7 @@ pub use sandbox::{Sandbox, binary, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
+pub use uploads::{Uploads, Whims};
 pub use who::{Who, base, has_capability};
 pub use world::World;
 pub(crate) use world::on_machine;

@@ -1,0 +1,103 @@
+//! `docker-credential-NAME`, by the protocol of docker-credential-helpers: the verb is the argument,
+//! the request stands on standard input, the answer on standard output.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Credentials;
+use crate::error::Failure;
+
+/// The user name that says that the secret is an identity token.
+const TOKEN: &str = "<token>";
+/// What every helper says of a server that it does not know.
+const UNKNOWN: &str = "credentials not found in native keychain";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Secret {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
+    username: String,
+    secret: String,
+}
+
+/// What the helper has for a server.
+///
+/// # Errors
+/// It cannot be run, or answers what is not of the protocol.
+pub fn get(name: &str, server: &str) -> Result<Option<Credentials>> {
+    let output = ask(name, "get", server)?;
+    if !output.status.success() {
+        // This is how it says that it has none.
+        return Ok(None);
+    }
+    let answer: Secret =
+        serde_json::from_slice(&output.stdout).with_context(|| format!("answer of {:?}", program(name)))?;
+    Ok(match answer.username.as_str() {
+        TOKEN => Some(Credentials::IdentityToken(answer.secret)),
+        "" if answer.secret.is_empty() => None,
+        _ => Some(Credentials::Password { user: answer.username, password: answer.secret }),
+    })
+}
+
+/// Gives the helper what it is to keep.
+///
+/// # Errors
+/// It cannot be run, or refuses.
+pub fn store(name: &str, server: &str, credentials: &Credentials) -> Result<()> {
+    let (username, secret) = match credentials {
+        Credentials::Password { user, password } => (user.clone(), password.clone()),
+        Credentials::IdentityToken(token) => (TOKEN.to_owned(), token.clone()),
+    };
+    let request = serde_json::to_string(&Secret { server: server.to_owned(), username, secret })?;
+    done(name, "store", &ask(name, "store", &request)?).map(drop)
+}
+
+/// Lets the helper forget a server; false: it knew none.
+///
+/// # Errors
+/// It cannot be run, or refuses.
+pub fn erase(name: &str, server: &str) -> Result<bool> {
+    let output = ask(name, "erase", server)?;
+    if String::from_utf8_lossy(&output.stdout).contains(UNKNOWN) {
+        return Ok(false);
+    }
+    done(name, "erase", &output)?;
+    Ok(true)
+}
+
+fn program(name: &str) -> String {
+    format!("docker-credential-{name}")
+}
+
+fn ask(name: &str, verb: &str, request: &str) -> Result<Output> {
+    let program = program(name);
+    if name.is_empty() || name.contains('/') {
+        return Err(Failure::new(format!("{name:?} is not the name of a credential helper")).into());
+    }
+    let failed = |e| Failure::new(format!("run {program:?}")).source(e).hint(format!("install {program}"));
+    let mut child = Command::new(&program)
+        .arg(verb)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may answer without reading.
+        let _ = stdin.write_all(request.as_bytes());
+    }
+    Ok(child.wait_with_output()?)
+}
+
+fn done(name: &str, verb: &str, output: &Output) -> Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    // Helpers say what is wrong on standard output.
+    let said = String::from_utf8_lossy(&output.stdout);
+    Err(Failure::new(format!("{:?} fails to {verb}: {}", program(name), said.trim())).into())
+}

@@ -1,0 +1,220 @@
+//! One layer: asked for, mounted, or sent.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+
+use super::content::{Blob, Packed, Stoppable};
+use super::{Packing, Report, Sources};
+use crate::error::{self, Failure};
+use crate::image::blobs::{self, Temporary};
+use crate::image::digest::{Digest, Hasher};
+use crate::image::index::Descriptor;
+use crate::image::layers::{self, PackedBlob};
+use crate::image::manifest;
+use crate::image::reference::Reference;
+use crate::image::unpack::Compression;
+use crate::registry::upload::{Begun, Content};
+use crate::registry::{self, Repository};
+use crate::store::{Lock, Store};
+
+pub struct Job<'a> {
+    pub store: &'a Store,
+    pub repository: &'a Repository,
+    pub sources: &'a Sources,
+    pub packing: Packing,
+    pub diff: &'a Digest,
+    pub layer: &'a Descriptor,
+    pub report: &'a dyn Report,
+    pub stop: &'a AtomicBool,
+}
+
+impl Job<'_> {
+    /// What the registry has in the end.
+    pub fn run(&self) -> Result<Descriptor> {
+        let digest = &self.layer.digest;
+        let mut held = blobs::pin(self.store, digest)?;
+        let stored = match &held {
+            Some(_) => compression(self.store, digest)?,
+            None => by_type(&self.layer.media_type),
+        };
+        let Packing { format, level, force } = self.packing;
+        let becomes = match stored {
+            Compression::None => true,
+            is => force && (is != format || level.is_some()),
+        };
+        if !becomes {
+            if self.is_there(digest)? {
+                return Ok(self.layer.clone());
+            }
+            let begun = self.begin(digest)?;
+            if let Begun::Upload(upload) = begun {
+                let _held = self.fetched(&mut held)?;
+                let content = Blob::open(&blobs::path(self.store, digest), digest).context("read its blob")?;
+                self.report.begin(self.diff.short(), content.length());
+                self.send(upload, content)?;
+            }
+            return Ok(self.layer.clone());
+        }
+        let describe = |digest: Digest, size| Descriptor {
+            media_type: manifest::layer_type(format).to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+        };
+        let level = self.packing.level();
+        let record = layers::find(self.store, self.diff)?;
+        let known = record.into_iter().flat_map(|record| record.packed).find(|it| it.is(format, level));
+        if let Some(known) = &known
+            && self.is_there(&known.digest)?
+        {
+            return Ok(describe(known.digest.clone(), known.size));
+        }
+        let begun = match &known {
+            Some(known) => self.begin(&known.digest)?,
+            None => self.repository.begin(None)?,
+        };
+        match (begun, known) {
+            (Begun::Upload(upload), _) => {
+                let _held = self.fetched(&mut held)?;
+                let path = blobs::path(self.store, digest);
+                let content = Packed::open(&path, stored, format, level).context("read its blob")?;
+                self.report.begin(self.diff.short(), None);
+                let (digest, size) = self.send(upload, content)?;
+                remember(self.store, self.diff, &digest, size, Some((format, level)), None)?;
+                Ok(describe(digest, size))
+            }
+            (Begun::Mounted, Some(known)) => Ok(describe(known.digest, known.size)),
+            (Begun::Mounted, None) => Err(Failure::new("the registry mounts what nobody asked for").into()),
+        }
+    }
+
+    fn is_there(&self, digest: &Digest) -> Result<bool> {
+        let is = self.repository.has_blob(digest)?;
+        if is {
+            self.report.exists(self.diff.short());
+        }
+        Ok(is)
+    }
+
+    /// Mounted, where another repository is known to have it and the registry gives it.
+    fn begin(&self, digest: &Digest) -> Result<Begun> {
+        let Some(from) = self.sources.near(digest) else { return self.repository.begin(None) };
+        match self.repository.begin(Some((digest, from))) {
+            Ok(Begun::Mounted) => {
+                self.report.mounted(self.diff.short(), from);
+                Ok(Begun::Mounted)
+            }
+            Ok(upload) => Ok(upload),
+            // The other repository may not be ours to read any more.
+            Err(_) => self.repository.begin(None),
+        }
+    }
+
+    fn send(&self, upload: crate::registry::upload::Upload, content: impl Content) -> Result<(Digest, u64)> {
+        let short = self.diff.short();
+        let mut content = Stoppable { inner: content, stop: self.stop };
+        let sent = self.repository.send(upload, &mut content, &|bytes| self.report.sent(short, bytes))?;
+        self.report.complete(short);
+        Ok(sent)
+    }
+
+    /// The blob's lock; where the store has the blob no more, it is fetched from where its image came from.
+    fn fetched(&self, held: &mut Option<Lock>) -> Result<Lock> {
+        if let Some(lock) = held.take() {
+            return Ok(lock);
+        }
+        let mut last: Option<anyhow::Error> = None;
+        for from in self.sources.anywhere(&self.layer.digest) {
+            match self.fetch(from) {
+                Ok(lock) => return Ok(lock),
+                Err(error) => last = Some(error),
+            }
+        }
+        let missing = format!("its blob {} is not in the store any more", self.layer.digest);
+        Err(last.map_or_else(
+            || Failure::new(missing.clone()).hint("pull or load the image again").into(),
+            |error| error.context(missing.clone()),
+        ))
+    }
+
+    fn fetch(&self, from: &Reference) -> Result<Lock> {
+        let digest = &self.layer.digest;
+        let registry::Found { repository, .. } = registry::find(from)?;
+        let mut source = repository.blob_from(digest, self.layer.size, 0)?;
+        let temporary = Temporary::in_dir(&blobs::dir(self.store));
+        let mut file = temporary.create()?;
+        let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 256 << 10]);
+        loop {
+            match source.read(&mut buffer)? {
+                0 => break,
+                n => {
+                    hasher.update(&buffer[..n]);
+                    file.write_all(&buffer[..n])?;
+                }
+            }
+        }
+        let is = hasher.finish();
+        if is != *digest {
+            return Err(Failure::new(format!("the registry sent something else: its digest is {is}")).into());
+        }
+        blobs::publish(self.store, digest, &temporary)
+    }
+}
+
+/// By its first bytes.
+fn compression(store: &Store, digest: &Digest) -> Result<Compression> {
+    let path = blobs::path(store, digest);
+    let mut start = Vec::new();
+    File::open(&path)?.take(8).read_to_end(&mut start).with_context(|| format!("read {path:?}"))?;
+    Ok(Compression::detect(&start)?)
+}
+
+fn by_type(media_type: &str) -> Compression {
+    match media_type.rsplit(['+', '.']).next() {
+        Some("gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// Notes beside a layer what its blob is called in registries.
+fn remember(
+    store: &Store,
+    diff: &Digest,
+    digest: &Digest,
+    size: u64,
+    made: Option<(Compression, i32)>,
+    place: Option<&str>,
+) -> Result<()> {
+    layers::note(store, diff, |record| {
+        let known = record.packed.iter().position(|blob| blob.digest == *digest);
+        let mut blob = match known {
+            Some(n) => record.packed.remove(n),
+            None => PackedBlob { digest: digest.clone(), size, made: None, repositories: Vec::new() },
+        };
+        if let Some((format, level)) = made {
+            record.packed.retain(|other| !other.is(format, level));
+            blob.made = PackedBlob::maker(format, level);
+        }
+        if let Some(place) = place {
+            blob.repositories.retain(|known| known != place);
+            blob.repositories.insert(0, place.to_owned());
+            blob.repositories.truncate(8);
+        }
+        record.packed.insert(0, blob);
+        record.packed.truncate(8);
+    })
+}
+
+/// Notes that a repository has these layers now. That it cannot be noted costs time at most.
+pub fn remember_place(store: &Store, diffs: &[Digest], layers: &[Descriptor], place: &str) {
+    for (diff, layer) in diffs.iter().zip(layers) {
+        if let Err(e) = remember(store, diff, &layer.digest, layer.size, None, Some(place)) {
+            error::warn(&format!("layer {}: {}", diff.short(), error::message(&e)));
+        }
+    }
+}

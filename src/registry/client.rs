@@ -1,0 +1,413 @@
+//! One registry: requests that are authenticated where it asks for that, follow where it redirects, and
+//! are tried again where that may help.
+
+use std::io::Read;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use ureq::Body;
+use ureq::http::{Method, Response, header};
+
+use super::auth::{self, Challenge};
+use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin};
+use crate::config::Credentials;
+use crate::error::Failure;
+
+/// Tries of one request, or of a transfer that does not get on.
+pub const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// What a registry may ask us to wait; beyond, people rather decide themselves.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Redirects of one request.
+const MAX_HOPS: u32 = 10;
+/// Bytes of what a registry says of an error.
+const MAX_COMPLAINT: u64 = 64 << 10;
+
+/// What is to be done in a repository, for tokens and for the words of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Pull,
+    Push,
+    /// No repository: the registry itself, as `login` and `search` ask it.
+    None,
+}
+
+/// A request.
+pub struct Ask<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
+}
+
+impl<'a> Ask<'a> {
+    pub fn get(url: &'a str, headers: &'a [(&'a str, &'a str)]) -> Self {
+        Self { method: Method::GET, url, headers, body: &[] }
+    }
+
+    pub fn head(url: &'a str, headers: &'a [(&'a str, &'a str)]) -> Self {
+        Self { method: Method::HEAD, url, headers, body: &[] }
+    }
+}
+
+/// One registry at one address.
+#[derive(Debug)]
+pub struct Client {
+    pub web: Web,
+    /// `https://host:port`.
+    pub base: String,
+    pub domain: String,
+    /// What it is asked for, as messages have it: a repository, or the registry.
+    pub subject: String,
+    pub access: Access,
+    pub credentials: Option<Credentials>,
+    /// What tokens are asked for, beside what the registry says: `repository:a/b:pull,push`.
+    pub scopes: Vec<String>,
+    /// The `Authorization` header that worked last.
+    authorization: Mutex<Option<String>>,
+    /// What the token service gives in place of the password (`offline_token`).
+    identity: Mutex<Option<String>>,
+}
+
+impl Client {
+    /// Finds out how the registry is spoken to. One that is `insecure` may have a certificate that nobody
+    /// knows, or no TLS.
+    ///
+    /// # Errors
+    /// A certificate file that is damaged.
+    pub fn connect(domain: &str, insecure: bool, credentials: Option<Credentials>, access: Access) -> Result<Self> {
+        let host = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
+        let make = |scheme: &str, verify| -> Result<Self> {
+            Ok(Self {
+                web: Web::new(domain, verify)?,
+                base: format!("{scheme}://{host}"),
+                domain: domain.to_owned(),
+                subject: domain.to_owned(),
+                access,
+                credentials: credentials.clone(),
+                scopes: Vec::new(),
+                authorization: Mutex::new(None),
+                identity: Mutex::new(None),
+            })
+        };
+        let secure = make("https", true)?;
+        if !insecure {
+            return Ok(secure);
+        }
+        // As Docker does: TLS, then TLS with any certificate, then none.
+        match secure.web.call(&Method::GET, &format!("{}/v2/", secure.base), &[], Outgoing::Nothing) {
+            Err(e) if is_certificate(&e) => make("https", false),
+            Err(e) if is_not_tls(&e) => make("http", true),
+            _ => Ok(secure),
+        }
+    }
+
+    /// The answer to a request, whatever its status, but for those that ask for a password or for
+    /// patience.
+    ///
+    /// # Errors
+    /// It may not be; the registry cannot be reached, stays busy, or redirects for ever.
+    pub fn send(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
+        let response = self.send_once(ask)?;
+        match response.status().as_u16() {
+            401 | 403 => Err(self.denied(response)),
+            _ => Ok(response),
+        }
+    }
+
+    /// The same, with a refusal as an answer among others.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_once(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
+        let mut url = ask.url.to_owned();
+        let mut hops = 0;
+        let mut tries = Tries::default();
+        let mut authenticated = false;
+        loop {
+            // Whoever else the registry sends us to, its storage mostly, is told nothing.
+            let is_own = same_origin(&url, &self.base);
+            let sent = if is_own { self.authorization() } else { None };
+            let response = match self.call(ask, &url, sent.as_deref()) {
+                Ok(response) => response,
+                Err(e) if is_passing(&e) && tries.again() => continue,
+                Err(e) => return Err(self.unreachable(e)),
+            };
+            match response.status().as_u16() {
+                301 | 302 | 303 | 307 | 308 => {
+                    hops += 1;
+                    if hops > MAX_HOPS {
+                        return Err(Failure::new(format!(
+                            "registry {:?} redirects more than {MAX_HOPS} times, in a circle it seems",
+                            self.domain
+                        ))
+                        .into());
+                    }
+                    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+                    url = follow(&url, location.ok_or_else(|| Failure::new("the registry redirects to nowhere"))?)?;
+                }
+                401 if is_own && !authenticated => {
+                    self.authenticate(&response, sent.as_deref())?;
+                    authenticated = true;
+                }
+                401 | 403 if !is_own => {
+                    return Err(Failure::new(format!(
+                        "{:?}, where registry {:?} redirects to, refuses (status {})",
+                        url.split('?').next().unwrap_or_default(),
+                        self.domain,
+                        response.status().as_u16()
+                    ))
+                    .hint("it is given no password, being another server: the registry's own set-up has to be mended")
+                    .into());
+                }
+                429 | 500..=599 => tries.after(response)?,
+                _ => return Ok(response),
+            }
+        }
+    }
+
+    fn call(&self, ask: &Ask<'_>, url: &str, authorization: Option<&str>) -> Result<Response<Body>, ureq::Error> {
+        let mut headers = ask.headers.to_vec();
+        headers.extend(authorization.map(|value| (header::AUTHORIZATION.as_str(), value)));
+        let reads = matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE);
+        let body = if reads { Outgoing::Nothing } else { Outgoing::Bytes(ask.body) };
+        self.web.call(&ask.method, url, &headers, body)
+    }
+
+    /// Sends a stream, once: what came of it before a break, only the sender can find out.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn stream(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: (&mut dyn Read, Option<u64>),
+    ) -> Result<Response<Body>, ureq::Error> {
+        let authorization = if same_origin(url, &self.base) { self.authorization() } else { None };
+        let mut headers = headers.to_vec();
+        headers.extend(authorization.as_deref().map(|value| (header::AUTHORIZATION.as_str(), value)));
+        self.web.call(method, url, &headers, Outgoing::Stream(body.0, body.1))
+    }
+
+    fn authorization(&self) -> Option<String> {
+        self.authorization.lock().map(|it| it.clone()).unwrap_or_default()
+    }
+
+    /// Answers a challenge. Several layers' threads meet one at a time here: the first fetches a
+    /// token, the others find it.
+    fn authenticate(&self, response: &Response<Body>, sent: Option<&str>) -> Result<()> {
+        let Ok(mut known) = self.authorization.lock() else { return Ok(()) };
+        if known.as_deref() != sent {
+            return Ok(());
+        }
+        *known = Some(match challenge(response) {
+            Some(Challenge::Basic) => match &self.credentials {
+                Some(Credentials::Password { user, password }) => auth::basic(user, password),
+                _ => return Err(self.refusal(401, "")),
+            },
+            Some(Challenge::Bearer { realm, service, scope, .. }) => {
+                let mut scopes = self.scopes.clone();
+                scopes.extend(scope.filter(|scope| !self.scopes.contains(scope)));
+                let offline = self.access == Access::None;
+                let wanted = auth::Wanted { realm: &realm, service: service.as_deref(), scopes: &scopes, offline };
+                let secure = self.base.starts_with("https://");
+                let given = auth::token(&self.web, &wanted, self.credentials.as_ref(), secure, &self.domain)?;
+                if let (Some(token), Ok(mut identity)) = (given.refresh, self.identity.lock()) {
+                    *identity = Some(token);
+                }
+                format!("Bearer {}", given.access)
+            }
+            None => return Err(Failure::new("the registry wants an authentication that is not supported").into()),
+        });
+        Ok(())
+    }
+
+    /// What is to be kept in place of the password.
+    pub fn identity_token(&self) -> Option<String> {
+        self.identity.lock().map(|it| it.clone()).unwrap_or_default()
+    }
+
+    /// What a refused answer means.
+    pub fn denied(&self, response: Response<Body>) -> anyhow::Error {
+        let status = response.status().as_u16();
+        // A token was just given, and is not taken.
+        let other = matches!(
+            challenge(&response),
+            Some(Challenge::Bearer { error: Some(error), .. }) if error == "insufficient_scope" || error == "invalid_token"
+        ) && self.authorization().is_some();
+        let mut said = complaint(response);
+        if said.is_empty() && other {
+            "its token service gave a token that is not for this".clone_into(&mut said);
+        }
+        self.refusal(status, &said)
+    }
+
+    /// Docker's wording, since a registry does not tell what is secret from what is not there.
+    fn refusal(&self, status: u16, said: &str) -> anyhow::Error {
+        let domain = &self.domain;
+        let hint = if self.credentials.is_some() {
+            format!("the credentials for {domain} were refused; correct them with: ctr login {domain}")
+        } else {
+            format!("give a user name and a password with: ctr login {domain}")
+        };
+        let said = if said.is_empty() { format!("status {status}") } else { said.to_owned() };
+        let message = match self.access {
+            Access::None => format!("registry {:?} refuses: {said}", self.subject),
+            access => {
+                let verb = if access == Access::Push { "push" } else { "pull" };
+                let why = "repository does not exist or may require 'docker login'";
+                format!("{verb} access denied for {}, {why}: {said}", self.subject)
+            }
+        };
+        Failure::new(message).hint(hint).into()
+    }
+
+    /// A request that got no answer, with the way out where there is one.
+    pub fn unreachable(&self, error: ureq::Error) -> anyhow::Error {
+        let domain = &self.domain;
+        let message = format!("registry \"{domain}\" cannot be reached");
+        let hint = if matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup") {
+            Some("check the name, and that this machine has a name server".to_owned())
+        } else if is_certificate(&error) {
+            Some(format!("put the certificate of its authority into /etc/containers/certs.d/{domain}/ca.crt"))
+        } else if is_not_tls(&error) {
+            Some(format!(
+                "it seems to speak HTTP; if that is meant, set insecure = true for location = \"{domain}\" in /etc/containers/registries.conf"
+            ))
+        } else {
+            None
+        };
+        let failure = Failure::new(message).source(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+        .into()
+    }
+}
+
+fn challenge(response: &Response<Body>) -> Option<Challenge> {
+    let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
+    let header: Vec<&str> = headers.iter().filter_map(|value| value.to_str().ok()).collect();
+    Challenge::parse(&header.join(", "))
+}
+
+/// What a registry says of what is wrong (OCI distribution specification, "Error Codes"); empty: nothing.
+pub fn complaint(response: Response<Body>) -> String {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<Complaint>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Complaint {
+        code: String,
+        message: String,
+    }
+    let mut bytes = Vec::new();
+    // Half of it says as much.
+    let _ = response.into_body().into_reader().take(MAX_COMPLAINT).read_to_end(&mut bytes);
+    let errors: Option<Errors> = serde_json::from_slice(&bytes).ok();
+    let said = errors.into_iter().flat_map(|it| it.errors).map(|it| {
+        let code = it.code.to_lowercase().replace('_', " ");
+        if it.message.is_empty() { code } else { format!("{code}: {}", it.message) }
+    });
+    said.take(3).collect::<Vec<_>>().join("; ")
+}
+
+/// An answer that is none of those that were expected.
+pub fn unexpected(what: &str, response: Response<Body>) -> anyhow::Error {
+    let status = response.status();
+    let said = complaint(response);
+    let reason = status.canonical_reason().unwrap_or("an unknown status");
+    let failure = Failure::new(format!("{what}: the registry answers with status {} ({reason})", status.as_u16()));
+    if said.is_empty() { failure.into() } else { failure.source(said).into() }
+}
+
+/// How often something was tried, and the pauses in between.
+#[derive(Debug, Default)]
+pub struct Tries {
+    failed: u32,
+}
+
+impl Tries {
+    /// Whether there is one more, after a growing pause.
+    pub fn again(&mut self) -> bool {
+        self.failed += 1;
+        if self.failed >= TRIES {
+            return false;
+        }
+        std::thread::sleep(FIRST_PAUSE * 2u32.pow(self.failed - 1));
+        true
+    }
+
+    /// It got on: what failed before counts no more.
+    pub fn got_on(&mut self) {
+        self.failed = 0;
+    }
+
+    /// Waits as long as a busy registry wants, or as [`Self::again`].
+    ///
+    /// # Errors
+    /// It was the last try, or the registry wants to be left alone for long.
+    pub fn after(&mut self, response: Response<Body>) -> Result<()> {
+        let status = response.status().as_u16();
+        let wait = retry_after(&response);
+        let limits = "it limits how often one may ask: log in, or wait some minutes";
+        if let Some(wait) = wait.filter(|wait| *wait > LONGEST_PAUSE) {
+            let message =
+                format!("the registry answers with status {status} and wants no question for {} s", wait.as_secs());
+            return Err(Failure::new(message).hint(limits).into());
+        }
+        self.failed += 1;
+        if self.failed >= TRIES {
+            let said = complaint(response);
+            let failure = Failure::new(format!("the registry answers with status {status}, {TRIES} times"));
+            let failure =
+                failure.hint(if status == 429 { limits } else { "it has a fault of its own: try again later" });
+            return Err(if said.is_empty() { failure } else { failure.source(said) }.into());
+        }
+        // The connection goes back before the pause.
+        drop(response);
+        std::thread::sleep(wait.unwrap_or(FIRST_PAUSE * 2u32.pow(self.failed - 1)));
+        Ok(())
+    }
+}
+
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    wait_of(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, Timestamp::now())
+}
+
+fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    let seconds = then.as_second() - now.as_second();
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// A small answer's bytes.
+pub fn body(response: Response<Body>, what: impl FnOnce() -> String) -> Result<Vec<u8>> {
+    crate::image::blobs::bounded(response.into_body().into_reader()).with_context(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_in_seconds_or_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().expect("a time");
+        assert_eq!(wait_of("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(wait_of("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(37)));
+        assert_eq!(wait_of("Sun, 06 Nov 1994 08:40:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(wait_of("soon", now), None);
+    }
+}
