@@ -55,6 +55,7 @@ mod policy;
 mod prune;
 mod ps;
 mod pull;
+mod pull_again;
 mod push;
 mod registries_conf;
 mod rename;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::{Pulled, Report, fetch_all, pull};
+use super::{Pulled, Report, configuration, fetch_all, pull};
 use crate::events;
 use crate::image::blobs;
 use crate::image::commit::{Complete, Ready};
@@ -73,10 +73,7 @@ fn image(
     index: &Digest,
     report: &dyn Report,
 ) -> Result<Ready> {
-    let config = match blobs::read(store, &manifest.config.digest)? {
-        Some(config) if Digest::of(&config) == manifest.config.digest => config,
-        _ => repository.document(&manifest.config.digest)?,
-    };
+    let (config, _held) = configuration(store, repository, &manifest.config.digest)?;
     let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     let fetched = fetch_all(store, repository, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
