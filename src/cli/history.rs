@@ -20,10 +20,11 @@ use crate::store::Id;
   ctr history -H=false busybox")]
 pub struct History {
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or TEMPLATE
-    #[arg(long, value_name = "format", add = LISTING)]
+    #[arg(long, value_name = "string", add = LISTING)]
     format: Option<String>,
     /// Print sizes and dates in human readable format (default true)
     #[arg(
+        value_name = "bool",
         short = 'H',
         long,
         action = clap::ArgAction::Set,

@@ -30,7 +30,7 @@ Examples:
   ctr save --format oci-archive web | ssh host ctr load")]
 pub struct Save {
     /// docker-archive or oci-archive
-    #[arg(long, value_name = "format", add = Kind::Words(&["docker-archive", "oci-archive"]))]
+    #[arg(long, value_name = "string", add = Kind::Words(&["docker-archive", "oci-archive"]))]
     format: Option<String>,
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "file")]

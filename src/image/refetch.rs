@@ -61,7 +61,7 @@ fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
     } else if blob.size == 0 {
         take(&repository.document(&blob.digest)?)?;
     } else {
-        let mut reader = repository.blob(&blob.digest, blob.size)?;
+        let mut reader = repository.blob_from(&blob.digest, blob.size, 0)?;
         let mut buffer = vec![0; 128 << 10];
         loop {
             match reader.read(&mut buffer)? {

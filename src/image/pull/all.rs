@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::{Pulled, Report, fetch_all, pull};
+use super::{Pulled, Report, configuration, fetch_all, pull};
 use crate::events;
 use crate::image::blobs;
 use crate::image::commit::{Complete, Ready};
@@ -13,6 +13,7 @@ use crate::image::index::{Descriptor, Entry, Index, List};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
@@ -37,6 +38,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), Platform::to_string);
         let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?.0;
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(what)? else { continue };
+        trust::check(name, &repository, &[digest.clone(), entry.digest.clone()])?;
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);
         } else {
@@ -71,10 +73,7 @@ fn image(
     index: &Digest,
     report: &dyn Report,
 ) -> Result<Ready> {
-    let config = match blobs::read(store, &manifest.config.digest)? {
-        Some(config) if Digest::of(&config) == manifest.config.digest => config,
-        _ => repository.document(&manifest.config.digest)?,
-    };
+    let (config, _held) = configuration(store, repository, &manifest.config.digest)?;
     let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     let fetched = fetch_all(store, repository, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
