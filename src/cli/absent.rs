@@ -3,7 +3,7 @@
 
 /// Whole commands, with all that stands behind their word.
 const COMMANDS: &[&str] =
-    &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "search", "swarm", "trust", "volume"];
+    &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "swarm", "trust", "volume"];
 
 /// Commands of groups that ctr has.
 const GROUPED: &[(&str, &[&str])] = &[("image", &["build"]), ("manifest", &["push"])];

@@ -50,6 +50,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod secret;
 mod start;
 mod stats;
@@ -191,6 +192,7 @@ const COMMANDS: &[Entry] = &[
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<push::Push>(&["push", "image push"]),
+    entry::<search::Search>(&["search"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
@@ -267,6 +269,7 @@ const ABOUT: &str = "A container engine without a daemon";
 fn skeleton() -> Command {
     Globals::augment_args(Command::new("ctr").bin_name("ctr"))
         .about(ABOUT)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }

@@ -56,13 +56,24 @@ pub struct Found {
 /// # Errors
 /// None has it; configuration files that cannot be understood.
 pub fn find(name: &Reference) -> Result<Found> {
-    let registries = Registries::read()?;
-    for endpoint in registries.endpoints(name)? {
-        let attempt = Repository::connect(&endpoint, Access::Pull).and_then(|repository| {
-            let (manifest, media_type) = repository.manifest(endpoint.reference.wanted())?;
-            Ok(Found { repository, manifest, media_type })
-        });
-        match attempt {
+    at_endpoints(name, |endpoint| {
+        let repository = Repository::connect(endpoint, Access::Pull)?;
+        let (manifest, media_type) = repository.manifest(endpoint.reference.wanted())?;
+        Ok(Found { repository, manifest, media_type })
+    })
+}
+
+/// All tags of a repository, in the registry's order.
+///
+/// # Errors
+/// As [`find`].
+pub fn tags(name: &Reference) -> Result<Vec<String>> {
+    at_endpoints(name, |endpoint| Repository::connect(endpoint, Access::Pull)?.tags())
+}
+
+fn at_endpoints<T>(name: &Reference, ask: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
+    for endpoint in Registries::read()?.endpoints(name)? {
+        match ask(&endpoint) {
             Err(error) if endpoint.is_mirror => {
                 let mirror = endpoint.reference.domain();
                 error::warn(&format!("mirror {mirror:?} is passed over: {}", error::message(&error)));
@@ -80,7 +91,7 @@ impl Repository {
     /// Nobody answers; configuration files that cannot be understood.
     pub fn connect(endpoint: &Endpoint, access: Access) -> Result<Self> {
         let (domain, path) = (endpoint.reference.domain(), endpoint.reference.path());
-        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path), access)?;
+        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path).as_ref(), access)?;
         client.subject = endpoint.reference.repository();
         client.scopes = vec![scope(path, access)];
         Ok(Self { client, path: path.to_owned() })
@@ -189,11 +200,7 @@ impl Repository {
         BlobReader::open(self, digest, size)
     }
 
-    /// All tags, in the registry's order.
-    ///
-    /// # Errors
-    /// The registry does not tell.
-    pub fn tags(&self) -> Result<Vec<String>> {
+    fn tags(&self) -> Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Tags {
             tags: Option<Vec<String>>,

@@ -91,17 +91,17 @@ struct Bars {
     /// What a bar looks like.
     form: &'static str,
     all: MultiProgress,
-    bars: Mutex<HashMap<String, ProgressBar>>,
+    layers: Mutex<HashMap<String, ProgressBar>>,
 }
 
 impl Bars {
     fn new(form: &'static str) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { form, all, bars: Mutex::new(HashMap::new()) }
+        Self { form, all, layers: Mutex::new(HashMap::new()) }
     }
 
     fn bar(&self, layer: &str, size: u64) -> ProgressBar {
-        let Ok(mut bars) = self.bars.lock() else { return ProgressBar::hidden() };
+        let Ok(mut bars) = self.layers.lock() else { return ProgressBar::hidden() };
         bars.entry(layer.to_owned())
             .or_insert_with(|| {
                 let bar = self.all.add(ProgressBar::new(size).with_prefix(layer.to_owned()));

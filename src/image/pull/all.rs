@@ -11,6 +11,7 @@ use crate::image::index::{Descriptor, Entry, Index, List};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
@@ -35,6 +36,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), Platform::to_string);
         let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?.0;
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(what)? else { continue };
+        trust::check(name, &repository, &[digest.clone(), entry.digest.clone()])?;
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);
         } else {
