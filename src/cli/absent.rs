@@ -6,7 +6,7 @@ const COMMANDS: &[&str] =
     &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "swarm", "trust", "volume"];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build"]), ("manifest", &["push"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

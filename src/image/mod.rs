@@ -18,10 +18,13 @@
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
 pub mod additional;
+pub mod ancestry;
 pub mod archive;
 pub mod blobs;
 pub mod change;
 mod commit;
+pub mod compressed;
+pub mod difference;
 pub mod digest;
 pub mod history;
 pub mod import;
@@ -33,6 +36,7 @@ pub mod make;
 pub mod manifest;
 pub mod manifests;
 pub mod mapped;
+pub mod mount;
 pub mod obtain;
 pub mod overview;
 pub mod pack;

@@ -192,15 +192,11 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A blob as a stream that goes on by itself where a connection breaks.
+    /// All tags, in the registry's order.
     ///
     /// # Errors
-    /// It is not there.
-    pub fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader<'_>> {
-        BlobReader::open(self, digest, size)
-    }
-
-    fn tags(&self) -> Result<Vec<String>> {
+    /// The registry does not tell.
+    pub fn tags(&self) -> Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Tags {
             tags: Option<Vec<String>>,

@@ -59,6 +59,7 @@ const BY_NAME: &[(&[&str], Kind)] = &[
     (
         &[
             "IMAGE",
+            "DESTINATION",
             "MANIFEST",
             "MANIFEST_LIST",
             "NAME[:TAG]",
@@ -66,6 +67,7 @@ const BY_NAME: &[(&[&str], Kind)] = &[
             "REPOSITORY[:TAG]",
             "SOURCE_IMAGE[:TAG]",
             "TARGET_IMAGE[:TAG]",
+            "[[USER@]HOST::]IMAGE",
         ],
         Kind::Images,
     ),
@@ -119,6 +121,7 @@ const FREE: &[&str] = &[
     "path[:opts]",
     "port",
     "[[address:]port:]port",
+    "[USER@]HOST::",
     "PRIVATE_PORT[/PROTO]",
     "rate",
     "rule",

@@ -144,7 +144,7 @@ impl Job<'_> {
     fn fetch(&self, from: &Reference) -> Result<Lock> {
         let digest = &self.layer.digest;
         let registry::Found { repository, .. } = registry::find(from)?;
-        let mut source = repository.blob(digest, self.layer.size)?;
+        let mut source = repository.blob_from(digest, self.layer.size, 0)?;
         let temporary = Temporary::in_dir(&blobs::dir(self.store));
         let mut file = temporary.create()?;
         let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 256 << 10]);

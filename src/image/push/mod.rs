@@ -6,6 +6,9 @@
 
 mod content;
 mod layer;
+mod list;
+
+pub use self::list::push_list;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
