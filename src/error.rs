@@ -72,7 +72,7 @@ impl std::error::Error for Failure {
 pub fn message(error: &anyhow::Error) -> String {
     // An errno calls itself by its symbol too, which says nothing to most people.
     let said = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<nix::errno::Errno>() {
-        Some(errno) => errno.desc().to_owned(),
+        Some(errno) => lower(errno.desc()),
         None => cause.to_string(),
     };
     without_numbers(&error.chain().map(said).collect::<Vec<_>>().join(": "))
@@ -84,11 +84,25 @@ fn without_numbers(text: &str) -> String {
     let mut out = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         match piece.split_once(')') {
-            Some((number, rest)) if number.parse::<i32>().is_ok() => out.push_str(rest),
+            Some((number, rest)) if number.parse::<i32>().is_ok() => {
+                let said = out.rfind(": ").map_or(0, |colon| colon + 2);
+                out.replace_range(said.., &lower(&out[said..]));
+                out.push_str(rest);
+            }
             _ => out.extend([" (os error ", piece]),
         }
     }
     out
+}
+
+/// What strerror(3) says within a sentence, as every Go program has it: `no space left on device`, but
+/// `I/O error`.
+fn lower(said: &str) -> String {
+    let mut chars = said.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some('a'..='z')) => first.to_lowercase().chain(said.chars().skip(1)).collect(),
+        _ => said.to_owned(),
+    }
 }
 
 /// The first hint in the chain.
@@ -156,7 +170,7 @@ mod tests {
     fn causes_are_printed_once_each() {
         let io = std::io::Error::from_raw_os_error(28);
         let error = anyhow::Error::new(Failure::new("write \"f\"").source(io)).context("pull \"x\"");
-        assert_eq!(render(&error), "ctr: pull \"x\": write \"f\": No space left on device");
+        assert_eq!(render(&error), "ctr: pull \"x\": write \"f\": no space left on device");
         assert_eq!(without_numbers("a (os error 2): b (os error x) (os error -1)"), "a: b (os error x)");
     }
 }

@@ -17,6 +17,9 @@
 //! image/       references, manifests, layers, pull, archives
 //! registry/    the OCI distribution protocol
 //! store/       directories, records, locks, names, trees, garbage
+//! events/      what happened, written down by who did it
+//! check/       whether all that is on record is whole and agrees; reset.rs: away with everything
+//! secret.rs    secrets: files that reach containers and nothing else
 //! userns.rs    the user's own user namespace
 //! config.rs    what registries.conf, auth files and the environment say
 //! error.rs     a sentence, its causes, the way out, the exit code
@@ -56,13 +59,17 @@
 //!   layers/<diff id>/      one unpacked layer, shared by all images that have it
 //!   containers/<id>/       config.json (never changes), state.json (all that ps reads), process.json
 //!                          and alive (while it runs), the log, upper/, work/, hosts, resolv.conf
-//!                          network.json once its networks or published ports were changed
+//!                          network.json once its networks or published ports were changed,
+//!                          resources.json once its limits were, restarting while it is started
+//!                          anew, secrets/<id>: its own copies
 //!   networks/<id>/         network.json (never changes), members/<container id>.json: who is on it
 //!                          and with which addresses
 //!   networks/holders/<container id>  which monitor holds the user's network namespace open
 //!   networks/uplink/       the uplink's socket and log
 //!   networks/names/<name>  symbolic link to ../<id>
 //!   names/<name>           symbolic link to ../containers/<id>: making it is the claim
+//!   secrets/<id>           a secret, and <id>.json, what is known of it
+//!   events/log             a line of JSON for each thing that happened; rotated by size
 //! RUN = /run/ctr, or $XDG_RUNTIME_DIR/ctr
 //!   containers/<id>/       the monitor's socket
 //!   seccomp/<hash>.bpf     compiled filters
@@ -84,6 +91,19 @@
 //!   unpacked by its diff id alone. Where its archive left out parent folders, nothing says how
 //!   those are to look; an image then has one more layer on top that holds just these folders with
 //!   the mode and owner that the layers below give them.
+//!
+//! # What changes while a container runs
+//!
+//! - `pause` freezes first and then says so in the record, `unpause` the other way round: a record
+//!   that says paused is true. Without cgroups each process is stopped by a signal.
+//! - `cp`, `diff`, `export` and `commit` see a running container through `/proc/PID/root` and a stopped
+//!   one through an overlay in a mount namespace of the command's own; every path in it is resolved by
+//!   openat2(2) with the container's root as the root, so links of a hostile image or process lead
+//!   nowhere else (`container::files`). `image::pack` writes archives, `image::unpack` reads them.
+//! - A line of the event log is written with the log locked from before its time is asked, so times
+//!   never go back; who does not get the lock at once does not wait for it for long.
+//! - The log of a container has one writer, the monitor. Who follows it is told of each rotation by
+//!   the monitor, and so neither loses a line nor gets one twice.
 //!
 //! # Networks
 //!

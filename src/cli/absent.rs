@@ -2,25 +2,11 @@
 //! works with Docker for a mistyped one.
 
 /// Whole commands, with all that stands behind their word.
-const COMMANDS: &[&str] = &[
-    "build",
-    "builder",
-    "buildx",
-    "checkpoint",
-    "compose",
-    "context",
-    "history",
-    "manifest",
-    "plugin",
-    "save",
-    "swarm",
-    "tag",
-    "trust",
-    "volume",
-];
+const COMMANDS: &[&str] =
+    &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "swarm", "trust", "volume"];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build", "history", "save", "tag"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, run};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::pause;
@@ -13,7 +14,14 @@ use crate::monitor::{self, Streams};
 use crate::store::names;
 
 /// Join a running container's input and output
+///
+/// What the command writes from now on is shown, and what is typed is its input. What it wrote before, "ctr
+/// logs" shows.
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr attach web                          ctrl-p ctrl-q leaves it running
+  ctr attach --no-stdin --sig-proxy=false web
+                                          look only; ctrl-c leaves it running")]
 pub struct AttachCommand {
     /// Keys that leave a container with a terminal (ctrl-p,ctrl-q)
     #[arg(long, value_name = "keys")]
@@ -26,7 +34,7 @@ pub struct AttachCommand {
         default_missing_value = "true", value_parser = super::options::boolean, hide_default_value = true)]
     sig_proxy: bool,
     /// Name or id
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     container: String,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::cli::complete::Kind;
 use crate::cli::options::boolean;
 use crate::cli::{Globals, Run, output};
 use crate::container::commit::{Commit, commit};
@@ -17,29 +18,33 @@ use crate::sys::{process, signals};
 /// Create a new image from a container's changes
 ///
 /// What is mounted in the container is not in the image: volumes, folders of the host.
+///
+/// What the container changed in its files becomes a layer above those of its image; its configuration, with
+/// the changes of --change, becomes the image's.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr commit web web:patched
-  ctr commit -m 'with curl' -c 'CMD [\"curl\", \"--version\"]' -c 'ENV A=1' box tools:1
+  ctr commit -m 'with curl' -c 'CMD [\"curl\"]' -c 'ENV A=1' box tools:1
   ctr commit --pause=false box               the container runs on meanwhile")]
 pub struct CommitCommand {
     /// Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
-    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    #[arg(short, long, value_name = "text", default_value = "", hide_default_value = true)]
     author: String,
     /// Apply Dockerfile instruction to the created image
-    #[arg(short, long, value_name = "LIST")]
+    #[arg(short, long, value_name = "instruction")]
     change: Vec<String>,
     /// Commit message
-    #[arg(short, long, value_name = "STRING", default_value = "", hide_default_value = true)]
+    #[arg(short, long, value_name = "text", default_value = "", hide_default_value = true)]
     message: String,
     /// Pause container during commit (default true)
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean, value_name = "bool")]
     pause: Option<bool>,
     /// Write the image's id to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "file")]
     iidfile: Option<PathBuf>,
     /// Which manifest the image has: oci or docker
-    #[arg(short, long, value_name = "STRING", value_parser = format, default_value = "oci", hide_default_value = true)]
+    #[arg(short, long, value_name = "type",
+        add = Kind::Words(&["docker", "oci"]), value_parser = format, default_value = "oci", hide_default_value = true)]
     format: Format,
     /// Nothing but the id is printed, as without it
     #[arg(short, long)]

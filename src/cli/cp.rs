@@ -29,10 +29,10 @@ const PAUSE: Duration = Duration::from_millis(75);
 #[command(
     override_usage = "ctr cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       ctr cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     after_help = "Examples:
-  ctr cp web:/etc/nginx/nginx.conf .         a file out of a container, which needs not run
+  ctr cp web:/etc/nginx/nginx.conf .         a file, also of a stopped one
   ctr cp ./site/. web:/usr/share/nginx/html  what a folder holds, into another
   ctr cp web:/var/log - | tar t              a folder as an archive
-  tar c --owner=33 data | ctr cp - web:/srv  an archive into a folder, its owners kept"
+  tar c --owner=33 data | ctr cp - web:/srv  an archive, its owners kept"
 )]
 pub struct Cp {
     /// Archive mode (copy all uid/gid information)

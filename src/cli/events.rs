@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use crate::cli::complete::Kind;
 use crate::cli::output::template;
 use crate::cli::{Globals, Run, output, when};
 use crate::error::{self, Failure, exit};
@@ -24,11 +25,13 @@ Filters: container, event, image, label, network, scope, type, volume.
 
 Examples:
   ctr events --since 1h --until 0s
-  ctr events --filter type=container --filter event=die --format '{{.Actor.Attributes.name}}'
+  ctr events --filter event=die --format '{{.Actor.Attributes.name}}'
   ctr events --format json")]
 pub struct EventsCommand {
     /// Only those that match: event=die, container=web, label=a=b
-    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["container=", "event=", "image=", "label=", "network=", "scope=", "type=container",
+            "type=image", "type=network", "type=volume", "volume="]))]
     filter: Vec<(String, String)>,
     /// json, or a Go template
     #[arg(long, value_name = "format")]

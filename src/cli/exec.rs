@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::options::extras::Preserved;
 use crate::cli::options::lines;
 use crate::cli::{Globals, Run, run, usage};
@@ -14,6 +15,9 @@ use crate::error::{Failure, exit};
 use crate::store::names;
 
 /// Run a command in a running container
+///
+/// The command runs beside the container's own, with the same environment, user and limits where the flags
+/// say nothing else, and ends with the container.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr exec [OPTIONS] CONTAINER COMMAND [ARG...]",
@@ -31,7 +35,7 @@ pub struct ExecCommand {
     #[arg(long, value_name = "keys")]
     detach_keys: Option<String>,
     /// Set an environment variable; a bare name takes its value from here
-    #[arg(short, long, value_name = "name[=value]", value_parser = lines::variable)]
+    #[arg(short, long, value_name = "name[=value]", add = Kind::Variables, value_parser = lines::variable)]
     env: Vec<String>,
     /// Environment variables from a file, one on a line
     #[arg(long, value_name = "file")]
@@ -58,7 +62,7 @@ pub struct ExecCommand {
     latest: bool,
     // One list, because flags end at its first word: what follows is the command's own.
     /// The container, then the command and its arguments
-    #[arg(value_name = "CONTAINER COMMAND [ARG...]", trailing_var_arg = true, hide = true)]
+    #[arg(value_name = "CONTAINER COMMAND [ARG...]", add = Kind::Containers(Which::Running), trailing_var_arg = true, hide = true)]
     words: Vec<String>,
 }
 
@@ -69,9 +73,9 @@ impl Run for ExecCommand {
         if self.latest {
             words.insert(0, super::newest(&globals.store()?)?);
         }
-        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few("exec", 2)) };
+        let [container, argv @ ..] = words.as_slice() else { return Err(usage::too_few(globals.words, 2)) };
         if argv.is_empty() {
-            return Err(usage::too_few("exec", 2));
+            return Err(usage::too_few(globals.words, 2));
         }
         if let Some(path) = self.workdir.as_deref().filter(|path| !path.starts_with('/')) {
             return Err(Failure::new(format!("the working directory {path:?} is not an absolute path"))

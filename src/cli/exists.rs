@@ -10,10 +10,13 @@ use crate::secret;
 use crate::store::names;
 
 macro_rules! command {
-    ($(#[$doc:meta])* $name:ident, $value:literal, $exists:expr) => {
+    ($(#[$doc:meta])* $name:ident, $value:literal, $group:literal, $example:literal, $exists:expr) => {
         $(#[$doc])*
         #[derive(Debug, clap::Parser)]
-        #[command(after_help = "It prints nothing: the exit code is 0 if there is one, 1 if there is none.")]
+        #[command(after_help = concat!(
+            "Examples:\n  ctr ", $group, " exists ", $example, " || echo none\n\n",
+            "Exit code: 0 if there is one, 1 if there is none, 125 when it cannot be told. Nothing is printed."
+        ))]
         pub struct $name {
             /// Name or id
             #[arg(required = true, value_name = $value)]
@@ -33,12 +36,16 @@ command!(
     /// Tell whether there is such a container
     Container,
     "CONTAINER",
+    "container",
+    "web",
     |globals, name| Ok(names::resolve(&globals.store()?, name).is_ok())
 );
 command!(
     /// Tell whether there is such an image
     Image,
     "IMAGE",
+    "image",
+    "busybox:1.36",
     // What can be no image's name is none's.
     |globals, name| Ok(image::find(&globals.store()?, name).ok().flatten().is_some())
 );
@@ -46,11 +53,15 @@ command!(
     /// Tell whether there is such a network
     Network,
     "NETWORK",
+    "network",
+    "front",
     |globals, name| Ok(networks::PREDEFINED.contains(&name) || networks::resolve(&globals.store()?, name).is_ok())
 );
 command!(
     /// Tell whether there is such a secret
     Secret,
     "SECRET",
+    "secret",
+    "key",
     |globals, name| Ok(secret::find(&globals.store()?, name).is_ok())
 );

@@ -25,7 +25,7 @@ use crate::store::names;
   ctr export web | ctr import - web:flat     an image of one layer")]
 pub struct Export {
     /// Write to a file, instead of STDOUT
-    #[arg(short, long, value_name = "STRING")]
+    #[arg(short, long, value_name = "file")]
     output: Option<PathBuf>,
     /// Name or id
     #[arg(value_name = "CONTAINER")]
@@ -59,7 +59,7 @@ impl Run for Export {
 }
 
 /// A file, whole or not at all; a pipe is written to as it is.
-fn to_file(path: &Path, write: impl FnOnce(File) -> Result<u64>) -> Result<u64> {
+pub(super) fn to_file(path: &Path, write: impl FnOnce(File) -> Result<u64>) -> Result<u64> {
     if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
         return write(File::options().write(true).open(path).with_context(|| format!("open {path:?}"))?);
     }

@@ -14,15 +14,18 @@ use crate::{registry, userns};
 
 /// Import the contents from a tarball to create a filesystem image
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr import rootfs.tar.gz base:1
+  tar c -C ./tree . | ctr import -c 'CMD [\"sh\"]' - base")]
 pub struct Import {
     /// Apply Dockerfile instruction to the created image
-    #[arg(short, long, value_name = "LIST")]
+    #[arg(short, long, value_name = "instruction")]
     change: Vec<String>,
     /// Set commit message for imported image
-    #[arg(short, long, value_name = "STRING")]
+    #[arg(short, long, value_name = "text")]
     message: Option<String>,
     /// Set platform if server is multi-platform capable
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<Platform>,
     /// An archive, the address of one, or - for standard input
     #[arg(value_name = "file|URL|-")]

@@ -19,6 +19,9 @@ use crate::userns;
 
 /// Show what ctr found on this machine
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr info
+  ctr info -f '{{.Driver}} {{.CgroupVersion}}'")]
 pub struct Info {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use crate::cli::options::pending;
 use crate::cli::output::template::ObjectTemplate;
-use crate::cli::{Globals, Run, network, output, secret};
+use crate::cli::{Globals, Run, complete, network, output, secret};
 use crate::container::size::Sizes;
 use crate::container::{inspect, start};
 use crate::error::{self, Failure};
-use crate::image::{self, reference::Reference};
+use crate::image::platform::Platform;
+use crate::image::{self, no_such_image};
 use crate::network::names as networks;
 use crate::store::{Store, names};
 
@@ -28,7 +29,7 @@ pub struct InspectCommand {
     #[arg(short, long)]
     size: bool,
     /// Only container, image, network or secret
-    #[arg(long, value_name = "type")]
+    #[arg(long, value_name = "type", add = complete::Kind::Words(&["container", "image", "network", "secret"]))]
     r#type: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
@@ -44,6 +45,9 @@ impl Run for InspectCommand {
 
 /// Show all that is known of containers
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr container inspect web
+  ctr container inspect -f '{{.State.ExitCode}}' job")]
 pub struct ContainerInspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]
@@ -64,10 +68,16 @@ impl Run for ContainerInspect {
 
 /// Show all that is known of images
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr image inspect busybox
+  ctr image inspect -f '{{json .Config.Cmd}}' busybox")]
 pub struct ImageInspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]
     format: Option<String>,
+    /// The image for this platform of those that a name leads to, "os[/arch[/variant]]"
+    #[arg(long, value_name = "string")]
+    platform: Option<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     names: Vec<String>,
@@ -75,7 +85,11 @@ pub struct ImageInspect {
 
 impl Run for ImageInspect {
     fn run(self, globals: &Globals) -> Result<u8> {
-        show(globals, &self.names, self.format.as_deref(), false, kinds(Some("image"))?)
+        let store = globals.store()?;
+        let platform = self.platform.as_ref();
+        print(self.format.as_deref(), &self.names, |name| {
+            image::inspect(&store, name, platform)?.ok_or_else(|| no_such_image(name).into())
+        })
     }
 }
 
@@ -94,11 +108,8 @@ static KINDS: &[Kind] = &[
     Kind { name: "container", find: container, absent: |name| format!("No such container: {name}") },
     Kind {
         name: "image",
-        find: |store, name, _| image::inspect(store, name),
-        absent: |name| {
-            let full = name.parse::<Reference>().map(|name| name.or_latest().familiar());
-            format!("No such image: {}", full.unwrap_or_else(|_| name.to_owned()))
-        },
+        find: |store, name, _| image::inspect(store, name, None),
+        absent: |name| no_such_image(name).to_string(),
     },
     Kind { name: "network", find: network, absent: |name| format!("network {name} not found") },
     Kind {

@@ -13,6 +13,9 @@ use crate::error::Failure;
 use crate::store::names;
 
 /// Show what a container wrote
+///
+/// It is kept by the drivers json-file (which is the default), local and journald, until the container is
+/// removed.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr logs -f --tail 20 web

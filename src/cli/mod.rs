@@ -2,12 +2,14 @@
 //! that runs it; the work itself is done below, in `container`, `image` and the others.
 //!
 //! A start must not pay for a hundred commands: [`run`] looks for the command's words first and
-//! builds the clap tree of that command alone. The whole tree ([`tree`]) is built only for help
-//! and for the man pages and completions made from it.
+//! builds the clap tree of that command alone. Help (`help`), the man pages (`man`, which the unit tests
+//! write) and what TAB offers (`complete`) are made from the same structs.
 
 mod absent;
 mod attach;
 mod commit;
+mod complete;
+mod completion;
 mod cp;
 mod create;
 mod diff;
@@ -18,6 +20,9 @@ mod export;
 mod filter;
 #[cfg(test)]
 mod flags;
+mod help;
+mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -27,6 +32,9 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+#[cfg(test)]
+mod man;
+mod manifest;
 mod network;
 mod options;
 pub mod output;
@@ -41,12 +49,14 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod search;
 mod secret;
 mod start;
 mod stats;
 mod stop;
 mod system;
+mod tag;
 mod top;
 mod unshare;
 mod update;
@@ -75,6 +85,9 @@ pub struct Globals {
     /// Directory for what a reboot may take away
     #[arg(long, value_name = "DIR")]
     pub runroot: Option<PathBuf>,
+    /// The command as it was called, `container rm` or `rm`, for messages.
+    #[arg(skip)]
+    pub words: &'static str,
 }
 
 impl Globals {
@@ -132,8 +145,19 @@ const COMMANDS: &[Entry] = &[
     entry::<stats::Stats>(&["stats", "container stats"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<system::ImagePrune>(&["image prune"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<manifest::Create>(&["manifest create"]),
+    entry::<manifest::Add>(&["manifest add"]),
+    entry::<manifest::Annotate>(&["manifest annotate"]),
+    entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Push>(&["manifest push"]),
+    entry::<manifest::Remove>(&["manifest remove"]),
+    entry::<manifest::Rm>(&["manifest rm"]),
+    entry::<manifest::Exists>(&["manifest exists"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<save::Save>(&["save", "image save"]),
     entry::<inspect::InspectCommand>(&["inspect"]),
     entry::<inspect::ContainerInspect>(&["container inspect"]),
     entry::<inspect::ImageInspect>(&["image inspect"]),
@@ -174,6 +198,7 @@ const COMMANDS: &[Entry] = &[
     entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<version::Version>(&["version"]),
+    entry::<completion::Completion>(&["completion"]),
 ];
 
 /// Runs the command line `args`, program name included, and returns the exit code.
@@ -181,6 +206,9 @@ const COMMANDS: &[Entry] = &[
 /// # Errors
 /// What `main` prints.
 pub fn run(args: &[OsString]) -> Result<u8> {
+    if let Some(code) = complete::run(args) {
+        return Ok(code);
+    }
     let args = &without_absent_globals(args)?[..];
     let Some((entry, words)) = find(args) else {
         return usage::no_such_command(args);
@@ -194,12 +222,12 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            usage::help(skeleton().subcommand(plant(tree(), words)), args);
+            output::print(&help::of_command(entry, words));
             return Ok(0);
         }
         Err(error) => return usage::refused(&error, &tree(), words, args),
     };
-    let globals = Globals::from_arg_matches(&matches)?;
+    let globals = Globals { words, ..Globals::from_arg_matches(&matches)? };
     let mut innermost = &matches;
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;
@@ -236,16 +264,17 @@ pub(crate) fn as_docker_parses(command: Command) -> Command {
     })
 }
 
+const ABOUT: &str = "A container engine without a daemon";
+
 /// The command without subcommands: name, global flags.
 fn skeleton() -> Command {
     Globals::augment_args(Command::new("ctr").bin_name("ctr"))
-        .about("A container engine without a daemon")
-        .after_help("'ctr COMMAND --help' shows a command's flags and examples.")
+        .about(ABOUT)
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }
 
-/// The whole clap tree, for `--help`, man pages and completions.
+/// The whole clap tree, for what is asked of all commands at once.
 #[must_use]
 pub fn tree() -> Command {
     let mut root = skeleton();
@@ -270,17 +299,20 @@ pub fn tree() -> Command {
     root
 }
 
+/// Words that commands stand behind, and what these do.
+const GROUPS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("manifest", "Manage manifest lists: images for several platforms"),
+    ("network", "Manage networks"),
+    ("secret", "Manage secrets"),
+    ("system", "Manage ctr"),
+];
+
 /// A word that commands stand behind.
 fn group(name: &str) -> Command {
-    let about = match name {
-        "container" => "Manage containers",
-        "image" => "Manage images",
-        "network" => "Manage networks",
-        "secret" => "Manage secrets",
-        "system" => "Manage ctr",
-        _ => "",
-    };
-    Command::new(name.to_owned()).about(about.to_owned()).disable_help_subcommand(true)
+    let about = GROUPS.iter().find(|(group, _)| *group == name).map(|(_, about)| *about);
+    Command::new(name.to_owned()).about(about.unwrap_or_default()).disable_help_subcommand(true)
 }
 
 /// Docker's flags before the command that ctr has not, whose values would otherwise be taken for the
@@ -335,8 +367,11 @@ fn plain_words(args: &[OsString]) -> impl Iterator<Item = &str> {
 /// The command that the first words name.
 fn find(args: &[OsString]) -> Option<(&'static Entry, &'static str)> {
     let mut words = plain_words(args);
-    let first = words.next()?;
-    let second = words.next().unwrap_or_default();
+    named(words.next()?, words.next().unwrap_or_default())
+}
+
+/// The command of these words, of which it may need but one, and its name as they have it.
+fn named(first: &str, second: &str) -> Option<(&'static Entry, &'static str)> {
     let mut one = None;
     for entry in COMMANDS {
         for &names in entry.names {

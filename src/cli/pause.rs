@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, selection};
 use crate::container::list::Status;
 use crate::container::pause;
@@ -26,7 +27,7 @@ pub struct PauseCommand {
     #[arg(short, long)]
     latest: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Active))]
     containers: Vec<String>,
 }
 
@@ -34,7 +35,7 @@ impl Run for PauseCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let store = globals.store()?;
         let runs = |status| status == Status::Running;
-        let wanted = selection(&store, "pause", self.containers, self.all, self.latest, runs)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, self.latest, runs)?;
         Ok(each(&wanted, |name| {
             pause::pause(&store, &names::resolve(&store, name)?)?;
             output::print(&format!("{name}\n"));
@@ -59,7 +60,7 @@ pub struct UnpauseCommand {
     #[arg(short, long)]
     latest: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Paused))]
     containers: Vec<String>,
 }
 
@@ -67,7 +68,7 @@ impl Run for UnpauseCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let store = globals.store()?;
         let is_paused = |status| status == Status::Paused;
-        let wanted = selection(&store, "unpause", self.containers, self.all, self.latest, is_paused)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, self.latest, is_paused)?;
         Ok(each(&wanted, |name| {
             pause::unpause(&store, &names::resolve(&store, name)?)?;
             output::print(&format!("{name}\n"));

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, output};
 use crate::container::{list, network};
 use crate::error::Failure;
@@ -17,7 +18,7 @@ use crate::store::names;
   ctr port web 80       0.0.0.0:8080"
 )]
 pub struct Port {
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     container: String,
     /// Where this one is published
     #[arg(value_name = "PRIVATE_PORT[/PROTO]")]

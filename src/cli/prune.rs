@@ -6,6 +6,7 @@ use std::io::BufRead;
 use anyhow::Result;
 use jiff::Timestamp;
 
+use crate::cli::complete::Kind;
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output, when};
 use crate::container::list::{self, Container};
@@ -27,7 +28,8 @@ const WARNING: &str = "WARNING! This will remove all stopped containers.";
 Filters: label, label!, until (a time, or a span such as 24h). Paused containers stay.")]
 pub struct ContainerPrune {
     /// Only those that match: until=24h, label=a=b, label!=a
-    #[arg(long, value_name = "name=value", value_parser = super::filter::pair)]
+    #[arg(long, value_name = "name=value", value_parser = super::filter::pair,
+        add = Kind::Words(&["label!=", "label=", "until="]))]
     filter: Vec<(String, String)>,
     /// Do not ask
     #[arg(short, long)]

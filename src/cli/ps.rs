@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::filter::Filters;
 use crate::cli::output::template::{self, Column, quoted, text};
 use crate::cli::output::{live, units};
@@ -16,7 +17,6 @@ use crate::container::size::Sizes;
 use crate::container::state::Phase;
 use crate::container::{mounts, start};
 use crate::image;
-use crate::image::digest::Digest;
 use crate::image::index::Index;
 use crate::store::Store;
 
@@ -36,10 +36,13 @@ pub struct Ps {
     #[arg(short, long)]
     all: bool,
     /// Only those that match: name=web, label=a=b, status=exited, …
-    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = super::filter::pair,
+        add = Kind::Words(&["ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "label=",
+            "name=", "network=", "publish=", "since=", "status=created", "status=exited", "status=paused",
+            "status=running", "volume="]))]
     filter: Vec<(String, String)>,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// The last n made, whatever became of them
     #[arg(short = 'n', long, value_name = "n", default_value = "-1", hide_default_value = true)]
@@ -109,7 +112,10 @@ impl Run for Ps {
         }
         match self.watch {
             None => output::print(&self.show(&store, &filters, format)?),
-            Some(seconds) => live::repeat(Duration::from_secs(seconds.into()), || self.show(&store, &filters, format))?,
+            Some(seconds) => {
+                let interval = Duration::from_secs(seconds.into());
+                live::repeat(interval, template::is_table(format), || self.show(&store, &filters, format))?;
+            }
         }
         Ok(0)
     }
@@ -169,15 +175,17 @@ fn find_lost_names(store: &Store, rows: &mut [Row]) {
     }
     // Where it cannot be read, `images` says why.
     let Ok(index) = Index::read(store) else { return };
-    let mut known: HashMap<String, Option<&Digest>> = HashMap::new();
+    let mut known: HashMap<String, Option<String>> = HashMap::new();
     for row in rows.iter_mut().filter(|row| has_image(row)) {
         let state = &row.container.state;
         if !known.contains_key(&state.image) {
             let entry = image::lookup(&index, &state.image).ok().flatten();
-            known.insert(state.image.clone(), entry.map(|entry| &entry.image));
+            let elsewhere = || Some(image::additional::find(store, &state.image, None).ok().flatten()?.id);
+            let id = entry.map(|entry| entry.image.to_string()).or_else(elsewhere);
+            known.insert(state.image.clone(), id);
         }
-        let now = known.get(&state.image).copied().flatten();
-        row.has_lost_name = now.is_none_or(|image| image.as_str() != state.image_id);
+        let now = known.get(&state.image).cloned().flatten();
+        row.has_lost_name = now.is_none_or(|image| image != state.image_id);
     }
 }
 

@@ -4,22 +4,28 @@ use anyhow::Result;
 
 use crate::cli::output::progress::{self, Stream};
 use crate::cli::{Globals, Run, output};
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 use crate::image::obtain::status;
 use crate::image::platform::Platform;
-use crate::image::pull::{candidates, first, pull};
+use crate::image::pull::{candidates, first, pull, pull_all};
 use crate::image::reference::{DEFAULT_TAG, Reference};
 use crate::store::Store;
 use crate::{image, registry, userns};
 
 /// Download an image from a registry
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr pull busybox
+  ctr pull --platform linux/arm64 quay.io/team/app:1.2")]
 pub struct Pull {
     /// Download all tagged images in the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// The image for every platform that there is one for
+    #[arg(long)]
+    all_platforms: bool,
     /// Set platform if server is multi-platform capable
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
@@ -37,6 +43,11 @@ impl Run for Pull {
     fn run(self, globals: &Globals) -> Result<u8> {
         // Not by clap: it is the pull that fails, with 1, as Docker's.
         let platform = self.platform.as_deref().filter(|p| !p.is_empty()).map(str::parse::<Platform>).transpose()?;
+        if self.all_platforms && platform.is_some() {
+            return Err(Failure::new("--platform and --all-platforms cannot be given together")
+                .exit(exit::ENGINE)
+                .into());
+        }
         let written: Reference = self.name.parse()?;
         let has_tag = written.tag().is_some() || written.digest().is_some();
         if self.all_tags && has_tag {
@@ -71,7 +82,12 @@ impl Pull {
             output::print(&format!("{}: Pulling from {}\n", name.wanted(), name.path()));
         }
         let report = progress::report(Stream::Out, self.quiet);
-        let pulled = pull(store, name, platform, report.as_ref()).map_err(image::disk_full)?;
+        let pulled = if self.all_platforms {
+            pull_all(store, name, report.as_ref())
+        } else {
+            pull(store, name, platform, report.as_ref())
+        };
+        let pulled = pulled.map_err(image::disk_full)?;
         if !self.quiet {
             output::print(&format!("Digest: {}\n", pulled.digest));
         }

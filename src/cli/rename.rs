@@ -8,6 +8,8 @@ use crate::store::names;
 
 /// Give a container another name
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr rename brave_noether web")]
 pub struct RenameCommand {
     /// Name or id
     #[arg(required = true)]

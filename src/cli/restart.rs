@@ -47,7 +47,8 @@ impl Run for RestartCommand {
             signal::parse(text)?;
         }
         let store = globals.store()?;
-        let wanted = selection(&store, "restart", self.containers.clone(), self.all, self.latest, Status::is_running)?;
+        let wanted =
+            selection(&store, globals.words, self.containers.clone(), self.all, self.latest, Status::is_running)?;
         // All are asked before the first is waited for; one that is named twice is restarted twice.
         let mut seen = HashSet::new();
         let asked: Vec<Option<Result<Restart>>> = wanted

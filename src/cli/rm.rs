@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::options::pending;
 use crate::cli::{Globals, Run, output, selection};
 use crate::container::remove::{self, Removal};
@@ -9,6 +10,9 @@ use crate::error;
 use crate::store::names;
 
 /// Remove containers
+///
+/// What they wrote into their files goes with them; volumes of the host's stay. One that runs is refused
+/// without --force.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr rm [OPTIONS] CONTAINER [CONTAINER...]",
@@ -30,7 +34,7 @@ pub struct RmCommand {
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Removable))]
     containers: Vec<String>,
 }
 
@@ -41,7 +45,8 @@ impl Run for RmCommand {
         }
         let store = globals.store()?;
         let force = self.force;
-        let wanted = selection(&store, "rm", self.containers, self.all, false, |status| force || !status.is_running())?;
+        let wanted =
+            selection(&store, globals.words, self.containers, self.all, false, |status| force || !status.is_running())?;
         let mut code = 0;
         for name in &wanted {
             let id = match names::resolve(&store, name) {

@@ -3,13 +3,20 @@
 use anyhow::Result;
 
 use crate::cli::{Globals, Run, output};
-use crate::error::{self, Failure, exit};
+use crate::error;
 use crate::image::blobs;
+use crate::image::platform::Platform;
 use crate::image::remove::{Report, remove};
 use crate::userns;
 
 /// Remove one or more images
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "By name, the name goes, and the image with its last name; by id, all its names go.
+
+Examples:
+  ctr rmi web:1 web:2
+  ctr rmi -f 0123456789ab
+  ctr rmi --platform linux/arm64 web:1")]
 pub struct Rmi {
     /// Force removal of the image
     #[arg(short, long)]
@@ -18,7 +25,7 @@ pub struct Rmi {
     #[arg(long)]
     no_prune: bool,
     /// Remove only the given platform variant
-    #[arg(long, value_name = "STRINGS")]
+    #[arg(long, value_name = "os/arch")]
     platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -26,9 +33,9 @@ pub struct Rmi {
 
 impl Run for Rmi {
     fn run(self, globals: &Globals) -> Result<u8> {
-        if !self.platform.is_empty() {
-            return Err(Failure::new("--platform is not supported yet").exit(exit::ENGINE).into());
-        }
+        // As Docker's list of strings: several in one, separated by commas.
+        let platforms = self.platform.iter().flat_map(|list| list.split(','));
+        let platforms = platforms.map(str::parse::<Platform>).collect::<Result<Vec<_>, _>>()?;
         // An image here has no parent images, as with Docker's since BuildKit: nothing to prune.
         let _ = self.no_prune;
         let store = globals.store()?;
@@ -37,7 +44,7 @@ impl Run for Rmi {
         blobs::prepare(&store)?;
         let mut code = 0;
         for image in &self.images {
-            match remove(&store, image, self.force) {
+            match remove(&store, image, &platforms, self.force) {
                 Ok(lines) => show(&lines),
                 Err(problem) => {
                     output::say(&error::render(&problem));

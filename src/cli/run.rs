@@ -19,6 +19,11 @@ use crate::store::{Store, names};
 use crate::{image, sys};
 
 /// Make a container and run a command in it
+///
+/// The image is pulled where it is missing, a container is made of it with what the flags say, and the
+/// command, or else the image's own, is started in it. ctr stays until that ends, and passes on input, output
+/// and signals; with --detach it leaves at once. Flags stand before the image: what is behind it belongs to
+/// the command.
 #[derive(Debug, clap::Parser)]
 #[command(
     disable_help_flag = true,
@@ -60,7 +65,7 @@ impl RunCommand {
     fn go(self, globals: &Globals) -> Result<u8> {
         let descriptors = self.preserved.take()?;
         let detach = self.detach;
-        let (mut request, identity, process) = self.options.check("run", detach)?;
+        let (mut request, identity, process) = self.options.check(globals.words, detach)?;
         require_terminal(process.tty && request.config.attach_stdin)?;
         let size = process.tty.then(terminal_size).flatten();
         if let Some((rows, columns)) = size {
@@ -76,6 +81,10 @@ impl RunCommand {
         let connection = match started {
             Ok(connection) => connection,
             Err(error) => {
+                if detach {
+                    // As Docker: what was made is told, whatever becomes of it.
+                    output::print(&format!("{}\n", config.id));
+                }
                 if config.host_config.auto_remove {
                     // The start's own error is the one to be told.
                     let _ = remove::remove(&store, &config.id, Removal { force: true });

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, run};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::start::{self, Start};
@@ -10,6 +11,9 @@ use crate::monitor::{self, Streams};
 use crate::store::{Store, names};
 
 /// Start containers that exist
+///
+/// Those that were made by "ctr create" or have ended are started with the settings they were made with; what
+/// they wrote into their files is still there.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr start web db      in the background; prints what was started
@@ -33,7 +37,7 @@ pub struct StartCommand {
     #[arg(long, value_name = "dir", hide = true)]
     checkpoint_dir: Option<String>,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = Kind::Containers(Which::Stopped))]
     containers: Vec<String>,
 }
 

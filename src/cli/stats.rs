@@ -1,17 +1,17 @@
 //! `ctr stats`.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, LISTING, Which};
 use crate::cli::output::template::{self, Column, text};
-use crate::cli::output::units;
+use crate::cli::output::{live, units};
 use crate::cli::{Globals, Run, output};
 use crate::container::list;
+use crate::container::state;
 use crate::container::stats::Sample;
-use crate::container::{attach, state};
 use crate::error::{self, Failure};
 use crate::store::{Id, Store, names};
 
@@ -37,7 +37,7 @@ pub struct Stats {
     #[arg(short, long)]
     all: bool,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Seconds from one look to the next
     #[arg(short, long, value_name = "seconds", default_value = "1", hide_default_value = true)]
@@ -52,7 +52,7 @@ pub struct Stats {
     #[arg(long)]
     no_trunc: bool,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 
@@ -143,29 +143,18 @@ impl Run for Stats {
         template::listing(COLUMNS, &DEFAULT, self.format.as_deref(), &[])?;
         let Some(named) = named(&store, &self.containers) else { return Ok(1) };
         let mut watch = Watch { store: &store, stats: &self, named, before: HashMap::new() };
-        // Terminals only: who reads a pipe wants lines.
-        let live = !self.no_stream && std::io::stdout().is_terminal();
         let interval = Duration::from_secs(u64::from(self.interval.max(1)));
         watch.look()?;
         if !watch.before.is_empty() {
             std::thread::sleep(FIRST);
         }
-        loop {
-            let begin = Instant::now();
-            let rows = watch.look()?;
-            let shown = template::listing(COLUMNS, &DEFAULT, self.format.as_deref(), &rows)?;
-            output::print(&if live { frame(&shown, attach::size(), self.is_table()) } else { shown });
-            if self.no_stream {
-                return Ok(0);
-            }
-            std::thread::sleep(interval.saturating_sub(begin.elapsed()));
+        let mut show = || template::listing(COLUMNS, &DEFAULT, self.format.as_deref(), &watch.look()?);
+        if self.no_stream {
+            output::print(&show()?);
+        } else {
+            live::repeat(interval, template::is_table(self.format.as_deref()), show)?;
         }
-    }
-}
-
-impl Stats {
-    fn is_table(&self) -> bool {
-        self.format.as_deref().is_none_or(|format| format.trim().is_empty() || format.trim().starts_with("table"))
+        Ok(0)
     }
 }
 
@@ -233,30 +222,9 @@ impl Watch<'_> {
     }
 }
 
-/// A screenful, drawn over the last one. Lines that the terminal would break, and those that would make
-/// it scroll, are cut, since nothing could be drawn over them.
-fn frame(shown: &str, size: Option<(u16, u16)>, cut: bool) -> String {
-    let (rows, columns) = size.filter(|_| cut).unwrap_or((u16::MAX, u16::MAX));
-    let mut out = String::from("\x1b[H");
-    for line in shown.lines().take(usize::from(rows).saturating_sub(1).max(1)) {
-        out.extend(line.chars().take(usize::from(columns.max(1))));
-        out.push_str("\x1b[K\n");
-    }
-    out + "\x1b[J"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_frame_fits_its_terminal() {
-        assert_eq!(frame("abc\nde\n", None, true), "\x1b[Habc\x1b[K\nde\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\nde\nf\n", Some((3, 2)), true), "\x1b[Hab\x1b[K\nde\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\nde\n", Some((1, 1)), true), "\x1b[Ha\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\nde\n", Some((0, 0)), true), "\x1b[Ha\x1b[K\n\x1b[J");
-        assert_eq!(frame("abc\n", Some((1, 1)), false), "\x1b[Habc\x1b[K\n\x1b[J");
-    }
 
     #[test]
     fn what_does_not_run_has_nothing_and_what_is_gone_is_not_known() {

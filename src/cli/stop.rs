@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::cli::complete::{Kind, Which};
 use crate::cli::{Globals, Run, each, output, selection};
 use crate::container::list::Status;
 use crate::container::signal;
@@ -10,6 +11,9 @@ use crate::error;
 use crate::store::names;
 
 /// Stop containers: a signal, then time, then SIGKILL
+///
+/// Each gets its stop signal, SIGTERM where neither image nor flags say another, and time to end by itself:
+/// 10 seconds, or its own --stop-timeout. What then still runs is killed.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr stop [OPTIONS] CONTAINER [CONTAINER...]",
@@ -32,7 +36,7 @@ pub struct StopCommand {
     #[arg(short, long, visible_alias = "time", value_name = "seconds")]
     timeout: Option<i64>,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 
@@ -42,7 +46,7 @@ impl Run for StopCommand {
             signal::parse(text)?;
         }
         let store = globals.store()?;
-        let wanted = selection(&store, "stop", self.containers, self.all, self.latest, Status::is_running)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, self.latest, Status::is_running)?;
         // All are asked before the first is waited for.
         let asked: Vec<Result<Option<Stopping>>> = wanted
             .iter()
@@ -67,8 +71,15 @@ impl Run for StopCommand {
 }
 
 /// Send a signal to containers that run
+///
+/// The signal goes to the container's first process. SIGKILL ends the container with all its processes.
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr kill [OPTIONS] CONTAINER [CONTAINER...]")]
+#[command(
+    override_usage = "ctr kill [OPTIONS] CONTAINER [CONTAINER...]",
+    after_help = "Examples:
+  ctr kill web              SIGKILL: it ends at once
+  ctr kill -s HUP web       many programs read their configuration again"
+)]
 pub struct KillCommand {
     /// All containers that run
     #[arg(short, long)]
@@ -77,7 +88,7 @@ pub struct KillCommand {
     #[arg(short, long, value_name = "signal", default_value = "KILL")]
     signal: String,
     /// Names or ids
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = Kind::Containers(Which::Running))]
     containers: Vec<String>,
 }
 
@@ -85,7 +96,7 @@ impl Run for KillCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let number = signal::parse(&self.signal)?;
         let store = globals.store()?;
-        let wanted = selection(&store, "kill", self.containers, self.all, false, Status::is_running)?;
+        let wanted = selection(&store, globals.words, self.containers, self.all, false, Status::is_running)?;
         Ok(each(&wanted, |name| {
             let id = names::resolve(&store, name)?;
             stop::kill(&store, &id, number).with_context(|| format!("cannot kill container: {name}"))?;

@@ -14,10 +14,12 @@ use crate::userns;
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr unshare [COMMAND] [ARG...]",
-    after_help = "Files that containers wrote belong to other ids outside of it; in it they can be looked at
-and removed:
+    after_help = "Examples:
   ctr unshare ls -ln ~/.local/share/ctr/containers
-Without a command it starts $SHELL."
+  ctr unshare                    $SHELL, until it ends
+
+Files that containers wrote belong to other ids outside of it; in it they can be looked at
+and removed."
 )]
 pub struct Unshare {
     /// The command and its arguments

@@ -16,7 +16,7 @@ use crate::store::names;
 #[command(
     override_usage = "ctr update [OPTIONS] CONTAINER [CONTAINER...]",
     after_help = "Examples:
-  ctr update -m 1g --memory-swap 2g web db       in force at once, and at each later start
+  ctr update -m 1g --memory-swap 2g web db       at once, and from now on
   ctr update --cpus 0.5 --pids-limit 100 web
   ctr update --publish-add 8081:81 web
   ctr update --publish-rm 80/tcp web             wherever it is published

@@ -7,15 +7,8 @@ use anyhow::Result;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::{absent, output};
+use crate::cli::{absent, help, output};
 use crate::error::{Failure, exit};
-
-/// Prints the help that `args` asks of this tree.
-pub fn help(mut tree: Command, args: &[OsString]) {
-    if let Err(error) = tree.try_get_matches_from_mut(args) {
-        output::print(&error.render().to_string());
-    }
-}
 
 /// A usage error as clap found it. `command`: the tree of the command's own flags; `words`: its
 /// name.
@@ -196,15 +189,14 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
             return Ok(0);
         }
         // `ctr` alone, `ctr --help`, or a flag that is not there.
-        return match tree.arg_required_else_help(true).try_get_matches_from(args) {
-            Ok(_) => Ok(0),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-                ) =>
-            {
-                output::print(&error.render().to_string());
+        return match tree.try_get_matches_from(args) {
+            // Help that nobody asked for is no output: a script that reads it made a mistake.
+            Ok(_) => {
+                output::say(help::of_all().trim_end());
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                output::print(&help::of_all());
                 Ok(0)
             }
             Err(error) => refused(&error, &super::skeleton(), "", args),
@@ -227,9 +219,13 @@ pub fn no_such_command(args: &[OsString]) -> Result<u8> {
     match (tree.find_subcommand(first), second) {
         (None, _) => unknown(first, ""),
         (Some(_), Some(second)) if !asks_for_help => unknown(&format!("{first} {second}"), first),
-        (Some(group), _) => {
-            let mut group = group.clone().bin_name(format!("ctr {first}"));
-            output::print(&group.render_help().to_string());
+        (Some(_), _) => {
+            let help = help::of_group(first);
+            if asks_for_help {
+                output::print(&help);
+            } else {
+                output::say(help.trim_end());
+            }
             Ok(0)
         }
     }
@@ -298,8 +294,8 @@ mod tests {
             ("ps x", "'ctr ps' accepts no arguments", 1),
             ("foo", "\"foo\" is not a ctr command", 1),
             ("container foo", "\"container foo\" is not a ctr command", 1),
-            ("history b", "the command \"history\" is not supported yet", 1),
-            ("image push b", "the command \"image push\" is not supported yet", 1),
+            ("build b", "the command \"build\" is not supported yet", 1),
+            ("image build b", "the command \"image build\" is not supported yet", 1),
             ("rm", "'ctr rm' requires at least 1 argument", 1),
             ("exec x", "'ctr exec' requires at least 2 arguments", 1),
             ("run --memory 1z b", "invalid argument \"1z\" for \"-m, --memory\" flag: invalid suffix: 'z'", 125),

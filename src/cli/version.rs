@@ -9,6 +9,9 @@ use crate::cli::{Globals, Run, output};
 
 /// Show the version
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr version
+  ctr version -f '{{.Client.Version}}'")]
 pub struct Version {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::cli::complete::Kind;
 use crate::cli::{Globals, Run, each, output, selection};
 use crate::container::attach::{self, Attach, Outcome};
 use crate::container::list::Status;
@@ -11,6 +12,18 @@ use crate::container::{list, state, watch};
 use crate::error::Failure;
 use crate::monitor::{self, Connection, Streams};
 use crate::store::{Id, Store, names};
+
+const CONDITIONS: Kind = Kind::Words(&[
+    "configured",
+    "created",
+    "exited",
+    "initialized",
+    "paused",
+    "removing",
+    "running",
+    "stopped",
+    "stopping",
+]);
 
 /// Wait until containers have ended, and print their exit codes
 #[derive(Debug, clap::Parser)]
@@ -26,7 +39,7 @@ The exit code is printed for a container that has ended, and -1 for all else."
 )]
 pub struct WaitCommand {
     /// What to wait for
-    #[arg(long, value_name = "condition", value_delimiter = ',', value_parser = Condition::parse)]
+    #[arg(long, value_name = "condition", add = CONDITIONS, value_delimiter = ',', value_parser = Condition::parse)]
     condition: Vec<Condition>,
     /// How long to wait before looking again, where nothing tells of changes (250ms)
     #[arg(short, long, value_name = "duration", default_value = "250ms", hide_default_value = true, value_parser = interval)]
@@ -76,7 +89,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 impl Run for WaitCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
         let store = globals.store()?;
-        let wanted = selection(&store, "wait", self.containers.clone(), false, self.latest, |_| true)?;
+        let wanted = selection(&store, globals.words, self.containers.clone(), false, self.latest, |_| true)?;
         if !self.condition.is_empty() {
             return Ok(each(&wanted, |name| {
                 let id = names::resolve(&store, name)?;

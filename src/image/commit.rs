@@ -25,14 +25,35 @@ pub struct Complete<'a> {
     pub repo_digest: Option<Digest>,
 }
 
+/// An image that is on the disk whole; it stays while this is held.
+pub struct Ready {
+    /// Without a name.
+    pub entry: Entry,
+    _held: (Vec<Pinned>, Vec<Lock>),
+}
+
 impl Complete<'_> {
     /// Enters the image into the index under `names`, or without a name; returns its id.
     ///
     /// # Errors
     /// The disk is full or refuses; the index is as it was then.
-    pub fn commit(mut self, store: &Store, names: &[Reference]) -> Result<Digest> {
-        let (image, _config) = blobs::put(store, self.config)?;
-        let (digest, _manifest) = blobs::put(store, self.manifest)?;
+    pub fn commit(self, store: &Store, names: &[Reference]) -> Result<Digest> {
+        let ready = self.prepare(store)?;
+        Index::change(store, |index| {
+            ready.enter(index, names);
+            Ok(())
+        })?;
+        // All that it needs was held until here: from now on the index speaks for it.
+        Ok(ready.entry.image)
+    }
+
+    /// Puts everything on the disk. The index knows nothing of it yet.
+    ///
+    /// # Errors
+    /// The disk is full or refuses.
+    pub fn prepare(mut self, store: &Store) -> Result<Ready> {
+        let (image, config_lock) = blobs::put(store, self.config)?;
+        let (digest, manifest_lock) = blobs::put(store, self.manifest)?;
         let (config, _) = manifest::parse_config(self.config, self.layers.len())?;
         let folders = parents::make(store, &self.layers.iter().collect::<Vec<_>>(), Powers::now())?;
         let opaque = self.layers.iter().rev().position(|layer| layer.record.opaque);
@@ -41,15 +62,11 @@ impl Complete<'_> {
                 media_type: self.manifest_type.to_owned(),
                 digest,
                 size: self.manifest.len() as u64,
-                platform: Some(Platform {
-                    architecture: config.architecture().to_string(),
-                    os: config.os().to_string(),
-                    variant: config.variant().clone(),
-                }),
+                platform: Some(Platform::of(&config)),
                 annotations: None,
             },
             name: None,
-            image: image.clone(),
+            image,
             repo_digest: self.repo_digest,
             created: config.created().clone(),
             size: self.layers.iter().map(|layer| layer.record.size).sum(),
@@ -57,17 +74,19 @@ impl Complete<'_> {
             parents: folders.is_some(),
         };
         layers::sync(store, &mut self.layers)?;
-        Index::change(store, |index| {
-            for name in names {
-                index.add(Entry { name: Some(name.stored().to_string()), ..entry.clone() });
-            }
-            if names.is_empty() {
-                index.add(entry);
-            }
-            Ok(())
-        })?;
-        // Everything was held until here: from now on the index speaks for it.
-        drop((self.layers, self.blobs, folders));
-        Ok(image)
+        let locks = [config_lock, manifest_lock].into_iter().chain(self.blobs).chain(folders).collect();
+        Ok(Ready { entry, _held: (self.layers, locks) })
+    }
+}
+
+impl Ready {
+    /// Enters it into an index under `names`, or without a name.
+    pub fn enter(&self, index: &mut Index, names: &[Reference]) {
+        for name in names {
+            index.add(Entry { name: Some(name.stored().to_string()), ..self.entry.clone() });
+        }
+        if names.is_empty() {
+            index.add(self.entry.clone());
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! `image/index.json`: the images of the store, an OCI image index whose entries are manifests. An
 //! image with two names has two entries; one without a name has one that bears none.
 //!
+//! A name that leads to an image for several platforms has an entry that is an index in turn, and
+//! behind it one for each of those platforms that are here, the one for this machine first. Another
+//! tool that looks for the name meets the index.
+//!
 //! It is replaced as a whole under the image folder's lock and read without. Each entry carries in
 //! annotations of our own what the hot paths would otherwise read from other files.
 
@@ -14,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::image::digest::Digest;
+use crate::image::manifest::{DOCKER_LIST, OCI_INDEX};
 use crate::image::platform::Platform;
 use crate::store::record::{self, Durability};
 use crate::store::{Lock, Store};
@@ -32,6 +37,8 @@ const SIZE: &str = "ctr.size";
 const DEPTH: &str = "ctr.depth";
 /// Set when the layers' left out folders have a layer of their own (`parents`).
 const PARENTS: &str = "ctr.parents";
+/// Set on an index that was made here.
+const MADE: &str = "ctr.made";
 
 /// What an index and the entries of a manifest point with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,10 +68,22 @@ pub struct Entry {
     pub parents: bool,
 }
 
+/// A name that leads to an index: images for several platforms.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// Full reference.
+    pub name: String,
+    /// Of the index, whose bytes are a blob.
+    pub descriptor: Descriptor,
+    /// Made here (`manifest create`): none of its images is here by this name.
+    pub is_made: bool,
+}
+
 /// All images.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     pub entries: Vec<Entry>,
+    pub lists: Vec<List>,
     /// Which file this was read from; a replaced index has another.
     stamp: Stamp,
 }
@@ -123,8 +142,10 @@ impl Index {
         let on_disk: OnDisk = serde_json::from_slice(&bytes)
             .map_err(|e| Failure::new("damaged image index").source(e))
             .with_context(|| format!("read {path:?}"))?;
-        let entries = on_disk.manifests.into_iter().filter_map(Entry::from_descriptor).collect();
-        Ok(Self { entries, stamp })
+        let (lists, entries): (Vec<_>, Vec<_>) = on_disk.manifests.into_iter().partition(is_index);
+        let entries = entries.into_iter().filter_map(Entry::from_descriptor).collect();
+        let lists = lists.into_iter().filter_map(List::from_descriptor).collect();
+        Ok(Self { entries, lists, stamp })
     }
 
     #[must_use]
@@ -146,7 +167,8 @@ impl Index {
     }
 
     fn write(self, store: &Store) -> Result<()> {
-        let manifests = self.entries.into_iter().map(Entry::into_descriptor).collect();
+        let lists = self.lists.into_iter().map(List::into_descriptor);
+        let manifests = lists.chain(self.entries.into_iter().map(Entry::into_descriptor)).collect();
         let text = serde_json::to_vec(&OnDisk { schema_version: 2, media_type: index_type(), manifests })?;
         let path = path(store);
         record::replace(&path, &text, Durability::Synced).with_context(|| format!("write {path:?}"))
@@ -158,20 +180,65 @@ impl Index {
         if let Some(name) = new.name.clone() {
             self.untag(&name);
         }
+        self.join(new);
+    }
+
+    /// Gives a name to an image for several platforms: `entries` are those that are here, the one for
+    /// this machine first.
+    pub fn add_list(&mut self, list: List, entries: Vec<Entry>) {
+        self.untag(&list.name);
+        for entry in entries {
+            self.join(Entry { name: Some(list.name.clone()), ..entry });
+        }
+        self.lists.push(list);
+    }
+
+    fn join(&mut self, new: Entry) {
         self.entries.retain(|e| !(e.name.is_none() && e.manifest.digest == new.manifest.digest));
         if new.name.is_some() || !self.entries.iter().any(|e| e.manifest.digest == new.manifest.digest) {
             self.entries.push(new);
         }
     }
 
-    /// Takes a name away; the image is left, dangling when it has no other name.
-    pub fn untag(&mut self, name: &str) -> Option<Entry> {
-        let at = self.entries.iter().position(|e| e.name.as_deref() == Some(name))?;
-        let old = self.entries.remove(at);
-        if !self.entries.iter().any(|e| e.image == old.image) {
-            self.entries.push(Entry { name: None, ..old.clone() });
+    /// Takes a name away; the images that had it are left, dangling when they have no other name.
+    pub fn untag(&mut self, name: &str) {
+        self.lists.retain(|list| list.name != name);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.entries).into_iter().partition(|e| e.name.as_deref() == Some(name));
+        self.entries = kept;
+        for old in gone {
+            if !self.entries.iter().any(|e| e.image == old.image) {
+                self.entries.push(Entry { name: None, ..old });
+            }
         }
-        Some(old)
+    }
+
+    /// The entries that bear a name: several where it is for several platforms.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(move |e| e.name.as_deref() == Some(name))
+    }
+
+    /// The index that a name leads to.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Option<&List> {
+        self.lists.iter().find(|list| list.name == name)
+    }
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    matches!(descriptor.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
+}
+
+impl List {
+    fn from_descriptor(mut descriptor: Descriptor) -> Option<Self> {
+        let mut notes = descriptor.annotations.take().unwrap_or_default();
+        Some(Self { name: notes.remove(REF_NAME)?, is_made: notes.remove(MADE).is_some(), descriptor })
+    }
+
+    fn into_descriptor(self) -> Descriptor {
+        let notes = [(REF_NAME, Some(self.name)), (MADE, self.is_made.then(|| "yes".to_owned()))];
+        let notes = notes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+        Descriptor { annotations: Some(notes), ..self.descriptor }
     }
 }
 

@@ -5,26 +5,38 @@ use serde_json::{Value, json};
 
 use crate::container::inspect::{DRIVER, shape};
 use crate::image::Image;
+use crate::image::index::{Descriptor, Index};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::store::Store;
 
 /// The image that a person means, as `inspect` shows it; `None`: there is none.
 ///
 /// # Errors
-/// As [`super::find`].
-pub fn inspect(store: &Store, wanted: &str) -> Result<Option<Value>> {
-    let Some(image) = super::find(store, wanted)? else { return Ok(None) };
+/// As [`super::find_for`].
+pub fn inspect(store: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Value>> {
+    let Some(image) = super::find_for(store, wanted, platform)? else { return Ok(None) };
     let familiar = |name: &String| name.parse::<Reference>().map_or_else(|_| name.clone(), |name| name.familiar());
     let tags: Vec<String> = image.names.iter().filter(|name| !name.contains('@')).map(familiar).collect();
     let digests: Vec<String> = image.repo_digests.iter().map(familiar).collect();
-    let Image { id, config, layers, size, .. } = &image;
+    let Image { id, config, layers, size, home, .. } = &image;
     // The image's own settings, and for older scripts the members that only containers fill.
     let settings = match serde_json::to_value(config.config())? {
         Value::Null => json!({}),
         settings => settings,
     };
     let comment = config.history().iter().flatten().filter_map(|step| step.comment().as_deref()).next_back();
-    let paths: Vec<String> = layers.iter().map(|l| store.layers().join(l).to_string_lossy().into_owned()).collect();
+    let driver = |layers: &[String]| -> Value {
+        let paths: Vec<String> =
+            layers.iter().map(|layer| home.layers().join(layer).to_string_lossy().into_owned()).collect();
+        match paths.split_first() {
+            None => json!({}),
+            Some((top, [])) => json!({"UpperDir": top}),
+            Some((top, below)) => json!({"LowerDir": below.join(":"), "UpperDir": top}),
+        }
+    };
+    let index = Index::read(home)?;
+    let entry = index.entries.iter().find(|entry| entry.image.as_str() == id);
     let mut shown = json!({
         "Id": id,
         "RepoTags": tags,
@@ -38,15 +50,28 @@ pub fn inspect(store: &Store, wanted: &str) -> Result<Option<Value>> {
         "Architecture": config.architecture().to_string(),
         "Variant": config.variant(),
         "Os": config.os().to_string(),
+        "OsVersion": config.os_version(),
         "Size": size,
-        "GraphDriver": { "Data": { "LowerDir": paths.join(":") }, "Name": DRIVER },
+        "GraphDriver": { "Data": driver(layers), "Name": DRIVER },
         "RootFS": { "Type": "layers", "Layers": config.rootfs().diff_ids() },
         "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
+        "Descriptor": entry.map(|entry| descriptor(&entry.manifest)),
     });
-    if let Value::Object(shown) = &mut shown
-        && config.variant().is_none()
-    {
-        shown.shift_remove("Variant");
+    if let Value::Object(shown) = &mut shown {
+        for key in ["Variant", "OsVersion", "Descriptor"] {
+            if shown.get(key).is_some_and(Value::is_null) {
+                shown.shift_remove(key);
+            }
+        }
     }
     Ok(Some(shown))
+}
+
+/// What the index points with, as the API has it (v1.48).
+fn descriptor(of: &Descriptor) -> Value {
+    let mut shown = json!({"mediaType": of.media_type, "digest": of.digest.as_str(), "size": of.size});
+    if let Some(platform) = &of.platform {
+        shown["platform"] = json!(platform);
+    }
+    shown
 }

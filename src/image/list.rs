@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 use jiff::Timestamp;
+use oci_spec::image::ImageConfiguration;
 
 use crate::error::Failure;
 use crate::image::index::{Entry, Index};
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::{blobs, lookup};
+use crate::image::{additional, blobs, find, no_such_image};
 use crate::store::Store;
 
 /// A line of `images`: an image by one of its names.
@@ -20,6 +22,10 @@ pub struct Row {
     pub created: Option<Timestamp>,
     /// Bytes.
     pub size: u64,
+    /// `linux/amd64`.
+    pub platform: Option<Platform>,
+    /// It is in an additional store.
+    pub read_only: bool,
 }
 
 /// `--filter`, checked.
@@ -36,11 +42,11 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Reads `name=value`.
+    /// Reads `name=value`; `time` reads a time.
     ///
     /// # Errors
     /// A filter that there is not, or an image that there is not. Docker's wording.
-    pub fn parse(store: &Store, text: &str) -> Result<Self> {
+    pub fn parse(store: &Store, text: &str, time: impl Fn(&str) -> Result<Timestamp, String>) -> Result<Self> {
         let Some((name, value)) = text.split_once('=') else {
             return Err(Failure::new(format!(
                 "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"
@@ -62,16 +68,15 @@ impl Filter {
             },
             "before" => Self::Before(created_of(store, value)?),
             "since" => Self::Since(created_of(store, value)?),
-            "until" => Self::Until(value.parse().map_err(|e| invalid().source(e))?),
+            "until" => Self::Until(time(value).map_err(|e| invalid().source(e))?),
             _ => return Err(Failure::new(format!("invalid filter '{name}'")).into()),
         })
     }
 }
 
 fn created_of(store: &Store, wanted: &str) -> Result<Timestamp> {
-    let index = Index::read(store)?;
-    let entry = lookup(&index, wanted)?.ok_or_else(|| Failure::new(format!("No such image: {wanted}")))?;
-    Ok(created(entry).unwrap_or(Timestamp::UNIX_EPOCH))
+    let image = find(store, wanted)?.ok_or_else(|| no_such_image(wanted))?;
+    Ok(image.config.created().as_deref().and_then(|time| time.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn created(entry: &Entry) -> Option<Timestamp> {
@@ -82,21 +87,17 @@ fn created(entry: &Entry) -> Option<Timestamp> {
 /// `reference`, and all needed for the others, as in Docker.
 ///
 /// # Errors
-/// The index, or a configuration that a label filter has to read, cannot be read.
+/// The index cannot be read. An image that is damaged has no labels.
 pub fn list(store: &Store, filters: &[Filter]) -> Result<Vec<Row>> {
-    let index = Index::read(store)?;
-    let mut rows = Vec::new();
-    for entry in &index.entries {
-        let name: Option<Reference> = entry.name.as_deref().and_then(|name| name.parse().ok());
-        let row = Row {
-            id: entry.image.to_string(),
-            digest: entry.repo_digest.as_ref().filter(|_| name.is_some()).map(ToString::to_string),
-            name,
-            created: created(entry),
-            size: entry.size,
-        };
-        if passes(store, entry, &row, filters)? {
-            rows.push(row);
+    let own = Index::read(store)?;
+    let mut rows = rows(store, &own, filters, false);
+    for additional in additional::stores(store) {
+        let index = Index::read(&additional)?;
+        for row in self::rows(&additional, &index, filters, true) {
+            // What the own store has by the same name is found first.
+            if !rows.iter().any(|known| (&known.id, &known.name) == (&row.id, &row.name)) {
+                rows.push(row);
+            }
         }
     }
     rows.sort_by(|a, b| {
@@ -106,15 +107,39 @@ pub fn list(store: &Store, filters: &[Filter]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn passes(store: &Store, entry: &Entry, row: &Row, filters: &[Filter]) -> Result<bool> {
+fn rows(store: &Store, index: &Index, filters: &[Filter], read_only: bool) -> Vec<Row> {
+    let rows = index.entries.iter().map(|entry| (entry, row(entry, read_only)));
+    rows.filter(|(entry, row)| passes(store, entry, row, filters)).map(|(_, row)| row).collect()
+}
+
+fn row(entry: &Entry, read_only: bool) -> Row {
+    let name: Option<Reference> = entry.name.as_deref().and_then(|name| name.parse().ok());
+    Row {
+        id: entry.image.to_string(),
+        digest: entry.repo_digest.as_ref().filter(|_| name.is_some()).map(ToString::to_string),
+        name,
+        created: created(entry),
+        size: entry.size,
+        platform: entry.manifest.platform.clone(),
+        read_only,
+    }
+}
+
+/// Whether an entry of the own store passes all filters.
+#[must_use]
+pub fn fits(store: &Store, entry: &Entry, filters: &[Filter]) -> bool {
+    passes(store, entry, &row(entry, false), filters)
+}
+
+fn passes(store: &Store, entry: &Entry, row: &Row, filters: &[Filter]) -> bool {
     let mut references = filters.iter().filter_map(|f| match f {
         Filter::Reference(pattern) => Some(pattern),
         _ => None,
     });
     if let Some(first) = references.next() {
-        let Some(name) = &row.name else { return Ok(false) };
+        let Some(name) = &row.name else { return false };
         if !std::iter::once(first).chain(references).any(|pattern| matches(pattern, name)) {
-            return Ok(false);
+            return false;
         }
     }
     for filter in filters {
@@ -123,20 +148,20 @@ fn passes(store: &Store, entry: &Entry, row: &Row, filters: &[Filter]) -> Result
             Filter::Dangling(wanted) => row.name.is_none() == *wanted,
             Filter::Before(then) | Filter::Until(then) => row.created.is_some_and(|t| t < *then),
             Filter::Since(then) => row.created.is_some_and(|t| t > *then),
-            Filter::Label(key, value) => has_label(store, entry, key, value.as_deref())?,
+            Filter::Label(key, value) => has_label(store, entry, key, value.as_deref()),
         };
         if !passes {
-            return Ok(false);
+            return false;
         }
     }
-    Ok(true)
+    true
 }
 
-fn has_label(store: &Store, entry: &Entry, key: &str, value: Option<&str>) -> Result<bool> {
-    let Some(bytes) = blobs::read(store, &entry.image)? else { return Ok(false) };
-    let config: oci_spec::image::ImageConfiguration = serde_json::from_slice(&bytes)?;
-    let label = config.labels_of_config().and_then(|labels| labels.get(key));
-    Ok(label.is_some_and(|label| value.is_none_or(|value| label == value)))
+fn has_label(store: &Store, entry: &Entry, key: &str, value: Option<&str>) -> bool {
+    let config = blobs::read(store, &entry.image).ok().flatten();
+    let config = config.and_then(|bytes| serde_json::from_slice::<ImageConfiguration>(&bytes).ok());
+    let labels = config.as_ref().and_then(ImageConfiguration::labels_of_config);
+    labels.and_then(|labels| labels.get(key)).is_some_and(|label| value.is_none_or(|value| label == value))
 }
 
 /// Whether a name fits a pattern: the familiar or the full form, with its tag or without.

@@ -98,6 +98,13 @@ pub fn parse(bytes: &[u8]) -> Result<Document> {
     }
 }
 
+/// The media type of an index; where it names none, the standard's.
+#[must_use]
+pub fn index_type(bytes: &[u8]) -> &'static str {
+    let is_dockers = serde_json::from_slice::<Probe>(bytes).is_ok_and(|probe| probe.media_type == DOCKER_LIST);
+    if is_dockers { DOCKER_LIST } else { OCI_INDEX }
+}
+
 /// Reads a configuration, and its diff ids, bottom first.
 ///
 /// # Errors

@@ -5,7 +5,8 @@
 //! ([`index`]); whatever it needs was complete and on the disk before.
 //!
 //! - names: [`reference`], [`digest`], [`platform`]
-//! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]
+//! - what is stored: [`index`], [`manifest`], [`blobs`], [`layers`], [`parents`]; what is shared by
+//!   all users: [`additional`]
 //! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
 //!   of them through [`unpack`] and [`commit`]
 //! - whether it may come: [`trust`], policy and signatures
@@ -16,11 +17,13 @@
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
+pub mod additional;
 pub mod archive;
 pub mod blobs;
 pub mod change;
 mod commit;
 pub mod digest;
+pub mod history;
 pub mod import;
 pub mod index;
 mod inspect;
@@ -28,8 +31,10 @@ pub mod layers;
 pub mod list;
 pub mod make;
 pub mod manifest;
+pub mod manifests;
 pub mod mapped;
 pub mod obtain;
+pub mod overview;
 pub mod pack;
 pub mod parents;
 pub mod platform;
@@ -37,7 +42,9 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod reference;
+pub mod refetch;
 pub mod remove;
+pub mod tag;
 mod trust;
 pub mod unpack;
 
@@ -49,6 +56,7 @@ pub use self::obtain::obtain;
 
 use self::digest::{Digest, is_hex};
 use self::index::{Entry, Index, Stamp};
+use self::platform::Platform;
 use self::reference::Reference;
 use crate::error::Failure;
 use crate::events;
@@ -64,10 +72,13 @@ pub struct Image {
     /// `docker.io/library/busybox@sha256:…`: what registries know it by.
     pub repo_digests: Vec<String>,
     pub config: ImageConfiguration,
-    /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` wants them.
+    /// Names below `layers/`, topmost first, as `overlay`'s `lowerdir` wants them; whole paths of an
+    /// image of an additional store.
     pub layers: Vec<String>,
     /// Bytes of all layers' files.
     pub size: u64,
+    /// The store that has it: the own one, or an additional one.
+    pub home: Store,
     /// The index in which it was found.
     seen: Stamp,
 }
@@ -87,19 +98,79 @@ pub enum PullPolicy {
 /// # Errors
 /// Neither a reference nor an id; an id's beginning that fits several images; a damaged store.
 pub fn find(store: &Store, wanted: &str) -> Result<Option<Image>> {
+    find_for(store, wanted, None)
+}
+
+/// [`find`], and of a name that is for several platforms the image for this one.
+///
+/// # Errors
+/// As [`find`]; Docker's sentence where the image is for another platform.
+pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Image>> {
     let index = Index::read(store)?;
-    if let Some(entry) = lookup(&index, wanted)? {
+    if let Some(entry) = entry_for(store, &index, wanted, platform)? {
         return open(store, &index, entry).map(Some);
+    }
+    if let Some(image) = additional::find(store, wanted, platform)? {
+        return Ok(Some(image));
     }
     // An alias, or an image from another place that is searched.
     if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
         for name in pull::candidates(wanted)? {
-            if let Some(entry) = lookup(&index, &name.to_string())? {
+            if let Some(entry) = entry_for(store, &index, &name.to_string(), platform)? {
                 return open(store, &index, entry).map(Some);
             }
         }
     }
     Ok(None)
+}
+
+/// The entry that [`find_for`] means.
+///
+/// # Errors
+/// As [`find_for`].
+pub fn entry_for<'a>(
+    store: &Store,
+    index: &'a Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<&'a Entry>> {
+    let Some(found) = lookup(index, wanted)? else { return of_made_list(store, index, wanted, platform) };
+    let Some(platform) = platform else { return Ok(Some(found)) };
+    let is_for = |entry: &&Entry| entry.manifest.platform.as_ref().is_some_and(|own| own.satisfies(platform));
+    let same_name = found.name.as_deref().filter(|_| !remove::is_id_of(wanted, &found.image));
+    let fits = same_name.and_then(|name| index.named(name).find(is_for));
+    match fits.or_else(|| Some(found).filter(is_for)) {
+        Some(entry) => Ok(Some(entry)),
+        None => {
+            let own = found.manifest.platform.clone().unwrap_or_default();
+            let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
+            own.check(platform, &name)?;
+            Ok(Some(found))
+        }
+    }
+}
+
+/// A list that was made here leads to an image if that is here by another name.
+fn of_made_list<'a>(
+    store: &Store,
+    index: &'a Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<&'a Entry>> {
+    let Ok(name) = wanted.parse::<Reference>() else { return Ok(None) };
+    let Some(list) = index.list(&name.stored().to_string()) else { return Ok(None) };
+    let Some(bytes) = blobs::read(store, &list.descriptor.digest)? else { return Ok(None) };
+    let manifest::Document::Index(entries) = manifest::parse(&bytes)? else { return Ok(None) };
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let Ok(chosen) = platform::choose(&entries, &wanted) else { return Ok(None) };
+    Ok(index.entries.iter().find(|entry| entry.manifest.digest == chosen.digest))
+}
+
+/// Docker's sentence for what is no image's name or id.
+#[must_use]
+pub fn no_such_image(wanted: &str) -> Failure {
+    let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |name| name.or_latest().familiar());
+    Failure::new(format!("No such image: {name}"))
 }
 
 /// The entry of the index that a person means.
@@ -172,6 +243,7 @@ pub fn open(store: &Store, index: &Index, entry: &Entry) -> Result<Image> {
         config,
         layers: layer_names(entry, &diffs),
         size: entry.size,
+        home: store.clone(),
         seen: index.stamp(),
     })
 }
@@ -211,12 +283,12 @@ impl Image {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn is_there(&self, store: &Store) -> Result<bool> {
+    pub fn is_there(&self) -> Result<bool> {
         // Mostly nobody changed the index in between: then a stat is all it takes.
-        if Stamp::now(store) == self.seen {
+        if Stamp::now(&self.home) == self.seen {
             return Ok(true);
         }
-        Ok(Index::read(store)?.entries.iter().any(|e| e.image.as_str() == self.id))
+        Ok(Index::read(&self.home)?.entries.iter().any(|e| e.image.as_str() == self.id))
     }
 }
 

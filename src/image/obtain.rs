@@ -12,7 +12,7 @@ use crate::error::{self, Failure, exit};
 use crate::image::platform::Platform;
 use crate::image::pull::{Report, candidates, first, pull};
 use crate::image::reference::Reference;
-use crate::image::{Image, PullPolicy, disk_full, find};
+use crate::image::{Image, PullPolicy, additional, disk_full, find};
 use crate::store::Store;
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::userns;
@@ -36,7 +36,7 @@ pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<
         return Err(engine(unfit));
     }
     match (policy, here) {
-        (PullPolicy::Missing | PullPolicy::Never, Some(image)) => return Ok(image),
+        (PullPolicy::Missing | PullPolicy::Never, Some(image)) => return own(store, image),
         (PullPolicy::Never, None) => {
             return Err(Failure::new(format!("No such image: {wanted}"))
                 .hint(format!("get it with: ctr pull {wanted}"))
@@ -45,7 +45,7 @@ pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<
         }
         // An image that is only an id can come from nowhere.
         (PullPolicy::Always, Some(image)) if image.id.trim_start_matches("sha256:").starts_with(wanted) => {
-            return Ok(image);
+            return own(store, image);
         }
         (PullPolicy::Missing, None) if !quiet => {
             let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
@@ -61,6 +61,17 @@ pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<
     find(store, &name.stored().to_string())
         .map_err(engine)?
         .ok_or_else(|| Failure::new(format!("No such image: {wanted}")).exit(exit::ENGINE).into())
+}
+
+/// The image as this user can run it.
+fn own(store: &Store, image: Image) -> Result<Image> {
+    if !additional::must_be_adopted(store, &image) {
+        return Ok(image);
+    }
+    in_namespace(store, &image.id, || additional::adopt(store, &image).map_err(disk_full))?;
+    find(store, &image.id)
+        .map_err(engine)?
+        .ok_or_else(|| Failure::new(format!("No such image: {}", image.id)).exit(exit::ENGINE).into())
 }
 
 fn engine(error: impl Into<anyhow::Error>) -> anyhow::Error {
@@ -104,6 +115,11 @@ fn pull_for_run(
         }
         Ok(())
     };
+    in_namespace(store, &name.to_string(), work)
+}
+
+/// Does it in the user's own namespace, and leaves this process where it is.
+fn in_namespace(store: &Store, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     if geteuid().is_root() {
         return work().map_err(engine);
     }

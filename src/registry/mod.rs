@@ -97,12 +97,25 @@ impl Repository {
         Ok(Self { client, path: path.to_owned() })
     }
 
-    /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
+    /// For what is asked for by its digest: at the registry itself, without its mirrors.
     ///
     /// # Errors
     /// As [`Self::connect`]; the registry is blocked.
-    pub fn for_push(name: &Reference, sources: &[String]) -> Result<Self> {
-        let mut repository = Self::connect(&Registries::read()?.itself(name)?, Access::Push)?;
+    pub fn for_pull(name: &Reference) -> Result<Self> {
+        let itself = Registries::read()?.endpoints(name)?.pop();
+        let none = || Failure::new(format!("there is no registry for {name}"));
+        Self::connect(&itself.ok_or_else(none)?, Access::Pull)
+    }
+
+    /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
+    /// `insecure`: whatever is configured, it may have no TLS.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; the registry is blocked.
+    pub fn for_push(name: &Reference, sources: &[String], insecure: bool) -> Result<Self> {
+        let mut endpoint = Registries::read()?.itself(name)?;
+        endpoint.insecure |= insecure;
+        let mut repository = Self::connect(&endpoint, Access::Push)?;
         repository.client.scopes.extend(sources.iter().map(|path| scope(path, Access::Pull)));
         Ok(repository)
     }
@@ -128,11 +141,10 @@ impl Repository {
     /// # Errors
     /// As [`Self::manifest`] otherwise.
     pub fn manifest_if_any(&self, wanted: &str) -> Result<Option<(Vec<u8>, String)>> {
-        let accept =
-            [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ");
         let what = || format!("manifest of \"{}\"", self.name(wanted));
         let url = self.manifest_url(wanted);
-        let response = self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accept)])).with_context(what)?;
+        let response =
+            self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accepted())])).with_context(what)?;
         match response.status().as_u16() {
             200 => {}
             404 => return Ok(None),
@@ -145,6 +157,20 @@ impl Repository {
             check(&bytes, &digest).with_context(what)?;
         }
         Ok(Some((bytes, kind)))
+    }
+
+    /// Whether the repository has a manifest.
+    ///
+    /// # Errors
+    /// The registry does not tell.
+    pub fn has_manifest(&self, digest: &Digest) -> Result<bool> {
+        let url = self.manifest_url(digest.as_str());
+        let response = self.client.send(&Ask::head(&url, &[(header::ACCEPT.as_str(), &accepted())]))?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(unexpected(&format!("manifest of \"{}\"", self.name(digest.as_str())), response)),
+        }
     }
 
     /// Gives a manifest or an index its name, a tag or its digest; what it is made of is there already.
@@ -228,6 +254,11 @@ impl Repository {
         let separator = if wanted.contains(':') { '@' } else { ':' };
         format!("{}{separator}{wanted}", self.client.subject)
     }
+}
+
+/// Media types of what a name may lead to.
+fn accepted() -> String {
+    [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ")
 }
 
 /// A token's scope (distribution specification, "Token Scope Documentation").

@@ -28,16 +28,8 @@ impl Store {
     /// # Errors
     /// A root that cannot be made, or that belongs to somebody else.
     pub fn open(root: Option<&Path>, run: Option<&Path>) -> Result<Self> {
+        let store = Self::located(root, run)?;
         let me = geteuid();
-        let root = match root {
-            Some(path) => absolute(path)?,
-            None => default_root(me)?,
-        };
-        let run = match run {
-            Some(path) => absolute(path)?,
-            None => default_run(me),
-        };
-        let store = Self { root, run };
         own(&store.root, me)?;
         // The last directory made is the mark that all are there: one system call on a hot path.
         if !store.is_made() {
@@ -48,6 +40,27 @@ impl Store {
         own(&store.run, me)?;
         make_dirs(&store.run.join("containers"))?;
         Ok(store)
+    }
+
+    /// The roots as they are, for who only looks; `None`: nothing was ever stored.
+    ///
+    /// # Errors
+    /// There is no home directory to have one in.
+    pub fn existing(root: Option<&Path>, run: Option<&Path>) -> Result<Option<Self>> {
+        Ok(Some(Self::located(root, run)?).filter(Self::is_made))
+    }
+
+    fn located(root: Option<&Path>, run: Option<&Path>) -> Result<Self> {
+        let me = geteuid();
+        let root = match root {
+            Some(path) => absolute(path)?,
+            None => default_root(me)?,
+        };
+        let run = match run {
+            Some(path) => absolute(path)?,
+            None => default_run(me),
+        };
+        Ok(Self { root, run })
     }
 
     /// Both roots as they stand, made and checked earlier by the process that passes them on.

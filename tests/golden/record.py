@@ -380,6 +380,29 @@ ps x|ps --foo|ps -z|ps -f foo|ps -n x|ps -n|container ls x|container ps --foo|co
 inspect --type foo x|image rm
 """.replace("\n", "|").strip("|").split("|")
 
+def wrong_lines():
+    """The lines above, and every command for containers and for the system with too few and too many
+    words, an unknown flag, and each of its flags with what cannot be a value."""
+    found, commands = list(USAGE), {}
+    others = ("image", "images", "import", "load", "network", "pull", "rmi")
+    with open(HERE + "/../it/data/flags.tsv") as table:
+        rows = [line.rstrip("\n").split("\t") + [""] for line in table if not line.startswith("#")]
+    for names, short, long, kind, *status in rows:
+        names = names.split(", ")
+        if names[0].split()[0] in others:
+            continue
+        commands.update(dict.fromkeys(names))
+        if status[0] or long in ("-", "--help", "--since", "--until"):
+            continue
+        if kind == "bool":
+            found.append(f"{names[0]} {long}=maybe a b")
+        else:
+            found += [f"{names[0]} {long}", f"{names[0]} {long}=zz! a b"]
+            found += [f"{names[0]} {short}"] * (short != "-")
+    for name in commands:
+        found += [f"{name}{words}" for words in ("", " --foo", " -Z", " a", " a b", " a b c")]
+    return list(dict.fromkeys(found))
+
 def run(sock, *args):
     env = dict(os.environ, DOCKER_HOST="unix://" + sock, TZ="UTC", HOME="/nonexistent")
     done = subprocess.run(["docker", *args], env=env, capture_output=True, text=True)
@@ -401,7 +424,9 @@ def main():
             schema = {name: json.loads(run(sock, *args)["out"].splitlines()[0]) for name, args in SCHEMA.items()}
             # Its first line says what is wrong, the others are Docker's own help.
             usage = [(line, done["code"], done["err"].splitlines()[0].removeprefix("docker: "))
-                     for line in USAGE for done in [run(sock, *line.split())]]
+                     for line in wrong_lines() for done in [run(sock, *line.split())]
+                     # The others went on to the daemon.
+                     if "Usage:" in done["err"] or line in USAGE]
         finally:
             daemon.terminate()
     with open(HERE + "/templates.json", "w") as out:

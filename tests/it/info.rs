@@ -24,22 +24,3 @@ both!(info_says_where_and_what, |cx| {
         assert_eq!(value["CgroupDriver"], driver, "cgroup v1 gives an ordinary user none: {json}");
     }
 });
-
-both!(help_for_everything, |cx| {
-    let all = cx.ctr("--help").succeeds();
-    for command in [
-        "run", "create", "start", "stop", "kill", "rm", "ps", "logs", "exec", "attach", "wait", "inspect", "rename",
-        "pull", "images", "rmi", "import", "load", "version", "info", "unshare",
-    ] {
-        assert!(all.contains(&format!("  {command} ")), "{command} is not in the list:\n{all}");
-        let help = cx.ctr(&format!("{command} --help")).succeeds();
-        assert!(help.contains(&format!("Usage: ctr {command}")), "{help}");
-    }
-    // Docker's long names.
-    for (long, short) in [("container ls", "ps"), ("container run", "run"), ("image ls", "images"), ("image rm", "rmi")]
-    {
-        let (long, short) =
-            (cx.ctr(&format!("{long} --help")).succeeds(), cx.ctr(&format!("{short} --help")).succeeds());
-        assert_eq!(long.lines().next(), short.lines().next());
-    }
-});

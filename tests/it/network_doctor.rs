@@ -186,6 +186,6 @@ fn what_root_repairs() {
 }
 
 both!(help_and_wrong_words, |cx| {
-    assert!(cx.ctr("network doctor --help").succeeds().contains("Usage: ctr network doctor"));
+    assert!(cx.ctr("network doctor --help").succeeds().contains("Usage:  ctr network doctor"));
     cx.ctr("network doctor a b").fails_saying(1, "'ctr network doctor' requires");
 });

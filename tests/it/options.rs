@@ -187,7 +187,7 @@ both!(namespaces_of_another_container, |cx| {
     cx.ctr("run --rm --ipc container:other busybox true").refuses(125, "[..]non-shareable IPC");
     cx.ctr("run --rm --ipc container:none busybox true").refuses(125, "No such container: none");
     cx.ctr("rm -f donor other").succeeds();
-    cx.ctr("create --name late --pid container:late2 busybox true").refuses(125, "No such container: late2");
+    cx.ctr("create --name late --pid container:late2 busybox true").refuses(1, "No such container: late2");
 });
 
 both!(the_newest_container, |cx| {

@@ -40,7 +40,7 @@ both!(made_listed_removed, |cx| {
     cx.ctr_reads("secret create a/b -", "x").refuses(1, "invalid secret name (a/b)");
     cx.ctr_reads("secret create --driver pass x -", "x")
         .refuses(125, "the option \"--driver pass\" is not supported yet");
-    cx.ctr("secret create x nosuch").refuses(1, "open nosuch: No such file or directory");
+    cx.ctr("secret create x nosuch").refuses(1, "open nosuch: no such file or directory");
     cx.set("PASSWORD", "from here");
     cx.ctr("secret create --env password PASSWORD").succeeds();
     cx.ctr("secret create --env other NOSUCH").refuses(1, "cannot find secret data in environment variable \"NOSUCH\"");

@@ -74,7 +74,7 @@ both!(removed_at_its_end_although_created_first, |cx| {
 both!(create_with_a_bad_command_line_leaves_nothing, |cx| {
     cx.busybox();
     cx.ctr("create --name box --cap-add nosuch busybox true").refuses(125, "[..]CAP_NOSUCH[..]");
-    cx.ctr("create --name box --pull never nosuchimage true").refuses(125, "[..]nosuchimage[..]");
+    cx.ctr("create --name box --pull never nosuchimage true").refuses(1, "[..]nosuchimage[..]");
     cx.ctr("create").refuses(1, "[..]requires at least 1 argument");
     cx.leaves_nothing();
 });

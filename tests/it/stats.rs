@@ -39,7 +39,7 @@ both!(what_is_used, |cx| {
         "",
         "ctr: No such container: nosuch\nctr: No such container: gone\n",
     );
-    cx.ctr("stats --no-stream --format '{{.Nosuch}}' busy").refuses(1, "template parsing error: [..]Nosuch[..]");
+    cx.ctr("stats --no-stream --format '{{.Nosuch}}' busy").refuses(1, "failed to execute template: [..]Nosuch[..]");
     cx.ctr("rm -f busy idle new").succeeds();
     cx.ctr("stats --no-stream").prints(&format!("{HEAD}   MEM %     NET I/O   BLOCK I/O   PIDS\n"));
     cx.ctr("stats --no-stream --format json").prints("");

@@ -167,6 +167,8 @@ both!(cgroups_of_a_start_that_was_killed_are_removed, |cx| {
         starter.wait();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
         until("the monitor is gone", || !Path::new("/proc").join(monitor.to_string()).exists());
+        // The process that it had begun to make ends after it.
+        until("nothing of it runs", || cx.ctr("ps --quiet").succeeds().is_empty());
         assert!(!cx.is_root() || cgroups.iter().any(|dir| dir.exists()), "{cgroups:?}");
         if command == "rm box" {
             cx.ctr(command).prints("box\n");

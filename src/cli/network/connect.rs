@@ -91,7 +91,11 @@ impl Run for Connect {
 
 /// Disconnect a container from a network
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr network disconnect [OPTIONS] NETWORK CONTAINER")]
+#[command(
+    override_usage = "ctr network disconnect [OPTIONS] NETWORK CONTAINER",
+    after_help = "Examples:
+  ctr network disconnect back web"
+)]
 pub struct Disconnect {
     /// Although it cannot be done cleanly, or the container is no more
     #[arg(short, long)]

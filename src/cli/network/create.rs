@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 
+use crate::cli::complete::Kind;
 use crate::cli::options::{self, lines, pending};
 use crate::cli::{Globals, Run, output};
 use crate::error::Failure;
@@ -13,18 +14,23 @@ use crate::network::pool;
 use crate::network::record::{self, Driver, New, Subnet};
 
 /// Make a network
+///
+/// Containers on a bridge network reach each other by address and by name, and the outside through the host.
+/// Without --subnet an address range is chosen that is free on this machine.
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr network create [OPTIONS] NETWORK",
     after_help = "Examples:
   ctr network create front
-  ctr network create --subnet 10.20.0.0/16 --gateway 10.20.0.1 --ip-range 10.20.5.0/24 lan
+  ctr network create --subnet 10.20.0.0/16 --ip-range 10.20.5.0/24 lan
   ctr network create --internal --ipv6 back
   ctr network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 home
 
 Options of bridge networks, all beginning with com.docker.network:
-  .bridge.name, .bridge.enable_icc, .bridge.enable_ip_masquerade, .bridge.host_binding_ipv4,
-  .bridge.gateway_mode_ipv4, .bridge.gateway_mode_ipv6, .driver.mtu, .container_iface_prefix
+  .bridge.name, .bridge.enable_icc, .bridge.enable_ip_masquerade,
+  .bridge.host_binding_ipv4, .bridge.gateway_mode_ipv4,
+  .bridge.gateway_mode_ipv6, .driver.mtu, .container_iface_prefix
+
 Options of macvlan networks: parent, macvlan_mode."
 )]
 pub struct Create {
@@ -39,7 +45,7 @@ pub struct Create {
     #[arg(long, hide = true)]
     config_only: bool,
     /// bridge or macvlan
-    #[arg(short, long, value_name = "driver", default_value = "bridge")]
+    #[arg(short, long, value_name = "driver", default_value = "bridge", add = Kind::Words(&["bridge", "macvlan"]))]
     driver: String,
     /// Address of the bridge, and the containers' way outside
     #[arg(long, value_name = "address", value_delimiter = ',')]
@@ -53,7 +59,8 @@ pub struct Create {
     #[arg(long, value_name = "subnet", value_delimiter = ',')]
     ip_range: Vec<String>,
     /// Who chooses addresses: default
-    #[arg(long, value_name = "driver", default_value = "default", hide_default_value = true)]
+    #[arg(long, value_name = "driver", default_value = "default",
+        add = Kind::Words(&["default"]), hide_default_value = true)]
     ipam_driver: String,
     /// Options for who chooses addresses: only noted
     #[arg(long, value_name = "name=value", value_parser = lines::label)]
@@ -76,7 +83,7 @@ pub struct Create {
     /// Address ranges: one of each family
     #[arg(long, value_name = "subnet", value_delimiter = ',')]
     subnet: Vec<String>,
-    #[arg(value_name = "NETWORK")]
+    #[arg(value_name = "NETWORK", add = Kind::Nothing)]
     name: String,
 }
 

@@ -10,14 +10,15 @@ use crate::cli::{Globals, Run, output};
 use crate::network::doctor::{self, Mark, Report};
 use crate::store::names;
 
-/// Say what is wrong with the network of this machine or of a container, and how to put it right
+/// Find what is wrong with the network, and say how to put it right
 ///
-/// The exit code is 1 when there is a problem.
+/// It looks at this machine, or with CONTAINER at the network of that container. The exit code is 1 when
+/// there is a problem.
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr network doctor
   ctr network doctor web
-  ctr network doctor --format '{{range .}}{{if eq .Mark \"problem\"}}{{println .Text}}{{end}}{{end}}'")]
+  ctr network doctor --format '{{range .}}{{println .Mark .Text}}{{end}}'")]
 pub struct Doctor {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

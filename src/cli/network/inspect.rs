@@ -9,7 +9,12 @@ use crate::store::Store;
 
 /// Show all that is known of networks
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr network inspect [OPTIONS] NETWORK [NETWORK...]")]
+#[command(
+    override_usage = "ctr network inspect [OPTIONS] NETWORK [NETWORK...]",
+    after_help = "Examples:
+  ctr network inspect front
+  ctr network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' front"
+)]
 pub struct Inspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::filter::Filters;
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::output::template::{self, Column, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
@@ -10,13 +11,19 @@ use crate::network::record::{self, Network};
 
 /// List networks
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "Filters: driver, id, label, name, scope, type (builtin, custom), dangling.")]
+#[command(after_help = "Examples:
+  ctr network ls
+  ctr network ls --filter type=custom --format '{{.Name}} {{.Driver}}'
+
+Filters: driver, id, label, name, scope, type (builtin, custom), dangling.")]
 pub struct Ls {
     /// Only those that match: driver=bridge, name=web, label=a=b, type=custom, dangling=true
-    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["dangling=false", "dangling=true", "driver=bridge", "driver=macvlan", "id=", "label=",
+            "name=", "scope=local", "type=builtin", "type=custom"]))]
     filter: Vec<(String, String)>,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Whole ids
     #[arg(long)]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::filter::{self, Filters};
+use crate::cli::complete::Kind;
 use crate::cli::prune::{self, Pruned};
 use crate::cli::{Globals, Run};
 use crate::events;
@@ -13,10 +14,15 @@ const WARNING: &str = "WARNING! This will remove all custom networks not used by
 
 /// Remove all networks that no container is on or is to be on
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "Filters: label, label!, until (a time, or a span such as 24h).")]
+#[command(after_help = "Examples:
+  ctr network prune -f
+  ctr network prune --filter until=24h
+
+Filters: label, label!, until (a time, or a span such as 24h).")]
 pub struct Prune {
     /// Only those that match: until=24h, label=a=b, label!=a
-    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["label!=", "label=", "until="]))]
     filter: Vec<(String, String)>,
     /// Do not ask
     #[arg(short, long)]

@@ -2,19 +2,24 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::Kind;
 use crate::cli::{Globals, Run, output};
 use crate::error;
 use crate::network::{names, record, teardown};
 
 /// Remove networks
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr network rm [OPTIONS] NETWORK [NETWORK...]")]
+#[command(
+    override_usage = "ctr network rm [OPTIONS] NETWORK [NETWORK...]",
+    after_help = "Examples:
+  ctr network rm front back"
+)]
 pub struct Rm {
     /// Do not mind those that are not there
     #[arg(short, long)]
     force: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "NETWORK")]
+    #[arg(required = true, value_name = "NETWORK", add = Kind::OwnNetworks)]
     networks: Vec<String>,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{bad, lines};
+use crate::cli::complete::Kind;
 use crate::container::spec;
 
 /// Variables that every container has without being asked: `container::spec` sets them. One of these
@@ -15,7 +16,7 @@ pub const EVERY: [&str; 3] = ["PATH", "HOSTNAME", "TERM"];
 #[command(next_help_heading = "Process")]
 pub struct EnvironmentOptions {
     /// Set an environment variable; a bare name takes its value from here
-    #[arg(short, long, value_name = "name[=value]", value_parser = lines::variable)]
+    #[arg(short, long, value_name = "name[=value]", add = Kind::Variables, value_parser = lines::variable)]
     env: Vec<String>,
     /// Environment variables from a file, one on a line
     #[arg(long, value_name = "file")]

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use crate::cli::complete::Kind;
 use crate::container::accounts::Accounts;
 use crate::container::config::{Config, Endpoint, Extras, HostConfig, LogConfig};
 use crate::error::{Failure, exit};
@@ -66,6 +67,7 @@ pub struct Options {
 
 /// What a container is called, from where it comes, and where it is written down.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Container")]
 pub struct Identity {
     /// Name of the container
     #[arg(long, value_name = "name")]
@@ -80,7 +82,8 @@ pub struct Identity {
     #[arg(long, value_name = "file", value_parser = path_or_none())]
     pub cidfile: Option<PathBuf>,
     /// When to pull the image: always, missing, never
-    #[arg(long, value_name = "policy", default_value = "missing", hide_default_value = true)]
+    #[arg(long, value_name = "policy",
+        add = Kind::Words(&["always", "missing", "never"]), default_value = "missing", hide_default_value = true)]
     pull: String,
     /// Show nothing of the pull
     #[arg(short, long)]
@@ -101,10 +104,13 @@ pub struct Identity {
     #[arg(long, value_name = "name[=value]")]
     annotation: Vec<String>,
     /// Where output is kept: json-file, local, journald, none
-    #[arg(long, value_name = "driver", default_value = "json-file", hide_default_value = true)]
+    #[arg(long, value_name = "driver", default_value = "json-file", hide_default_value = true,
+        add = Kind::Words(&["journald", "json-file", "local", "none"]))]
     log_driver: String,
     /// Options of the log (max-size=10m, max-file=3, compress=true, labels=a,b, env=X, tag={{.Name}})
-    #[arg(long, value_name = "name=value")]
+    #[arg(long, value_name = "name=value",
+        add = Kind::Words(&["compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-file=",
+            "max-size=", "tag="]))]
     log_opt: Vec<String>,
     // There is no health check yet, so not to have one asks for nothing.
     #[arg(long, hide = true)]

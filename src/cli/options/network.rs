@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 
 use super::{Request, bad, endpoints, pending, publish, rate};
+use crate::cli::complete::Kind;
 use crate::cli::output;
 use crate::container::config::{Empty, Endpoint, Ids, PortBindings};
 use crate::container::network::{Mode, change};
@@ -22,7 +23,7 @@ use crate::store::{Store, names};
 pub struct NetworkOptions {
     /// A network to be on, again for several: its name, with options behind commas (ip, ip6, mac,
     /// alias, interface_name, gw-priority, rate); or host, none, container:NAME, ns:PATH, pasta
-    #[arg(long, visible_alias = "net", value_name = "network", value_parser = endpoints::network)]
+    #[arg(long, visible_alias = "net", value_name = "network", add = Kind::NetworkModes(&["pasta"]), value_parser = endpoints::network)]
     network: Vec<Endpoint>,
     /// Publish a port on the host: 8080:80, 127.0.0.1:8080:80/udp, 8000-8010:80-90
     #[arg(short, long, value_name = "[[address:]port:]port")]

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::bad;
 use super::environment::EnvironmentOptions;
+use crate::cli::complete::Kind;
 use crate::container::config::Config;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +17,7 @@ pub struct ProcessOptions {
     #[arg(short, long)]
     pub tty: bool,
     /// Attach to stdin, stdout or stderr only
-    #[arg(short, long, value_name = "stream", value_parser = stream)]
+    #[arg(short, long, value_name = "stream", add = Kind::Words(&["stderr", "stdin", "stdout"]), value_parser = stream)]
     pub attach: Vec<Stream>,
     #[command(flatten)]
     pub environment: EnvironmentOptions,

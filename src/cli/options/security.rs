@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::bad;
+use crate::cli::complete::Kind;
 use crate::container::{ids, spec};
 use crate::error::{Failure, exit};
 
@@ -13,29 +14,30 @@ pub struct SecurityOptions {
     #[arg(long)]
     privileged: bool,
     /// Capabilities to add (NET_ADMIN, ALL)
-    #[arg(long, value_name = "list")]
+    #[arg(long, value_name = "list", add = Kind::Capabilities)]
     cap_add: Vec<String>,
     /// Capabilities to take away (NET_RAW, ALL)
-    #[arg(long, value_name = "list")]
+    #[arg(long, value_name = "list", add = Kind::Capabilities)]
     cap_drop: Vec<String>,
     /// seccomp=FILE|unconfined, no-new-privileges, apparmor=…, label=…, systempaths=unconfined,
     /// mask=PATHS, unmask=PATHS|ALL, proc-opts=…, writable-cgroups
-    #[arg(long, value_name = "option")]
+    #[arg(long, value_name = "option", add = Kind::Words(&["apparmor=", "label=", "mask=", "no-new-privileges",
+        "proc-opts=", "seccomp=unconfined", "systempaths=unconfined", "unmask=", "writable-cgroups"]))]
     security_opt: Vec<String>,
     /// User namespace: host, keep-id[:uid=,gid=,size=], auto[:size=,uidmapping=,gidmapping=], nomap
-    #[arg(long, value_name = "mode")]
+    #[arg(long, value_name = "mode", add = Kind::Words(&["auto", "host", "keep-id", "nomap"]))]
     userns: Option<String>,
     /// Process namespace: host, container:NAME, or a new one
-    #[arg(long, value_name = "mode")]
+    #[arg(long, value_name = "mode", add = Kind::Modes(&["host"]))]
     pid: Option<String>,
     /// Shared memory and semaphores: private, shareable, none, host, container:NAME
-    #[arg(long, value_name = "mode")]
+    #[arg(long, value_name = "mode", add = Kind::Modes(&["host", "none", "private", "shareable"]))]
     ipc: Option<String>,
     /// Host name: host, or its own
-    #[arg(long, value_name = "mode")]
+    #[arg(long, value_name = "mode", add = Kind::Words(&["host"]))]
     uts: Option<String>,
     /// View of the cgroups: private, host
-    #[arg(long, value_name = "mode")]
+    #[arg(long, value_name = "mode", add = Kind::Words(&["host", "private"]))]
     cgroupns: Option<String>,
     /// Kernel parameters of the container's namespaces (net.ipv4.ip_forward=1)
     #[arg(long, value_name = "name=value", value_parser = sysctl)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cli::complete::Kind;
 use crate::cli::options::lines;
 use crate::cli::{Globals, Run, output};
 use crate::error::{Failure, exit};
@@ -20,7 +21,7 @@ use crate::secret::{self, New};
   ctr secret create key ./key.pem
   printf %s \"$PASSWORD\" | ctr secret create password -
   ctr secret create --env password PASSWORD     the variable's value
-  ctr run --secret key,mode=0400 --secret password,type=env,target=PGPASSWORD app"
+  ctr run --secret key,mode=0400 --secret password,type=env app"
 )]
 pub struct Create {
     /// Where it is kept: file is the only driver
@@ -42,7 +43,7 @@ pub struct Create {
     #[arg(long)]
     replace: bool,
     /// Its name
-    #[arg(required = true, value_name = "SECRET")]
+    #[arg(required = true, value_name = "SECRET", add = Kind::Nothing)]
     name: String,
     /// Where the content is; -: standard input
     #[arg(required = true, value_name = "FILE|-")]

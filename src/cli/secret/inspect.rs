@@ -12,6 +12,9 @@ use crate::store::Store;
 
 /// Show what is known of secrets, but not their content
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr secret inspect key
+  ctr secret inspect --showsecret -f '{{.SecretData}}' key")]
 pub struct Inspect {
     /// json, or a Go template
     #[arg(short, long, value_name = "format")]

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::{Kind, LISTING};
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
@@ -10,13 +11,18 @@ use crate::secret::{self, Secret};
 
 /// List secrets
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "Filters: id, name (their beginnings), label.")]
+#[command(after_help = "Examples:
+  ctr secret ls
+  ctr secret ls --filter label=app=web --format '{{.Name}}'
+
+Filters: id, name (their beginnings), label.")]
 pub struct Ls {
     /// Only those that match: name=web, label=a=b
-    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["id=", "label=", "name="]))]
     filter: Vec<(String, String)>,
     /// table, json, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Without the headings
     #[arg(short, long)]

@@ -8,7 +8,12 @@ use crate::secret;
 
 /// Remove secrets; containers that were made with them keep what they have
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "ctr secret rm [OPTIONS] SECRET [SECRET...]")]
+#[command(
+    override_usage = "ctr secret rm [OPTIONS] SECRET [SECRET...]",
+    after_help = "Examples:
+  ctr secret rm key password
+  ctr secret rm -i key          no error if there is none"
+)]
 pub struct Rm {
     /// All of them
     #[arg(short, long)]
@@ -27,7 +32,7 @@ impl Run for Rm {
             return Err(Failure::new("no names can be given together with --all").exit(exit::ENGINE).into());
         }
         if !self.all && self.secrets.is_empty() {
-            return Err(usage::too_few("secret rm", 1));
+            return Err(usage::too_few(globals.words, 1));
         }
         let store = globals.store()?;
         let wanted =

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use gotmpl::Value;
 
+use crate::cli::complete::LISTING;
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::units::{ago, precise_size, size};
 use crate::cli::{Globals, Run, output, ps};
@@ -21,7 +22,7 @@ use crate::store::{Id, Store};
   ctr system df --format '{{.Type}} {{.Reclaimable}}'")]
 pub struct Df {
     /// json, table, or a Go template
-    #[arg(long, value_name = "format")]
+    #[arg(long, value_name = "format", add = LISTING)]
     format: Option<String>,
     /// Each image and each container
     #[arg(short, long)]

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete::Kind;
 use crate::cli::prune::{self, Filters, Pruned};
 use crate::cli::{Globals, Run};
 use crate::events;
@@ -15,13 +16,14 @@ use crate::userns;
 
 Examples:
   ctr image prune -f                           those without a name
-  ctr image prune -a --filter until=240h       all that were built ten days ago or earlier")]
+  ctr image prune -a --filter until=240h       built ten days ago or earlier")]
 pub struct ImagePrune {
     /// Those with a name too
     #[arg(short, long)]
     all: bool,
     /// Only those that match: until=24h, label=a=b, label!=a
-    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["dangling=false", "dangling=true", "label!=", "label=", "until="]))]
     filter: Vec<(String, String)>,
     /// Do not ask
     #[arg(short, long)]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::image_prune;
+use crate::cli::complete::Kind;
 use crate::cli::prune::{self, Filters};
 use crate::cli::{Globals, Run, network};
 use crate::error::{self, Failure};
@@ -20,7 +21,8 @@ pub struct Prune {
     #[arg(short, long)]
     all: bool,
     /// Only what matches: until=24h, label=a=b, label!=a
-    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
+    #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair,
+        add = Kind::Words(&["label!=", "label=", "until="]))]
     filter: Vec<(String, String)>,
     /// Do not ask
     #[arg(short, long)]

@@ -8,10 +8,12 @@ use crate::reset;
 
 /// Remove all containers, images, networks and secrets, and all else that ctr keeps
 #[derive(Debug, clap::Parser)]
-#[command(
-    after_help = "It removes what lies in the storage roots of this user, and the bridges and rules of the networks.
-Without --force it asks, and refuses while containers run."
-)]
+#[command(after_help = "Examples:
+  ctr system reset
+  ctr --root /srv/ctr system reset -f       of one root
+
+It removes what lies in the storage roots of this user, and the bridges and rules of the networks.
+Without --force it asks, and refuses while containers run.")]
 pub struct Reset {
     /// Do not ask, and kill containers that run
     #[arg(short, long)]

@@ -19,7 +19,10 @@ use crate::image::unpack::path::split;
 
 /// Where ctr mounts something in every container. The places are made in the container's root where
 /// the image has none, and are not the container's doing: Docker has them in a layer of their own.
-const PLACES: [&str; 6] = ["dev", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys"];
+const PLACES: [&str; 7] = ["dev", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "run/secrets", "sys"];
+
+/// The folders of these places that are made with them.
+const PARENTS: [&str; 2] = ["etc", "run"];
 
 /// What became of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,15 +127,22 @@ pub fn hidden(upper: &OwnedFd, below: Option<&OwnedFd>) -> Result<BTreeSet<Vec<u
             hidden.insert(place.as_bytes().to_vec());
         }
     }
-    let Some((etc, stat)) = find(upper, b"etc")? else { return Ok(hidden) };
-    let is_folder = is(&stat, SFlag::S_IFDIR);
-    if !is_folder || !names(etc.as_fd())?.iter().all(|name| hidden.contains(&[b"etc/", name.to_bytes()].concat())) {
-        return Ok(hidden);
-    }
-    let old = below.map(|below| find(below, b"etc")).transpose()?.flatten();
-    let as_made = old.map_or((libc::S_IFDIR | 0o755, 0, 0), |(_, old)| (old.st_mode, old.st_uid, old.st_gid));
-    if (stat.st_mode, stat.st_uid, stat.st_gid) == as_made && !names(etc.as_fd())?.is_empty() {
-        hidden.insert(b"etc".to_vec());
+    for folder in PARENTS {
+        let Some((made, stat)) = find(upper, folder.as_bytes())? else { continue };
+        if !is(&stat, SFlag::S_IFDIR) {
+            continue;
+        }
+        let kept = names(made.as_fd())?;
+        if kept.is_empty()
+            || !kept.iter().all(|name| hidden.contains(&[folder.as_bytes(), b"/", name.to_bytes()].concat()))
+        {
+            continue;
+        }
+        let old = below.map(|below| find(below, folder.as_bytes())).transpose()?.flatten();
+        let as_made = old.map_or((libc::S_IFDIR | 0o755, 0, 0), |(_, old)| (old.st_mode, old.st_uid, old.st_gid));
+        if (stat.st_mode, stat.st_uid, stat.st_gid) == as_made {
+            hidden.insert(folder.as_bytes().to_vec());
+        }
     }
     Ok(hidden)
 }

@@ -189,11 +189,17 @@ impl Entered {
         Ok((self.whole(store, config)?, self.recorded_owners(config)))
     }
 
-    /// Owners in the layers and in the upper folder, which no process shows.
+    /// Owners in the layers and in the upper folder, which no process shows: in root's they are the
+    /// container's own, in another user's those of the user's namespace ([`crate::image::mapped`]).
     #[allow(clippy::unused_self, reason = "true only in the user's own namespace")]
     #[must_use]
-    pub fn recorded_owners(&self, _config: &ContainerConfig) -> Owners {
-        Owners::default()
+    pub fn recorded_owners(&self, config: &ContainerConfig) -> Owners {
+        match &config.host_config.ids {
+            Some(ids) if !userns::in_first() && !ids.is_identity() => {
+                Owners { uids: ids.uid_map.clone(), gids: ids.gid_map.clone() }
+            }
+            _ => Owners::default(),
+        }
     }
 
     /// The folder of what the container changed, and what its image looks like.

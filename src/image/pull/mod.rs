@@ -1,5 +1,6 @@
 //! `pull`: an image from a registry into the store.
 
+mod all;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,8 @@ use crate::image::trust;
 use crate::image::unpack::{self, Powers};
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
+
+pub use self::all::pull_all;
 
 /// Layers in work at once, as Docker has it.
 const AT_ONCE: usize = 3;

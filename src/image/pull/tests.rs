@@ -168,13 +168,13 @@ fn an_image_comes_whole_and_is_found() {
     assert!(pull(&store, &server.name(), None, &Silent).expect("pull").newer);
     let image = find(&store, &server.name().to_string()).expect("find").expect("there");
     assert_eq!(image.id, Digest::of(&sample.config).as_str());
-    assert!(image.is_there(&store).expect("index"));
+    assert!(image.is_there().expect("index"));
     let file = std::fs::metadata(store.layers().join(&image.layers[0]).join("file")).expect("the file");
     assert_eq!(file.len(), 100_000);
     assert!(!pull(&store, &server.name(), None, &Silent).expect("again").newer);
     assert_eq!(server.asked("/blobs/"), 2, "nothing is fetched twice");
-    crate::image::remove::remove(&store, &image.id, false).expect("remove");
-    assert!(!image.is_there(&store).expect("index"));
+    crate::image::remove::remove(&store, &image.id, &[], false).expect("remove");
+    assert!(!image.is_there().expect("index"));
     for dir in [store.layers(), blobs::dir(&store)] {
         assert_eq!(std::fs::read_dir(&dir).expect("dir").count(), 0, "{dir:?} is empty");
     }

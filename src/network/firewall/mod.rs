@@ -66,12 +66,11 @@
 //!     chain check_ipv6 {
 //!         icmpv6 type nd-router-advert drop
 //!         icmpv6 type nd-redirect drop
-//!         icmpv6 type nd-neighbor-advert icmpv6 taddr & ffc0:: != fe80::
-//!             iifname . ether saddr . icmpv6 taddr != @ipv6 drop
+//!         icmpv6 type nd-neighbor-advert icmpv6 taddr & ffc0:: != fe80:: iifname . ether saddr . icmpv6 taddr != @ipv6 drop
 //!         iifname . ether saddr . ip6 saddr @ipv6 accept
 //!         ip6 saddr fe80::/10 accept
-//!         ip6 saddr :: icmpv6 type nd-neighbor-solicit accept
-//!         ip6 saddr :: icmpv6 type mld2-listener-report accept
+//!         icmpv6 type nd-neighbor-solicit ip6 saddr :: accept
+//!         icmpv6 type mld2-listener-report ip6 saddr :: accept
 //!         drop
 //!     }
 //!     chain from_containers {
@@ -110,8 +109,7 @@
 //!     }
 //! ```
 //!
-//! (`nft` shows the fields in `check_arp` and `check_ipv6` by their offsets: a chain that is jumped to has not
-//! itself looked at the protocol.) An `accept` here is no accept in other tables. What other firewalls make of ctr's traffic is
+//! (An older `nft` has no word for `icmpv6 taddr`: it shows an offset, and does not read that again.) An `accept` here is no accept in other tables. What other firewalls make of ctr's traffic is
 //! [`foreign`]'s matter.
 //!
 //! Nothing here is remembered: an administrator who flushes all rules takes ctr's with them. Whatever

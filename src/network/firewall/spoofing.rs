@@ -38,7 +38,10 @@ pub fn write(batch: &mut Batch) {
     ] {
         batch.set(TABLE, &Set { name, key, value: &[], comment });
     }
-    let icmp = |kind| Rule::new().is(Field::PROTOCOL, &[58]).is(Field::ICMPV6_TYPE, &[kind]);
+    // Each rule says what it looks into, or `nft` could not read what it has shown (`rules_that_are_saved…`).
+    let in_arp = || Rule::new().is(Field::ETHERTYPE, &ETH_ARP);
+    let in_ipv6 = || Rule::new().is(Field::ETHERTYPE, &ETH_IPV6);
+    let icmp = |kind| in_ipv6().is(Field::PROTOCOL, &[58]).is(Field::ICMPV6_TYPE, &[kind]);
     let nobody = |rule: Rule| rule.is(Field::IPV6_SOURCE, &[0; 16]).accept();
     let sender = [Field::IN, Field::ETHER_SOURCE];
     let arp = [Field::IN, Field::ARP_SENDER_ETHER];
@@ -47,9 +50,9 @@ pub fn write(batch: &mut Batch) {
             "check_arp",
             None,
             vec![
-                Rule::new().within(&[arp[0], arp[1], Field::ARP_SENDER], SOURCES4).accept(),
+                in_arp().within(&[arp[0], arp[1], Field::ARP_SENDER], SOURCES4).accept(),
                 // A question whether anybody has an address; nobody learns from it.
-                Rule::new().is(Field::ARP_SENDER, &[0; 4]).within(&arp, MACS).accept(),
+                in_arp().is(Field::ARP_SENDER, &[0; 4]).within(&arp, MACS).accept(),
                 Rule::new().drop(),
             ],
         ),
@@ -63,8 +66,8 @@ pub fn write(batch: &mut Batch) {
                     .bits_are_not(Field::ND_TARGET, &LINK_LOCAL_MASK, &LINK_LOCAL)
                     .not_within(&[sender[0], sender[1], Field::ND_TARGET], SOURCES6)
                     .drop(),
-                Rule::new().within(&[sender[0], sender[1], Field::IPV6_SOURCE], SOURCES6).accept(),
-                Rule::new().bits_are(Field::IPV6_SOURCE, &LINK_LOCAL_MASK, &LINK_LOCAL).accept(),
+                in_ipv6().within(&[sender[0], sender[1], Field::IPV6_SOURCE], SOURCES6).accept(),
+                in_ipv6().bits_are(Field::IPV6_SOURCE, &LINK_LOCAL_MASK, &LINK_LOCAL).accept(),
                 // Whether an address is free is asked without one (RFC 4862).
                 nobody(icmp(NEIGHBOUR_SOLICITATION)),
                 nobody(icmp(LISTENER_REPORT)),

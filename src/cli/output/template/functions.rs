@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::fmt;
+use super::printf;
 use super::value::{Kind, Nil, Value, text};
 
 /// What a function says is wrong: Go puts `error calling NAME: ` before it.
@@ -52,7 +53,7 @@ static FUNCTIONS: [Function; 26] = [
     any("len", 1, 1, len),
     any("not", 1, 1, |args| Ok(Value::Bool(!args[0].is_true()))),
     any("print", 0, MANY, |args| Ok(text(fmt::sprint(args)))),
-    any("printf", 1, MANY, |args| fmt::sprintf(&string(&args[0]), &args[1..]).map(text)),
+    any("printf", 1, MANY, |args| printf::sprintf(&string(&args[0]), &args[1..]).map(text)),
     any("println", 0, MANY, |args| Ok(text(fmt::sprintln(args)))),
     any("urlquery", 0, MANY, |args| Ok(text(gotmpl::url_encode(&joined(args))))),
     any("eq", 1, MANY, |args| equal(args).map(Value::Bool)),

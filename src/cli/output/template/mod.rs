@@ -14,6 +14,7 @@ mod fmt;
 mod functions;
 mod parse;
 mod place;
+mod printf;
 mod value;
 
 use std::rc::Rc;
@@ -76,6 +77,12 @@ pub fn listing<T>(columns: &[Column<T>], default: &[&str], format: Option<&str>,
             None => Ok(render_rows(columns, source, source, rows)?.iter().flat_map(|line| [line, "\n"]).collect()),
         },
     }
+}
+
+/// Whether a listing in this format is a table, whose lines a terminal's width may cut.
+#[must_use]
+pub fn is_table(format: Option<&str>) -> bool {
+    format.is_none_or(|format| format.is_empty() || format.starts_with("table"))
 }
 
 /// Whether a listing in this format shows the column: for cells that cost time to make.

@@ -1,11 +1,11 @@
 use super::lab::Lab;
 use crate::network::firewall::load_all;
 
-/// The chains in `lines`, each from `chain name {` to `}`, but those whose fields nft cannot name.
+/// The chains in `lines`, each from `chain name {` to `}`, but the line with a field that nft cannot name.
 fn chains<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut open = false;
-    for line in lines.map(str::trim) {
+    for line in lines.map(str::trim).filter(|line| !line.starts_with("icmpv6 type nd-neighbor-advert")) {
         open |= line.starts_with("chain ");
         if line.starts_with("chain ") {
             found.push(Vec::new());
@@ -15,7 +15,6 @@ fn chains<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
         }
         open &= line != "}";
     }
-    found.retain(|chain| !["chain check_arp {", "chain check_ipv6 {"].contains(&chain[0].as_str()));
     found
 }
 
@@ -34,8 +33,6 @@ fn nft_reads_what_the_documentation_shows() {
         "type ifname . ether_addr . ipv6_addr",
         "\"pn\" . 02:00:00:00:00:0b . fd30:1::3 }",
         "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
-        "icmpv6 type nd-router-advert drop",
-        "iifname . @nh,64,48 . @nh,112,32 @ipv4 accept",
     ] {
         assert!(loaded.iter().any(|line| line == wanted), "{wanted}: {loaded:#?}");
     }

@@ -1,5 +1,9 @@
 //! The monitor's loop: bytes between the container and its clients, until the container's process
-//! ends. One thread, and nothing in it waits but poll(2).
+//! ends. One thread, and nothing in it waits but poll(2). [`streams`] moves the bytes, [`serve`] does
+//! what clients say.
+
+mod serve;
+mod streams;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,24 +14,16 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::read;
 
 use crate::monitor::client::{Client, Role};
 use crate::monitor::exec::{Further, Session};
-use crate::monitor::follow::{Follower, Followers};
-use crate::monitor::input::{Input, Wrote};
+use crate::monitor::follow::Followers;
+use crate::monitor::input::Input;
 use crate::monitor::log::Log;
 use crate::monitor::network::{Sandbox, Token};
-use crate::monitor::protocol::{self, CHUNK, Message, PACKET, Stream};
+use crate::monitor::protocol::{Message, PACKET, Stream};
 use crate::network::record::Network;
-use crate::sys::{memory, pidfd, seqpacket, terminal};
-
-/// Most bytes of a stream that are read when the container has ended. What it wrote fits a pipe;
-/// only a process that outlived it, outside of its pid namespace, can write on and on.
-const REST: usize = 1 << 20;
-
-/// Most bytes that move from pipe to pipe at once: as much as one can hold.
-const PAGES: usize = 1 << 20;
+use crate::sys::{memory, pidfd, terminal};
 
 /// After so long without anything to do, memory that only the work before needed is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -242,32 +238,6 @@ impl Relay {
         }
     }
 
-    /// After [`Relay::run`]: all that the container wrote goes into the log and on its way to the
-    /// clients.
-    pub fn drain(&mut self) {
-        for client in &mut self.clients {
-            client.gather();
-        }
-        for stream in [Stream::Output, Stream::Error] {
-            let mut rest = 0;
-            while rest < REST {
-                match self.forward(stream) {
-                    0 => break,
-                    length => rest += length,
-                }
-                self.followers.await_room();
-            }
-        }
-        self.log.finish();
-        self.hand_out_files();
-        self.followers.farewell();
-        for session in &mut self.sessions {
-            let client = self.clients.iter_mut().find(|c| c.number == session.client);
-            session.container_ended(client);
-        }
-        self.sessions.clear();
-    }
-
     /// Tells every client the exit code, and waits until each has fetched all that is left for it or
     /// is gone.
     ///
@@ -404,200 +374,6 @@ impl Relay {
         Ok(ready)
     }
 
-    /// Passes one piece of output on to the log and the clients. Returns its length; 0 when there is
-    /// none for now or for ever, or no room for it.
-    fn forward(&mut self, stream: Stream) -> usize {
-        let end = if stream == Stream::Error { &mut self.error } else { &mut self.output };
-        let Some(fd) = end else { return 0 };
-        let mut most = self.log.piece().min(CHUNK);
-        let mut served = None;
-        if stream == Stream::Output
-            && let Some(at) = self.clients.iter_mut().position(|c| c.pipe().is_some())
-        {
-            let others = self.clients.iter().enumerate().any(|(n, c)| n != at && c.has(stream));
-            let leave = others || self.log.wants_output();
-            let pipe = self.clients[at].pipe();
-            match pipe.map(|pipe| pipe.take(fd.as_fd(), if leave { most } else { PAGES }, leave)) {
-                Some(Ok(0)) => {
-                    *end = None;
-                    return 0;
-                }
-                Some(Ok(length)) if !leave => return length,
-                // The same bytes again, for the others.
-                Some(Ok(length)) => (most, served) = (length, Some(self.clients[at].number)),
-                Some(Err(Errno::EAGAIN)) => return 0,
-                _ => self.clients[at].lose_pipe(),
-            }
-        }
-        let length = match read(&*fd, &mut self.buffer[..most]) {
-            Ok(length) if length > 0 => length,
-            Err(Errno::EAGAIN | Errno::EINTR) => return 0,
-            // Nobody has the other side open. EIO is a terminal's way of saying so.
-            _ => {
-                *end = None;
-                return 0;
-            }
-        };
-        let bytes = &self.buffer[..length];
-        let problem = self.log.write(stream, bytes);
-        for client in &mut self.clients {
-            if served != Some(client.number) {
-                client.output(stream, bytes);
-            }
-            if let Some(problem) = &problem {
-                client.send(&Message::Notice(problem));
-            }
-        }
-        self.hand_out_files();
-        length
-    }
-
-    /// Followers get the files that the log began.
-    fn hand_out_files(&mut self) {
-        if !self.followers.is_empty() {
-            self.followers.hand_out(&self.log.begun());
-        }
-    }
-
-    /// Writes to the container's standard input.
-    fn feed(&mut self) {
-        match self.input.write() {
-            Wrote::Bytes(number, count) => {
-                if let Some(client) = self.clients.iter_mut().find(|c| c.number == number) {
-                    client.send(&Message::Taken { stream: Stream::Input, count });
-                }
-            }
-            Wrote::Blocked => {}
-            Wrote::Ended => {
-                for client in self.clients.iter_mut().filter(|c| c.has(Stream::Input)) {
-                    client.send(&Message::InputEnd);
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        match seqpacket::accept(listener.as_fd()) {
-            Ok(Some(socket)) => self.join(socket, Role::New, None),
-            Ok(None) => {}
-            // Out of descriptors or of memory. Whoever knocks waits; some may be free again then.
-            Err(_) => self.full_until = Some(Instant::now() + FULL),
-        }
-    }
-
-    /// Does what a client says.
-    fn serve(&mut self, number: u64, events: PollFlags) {
-        let Some(at) = self.clients.iter().position(|c| c.number == number) else { return };
-        if events.contains(PollFlags::POLLOUT) {
-            self.clients[at].flush();
-        }
-        if !events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-            return;
-        }
-        let (length, fds) = match seqpacket::receive(self.clients[at].socket(), &mut self.buffer, false) {
-            Ok((0, _)) => {
-                self.clients[at].gone = true;
-                return;
-            }
-            Ok(received) => received,
-            Err(Errno::EAGAIN) => return,
-            Err(_) => {
-                self.clients[at].gone = true;
-                return;
-            }
-        };
-        let client = &mut self.clients[at];
-        match Message::parse(&self.buffer[..length]) {
-            Some(Message::Attach { version: protocol::VERSION, streams }) if client.role == Role::New => {
-                client.role = Role::Guest(streams);
-                if streams.stdin && self.input.has_ended() {
-                    client.send(&Message::InputEnd);
-                }
-            }
-            Some(Message::Exec { version: protocol::VERSION, request }) if client.role == Role::New => {
-                client.role = Role::Exec;
-                match Session::start(number, request, fds, &self.further) {
-                    Ok(session) => self.sessions.push(session),
-                    Err(e) => {
-                        client.send(&Message::Failed(&super::failed(&e)));
-                        client.gone = true;
-                    }
-                }
-            }
-            Some(Message::Change { version: protocol::VERSION, request }) if client.role == Role::New => {
-                let network = self.network.as_mut().context("it has no network of its own");
-                match network.and_then(|network| network.change(request)) {
-                    Ok(()) => client.send(&Message::Done),
-                    Err(e) => client.send(&Message::Failed(&super::failed(&e))),
-                }
-                client.gone = true;
-            }
-            Some(Message::Follow { version: protocol::VERSION }) if client.role == Role::New => {
-                let client = self.clients.remove(at);
-                match self.log.follow() {
-                    Ok(files) => self.followers.add(Follower::new(number, client.into_socket(), files)),
-                    // It sees the end of the connection.
-                    Err(_) => drop(client),
-                }
-            }
-            Some(Message::Attach { .. } | Message::Exec { .. } | Message::Change { .. } | Message::Follow { .. }) => {
-                let e =
-                    anyhow::anyhow!("the container was started by another version of ctr, which has to be restarted");
-                client.send(&Message::Failed(&super::failed(&e)));
-                client.gone = true;
-            }
-            Some(Message::Bytes { stream: Stream::Input, bytes }) if client.has(Stream::Input) => {
-                self.input.push(number, bytes);
-            }
-            Some(Message::InputEnd) if client.has(Stream::Input) && self.stdin_once => self.input.close(),
-            Some(Message::Taken { stream, count }) => client.taken(stream, count),
-            Some(Message::Resize { rows, columns }) if client.role != Role::Exec => {
-                if let Some(terminal) = &self.terminal {
-                    // A size that the kernel refuses leaves the old one.
-                    let _ = terminal::set_size(terminal.as_fd(), rows, columns);
-                    let (height, width) = (rows.to_string(), columns.to_string());
-                    (self.further.note)("resize", &[("height", &height), ("width", &width)]);
-                }
-            }
-            Some(Message::Signal { number }) if client.role != Role::Exec => {
-                (self.further.note)("kill", &[("signal", &number.to_string())]);
-                // It may have ended in this moment.
-                let _ = pidfd::signal(self.process.as_fd(), number);
-            }
-            Some(Message::Detach) if client.role == Role::Exec => {
-                for session in self.sessions.iter_mut().filter(|s| s.client == number) {
-                    session.forsake();
-                }
-            }
-            // Of a later version, or for something that this container has not: no harm.
-            _ => {}
-        }
-    }
-
-    /// Removes the clients that are gone.
-    fn part(&mut self) {
-        if self.followers.part() {
-            self.full_until = None;
-            if self.followers.is_empty() {
-                self.log.unfollow();
-            }
-        }
-        if self.clients.iter().all(|c| !c.gone) {
-            return;
-        }
-        if self.stdin_once && self.clients.iter().any(|c| c.gone && c.has(Stream::Input)) {
-            self.input.close();
-        }
-        for client in self.clients.iter().filter(|c| c.gone && c.role == Role::Exec) {
-            for session in self.sessions.iter_mut().filter(|s| s.client == client.number) {
-                session.client_left();
-            }
-        }
-        self.clients.retain(|c| !c.gone);
-        self.full_until = None;
-    }
-
     /// The monitor itself was sent a signal: by systemd that stops the unit it is in, or by hand.
     fn told(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
@@ -609,22 +385,6 @@ impl Relay {
             if self.kill_at.is_none() {
                 self.kill_at = self.stop.patience.map(|patience| Instant::now() + patience);
             }
-        }
-    }
-
-    /// A further process has something to report.
-    fn attend(&mut self, number: u64) {
-        let Some(at) = self.sessions.iter().position(|s| s.client == number) else { return };
-        let client = self.clients.iter_mut().find(|c| c.number == number);
-        if self.sessions[at].attend(client) {
-            self.sessions.swap_remove(at);
-        }
-    }
-
-    /// Reads what nobody wants, so that the process does not stop for want of a reader.
-    fn discard(&mut self, number: u64) {
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.client == number) {
-            session.discard(&mut self.buffer);
         }
     }
 }

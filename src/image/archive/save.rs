@@ -1,0 +1,295 @@
+//! `save`: images of the store as one archive, blobs as they were pulled or made, nothing packed anew.
+//!
+//! The documents stand in front, so that who reads the archive as it comes knows what the blobs are.
+//! The same images give the same bytes: times are zero, and every blob is there once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::members::blob_name;
+use super::{CONTAINERD_NAME, Listed};
+use crate::image::digest::Digest;
+use crate::image::index::{Descriptor, Entry, Index, List, REF_NAME};
+use crate::image::manifest::{self, Document};
+use crate::image::pack::tar::Writer;
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::unpack::tar::{Entry as Member, Kind};
+use crate::image::{blobs, entry_for, no_such_image, note, refetch};
+use crate::store::{Lock, Store};
+
+/// What readers the archive is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Docker's of today: an image layout that `manifest.json` describes once more.
+    #[default]
+    Docker,
+    /// The image layout alone; names stand in it in full, as podman writes them.
+    Oci,
+}
+
+/// An image to be saved, by some of its names.
+#[derive(Debug)]
+struct Saved {
+    entry: Entry,
+    names: BTreeSet<Reference>,
+    /// What the names lead to, where that is an index.
+    list: Option<List>,
+}
+
+/// Images that are ready to be written: every blob is there, and stays.
+pub struct Archive {
+    format: Format,
+    images: Vec<Saved>,
+    /// What each of the images is made of.
+    listed: Vec<Contents>,
+    /// In the order that they are written in.
+    blobs: Vec<Digest>,
+    _held: Vec<Lock>,
+}
+
+struct Contents {
+    layers: Vec<Descriptor>,
+    diffs: Vec<Digest>,
+}
+
+/// Looks for the images. A repository without a tag means all its tags, as with Docker. Compressed layers
+/// that were dropped to save space come back from where the image came from.
+///
+/// # Errors
+/// There is no such image; it is for another platform; a blob is missing.
+pub fn gather(store: &Store, wanted: &[String], platform: Option<&Platform>, format: Format) -> Result<Archive> {
+    let index = Index::read(store)?;
+    let mut images: Vec<Saved> = Vec::new();
+    for wanted in wanted {
+        select(store, &index, wanted, platform, &mut images)?;
+    }
+    let mut archive = Archive { format, images: Vec::new(), listed: Vec::new(), blobs: Vec::new(), _held: Vec::new() };
+    for image in images {
+        let contents = archive.manifest(store, &index, &image.entry)?;
+        archive.listed.push(contents);
+        if let Some(list) = &image.list {
+            archive.list(store, &index, list)?;
+        }
+        archive.images.push(image);
+    }
+    Ok(archive)
+}
+
+fn select(
+    store: &Store,
+    index: &Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+    images: &mut Vec<Saved>,
+) -> Result<()> {
+    let add = |entry: &Entry, name: Option<Reference>, images: &mut Vec<Saved>| {
+        let list = name.as_ref().filter(|_| platform.is_none()).and_then(|name| index.list(&name.to_string())).cloned();
+        let same = |saved: &&mut Saved| {
+            let digest = |list: &Option<List>| list.as_ref().map(|list| list.descriptor.digest.clone());
+            saved.entry.image == entry.image && digest(&saved.list) == digest(&list)
+        };
+        match images.iter_mut().find(same) {
+            Some(saved) => saved.names.extend(name),
+            None => images.push(Saved { entry: entry.clone(), names: name.into_iter().collect(), list }),
+        }
+    };
+    let reference = wanted.parse::<Reference>().ok();
+    let repository = reference.as_ref().filter(|name| name.tag().is_none() && name.digest().is_none());
+    let mut seen = BTreeSet::new();
+    let tagged = repository.into_iter().flat_map(|repository| {
+        let repository = repository.repository();
+        let names = index.entries.iter().filter_map(|entry| entry.name.as_deref()?.parse::<Reference>().ok());
+        names.filter(move |name| name.tag().is_some() && name.repository() == repository)
+    });
+    for name in tagged {
+        if seen.insert(name.clone())
+            && let Some(entry) = entry_for(store, index, &name.to_string(), platform)?
+        {
+            add(entry, Some(name), images);
+        }
+    }
+    if !seen.is_empty() {
+        return Ok(());
+    }
+    let entry = entry_for(store, index, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?;
+    // An id or a digest names the image and none of its tags.
+    let own = entry.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
+    let by_name =
+        reference.is_some_and(|name| name.tag().is_some() && name.digest().is_none() && Some(name.stored()) == own);
+    add(entry, own.filter(|_| by_name), images);
+    Ok(())
+}
+
+impl Archive {
+    /// Takes in what a manifest leads to.
+    fn manifest(&mut self, store: &Store, index: &Index, entry: &Entry) -> Result<Contents> {
+        let short = entry.image.short();
+        let damaged = || format!("image {short:?} is damaged");
+        self.blob(store, index, &entry.image, &entry.manifest)?;
+        let bytes = blobs::read(store, &entry.manifest.digest)?.unwrap_or_default();
+        let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(damaged)? else {
+            anyhow::bail!("{}: its manifest is an index", damaged());
+        };
+        self.blob(store, index, &entry.image, &manifest.config)?;
+        let config = blobs::read(store, &manifest.config.digest)?.unwrap_or_default();
+        let (_, diffs) = manifest::parse_config(&config, manifest.layers.len()).with_context(damaged)?;
+        for layer in &manifest.layers {
+            self.blob(store, index, &entry.image, layer)?;
+        }
+        Ok(Contents { layers: manifest.layers, diffs })
+    }
+
+    /// Takes in all of an index that is here: most have no one's need for every platform.
+    fn list(&mut self, store: &Store, index: &Index, list: &List) -> Result<()> {
+        let bytes = blobs::read(store, &list.descriptor.digest)?.unwrap_or_default();
+        let Document::Index(entries) = manifest::parse(&bytes).with_context(|| format!("{} is damaged", list.name))?
+        else {
+            anyhow::bail!("{} is damaged: it is no index", list.name);
+        };
+        self.add(store, &list.descriptor.digest)?;
+        for descriptor in entries {
+            if let Some(entry) = index.entries.iter().find(|entry| entry.manifest.digest == descriptor.digest) {
+                self.manifest(store, index, entry)?;
+            } else if let Some(bytes) = blobs::read(store, &descriptor.digest)? {
+                let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { continue };
+                let all: Vec<&Digest> = manifest.layers.iter().chain([&manifest.config]).map(|b| &b.digest).collect();
+                if all.iter().all(|digest| blobs::path(store, digest).exists()) {
+                    self.add(store, &descriptor.digest)?;
+                    all.into_iter().try_for_each(|digest| self.add(store, digest))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> Result<()> {
+        if !blobs::path(store, &blob.digest).exists() {
+            refetch::blob(store, index, image, blob)?;
+        }
+        self.add(store, &blob.digest)
+    }
+
+    fn add(&mut self, store: &Store, digest: &Digest) -> Result<()> {
+        if self.blobs.contains(digest) {
+            return Ok(());
+        }
+        let lock = blobs::pin(store, digest)?.with_context(|| format!("blob {:?} is missing", digest.short()))?;
+        self._held.push(lock);
+        self.blobs.push(digest.clone());
+        Ok(())
+    }
+
+    /// Writes the archive. Each image's saving is an event.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn write(&self, store: &Store, out: File) -> Result<()> {
+        let mut out = Writer::new(out);
+        let mut put = |name: &str, bytes: &[u8]| document(&mut out, name, bytes);
+        put("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        put("index.json", self.index().to_string().as_bytes())?;
+        if self.format == Format::Docker {
+            put("manifest.json", &serde_json::to_vec(&self.manifest_json())?)?;
+            let repositories = self.repositories();
+            if !repositories.is_empty() {
+                put("repositories", &serde_json::to_vec(&repositories)?)?;
+            }
+        }
+        for folder in ["blobs/", "blobs/sha256/"] {
+            out.add(&member(Kind::Directory, folder, 0), None).context("write the archive")?;
+        }
+        for digest in &self.blobs {
+            let path = blobs::path(store, digest);
+            let file = File::open(&path).with_context(|| format!("read {path:?}"))?;
+            let entry = member(Kind::File, &blob_name(digest), file.metadata()?.len());
+            out.add(&entry, Some(&file)).context("write the archive")?;
+        }
+        out.finish().context("write the archive")?;
+        for image in &self.images {
+            note(store, &image.entry.image, "save", None);
+        }
+        Ok(())
+    }
+
+    /// The layout's index: an entry for each name of an image, or one without.
+    fn index(&self) -> Value {
+        let mut entries = Vec::new();
+        for image in &self.images {
+            let top = image.list.as_ref().map_or(&image.entry.manifest, |list| &list.descriptor);
+            let mut entry = json!({"mediaType": top.media_type, "digest": top.digest.as_str(), "size": top.size});
+            if let (None, Some(platform)) = (&image.list, &top.platform) {
+                entry["platform"] = json!(platform);
+            }
+            if image.names.is_empty() {
+                entries.push(entry.clone());
+            }
+            for name in &image.names {
+                let short = if self.format == Format::Docker { name.tag() } else { None };
+                let short = short.map_or_else(|| name.to_string(), str::to_owned);
+                entry["annotations"] = json!({CONTAINERD_NAME: name.to_string(), REF_NAME: short});
+                entries.push(entry.clone());
+            }
+        }
+        json!({"schemaVersion": 2, "mediaType": manifest::OCI_INDEX, "manifests": entries})
+    }
+
+    /// Docker's description of the same images.
+    fn manifest_json(&self) -> Vec<Value> {
+        let listed = |(image, contents): (&Saved, &Contents)| {
+            let tags: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+            let listed = Listed {
+                config: blob_name(&image.entry.image),
+                repo_tags: (!tags.is_empty()).then_some(tags),
+                layers: Some(contents.layers.iter().map(|layer| blob_name(&layer.digest)).collect()),
+            };
+            let sources: BTreeMap<&str, Value> = contents
+                .diffs
+                .iter()
+                .zip(&contents.layers)
+                .map(|(diff, layer)| {
+                    let source =
+                        json!({"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest.as_str()});
+                    (diff.as_str(), source)
+                })
+                .collect();
+            let mut listed = json!(listed);
+            listed["LayerSources"] = json!(sources);
+            listed
+        };
+        self.images.iter().zip(&self.listed).map(listed).collect()
+    }
+
+    /// For readers of Docker's first format: each name, and the topmost layer.
+    fn repositories(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for (image, contents) in self.images.iter().zip(&self.listed) {
+            let Some(top) = contents.layers.last() else { continue };
+            for name in &image.names {
+                let Some(tag) = name.tag() else { continue };
+                let tags = all.entry(name.familiar_repository()).or_default();
+                tags.insert(tag.to_owned(), top.digest.hex().to_owned());
+            }
+        }
+        all
+    }
+}
+
+fn document(out: &mut Writer<File>, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut file =
+        nix::sys::memfd::memfd_create(c"document", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map(File::from)?;
+    file.write_all(bytes)?;
+    std::io::Seek::rewind(&mut file)?;
+    out.add(&member(Kind::File, name, bytes.len() as u64), Some(&file)).context("write the archive")
+}
+
+fn member(kind: Kind, name: &str, size: u64) -> Member {
+    let mut member = Member::new(kind, name.into());
+    member.mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
+    member.size = size;
+    member
+}

@@ -1,0 +1,45 @@
+//! `ctr tag`.
+
+use crate::support::{Entry, Image, both};
+
+both!(one_more_name, |cx| {
+    cx.busybox();
+    let id = Image::busybox().id();
+    cx.ctr("tag busybox team/app:v1").prints("");
+    cx.ctr(&format!("image tag {} localhost:5000/x", &id[7..19])).prints("");
+    cx.ctr("images --format '{{.Repository}}:{{.Tag}} {{.ID}}'")
+        .prints(&format!("busybox:latest {0}\nlocalhost:5000/x:latest {0}\nteam/app:v1 {0}\n", &id[7..19]));
+    // Once more changes nothing.
+    cx.ctr("tag busybox busybox").prints("");
+    cx.ctr("run --rm team/app:v1 echo here").prints("here\n");
+    cx.ctr("rmi busybox").prints("Untagged: busybox:latest\n");
+    cx.ctr("run --rm localhost:5000/x echo still").prints("still\n");
+    cx.ctr("events --since 1h --until 0s --filter event=tag --format '{{.Actor.Attributes.name}}'")
+        .prints("team/app:v1\nlocalhost:5000/x:latest\nbusybox:latest\n");
+});
+
+both!(a_name_that_was_another_images, |cx| {
+    cx.busybox();
+    let app = Image::small("app:1", [Entry::file("v", 0o644, "1")]);
+    cx.load(&app);
+    cx.ctr("tag busybox app:1").prints("");
+    let lines = cx.ctr("images --format '{{.Repository}}:{{.Tag}} {{.ID}}'").succeeds();
+    let (busybox, app) = (&Image::busybox().id()[7..19], &app.id()[7..19]);
+    for line in [format!("<none>:<none> {app}"), format!("app:1 {busybox}"), format!("busybox:latest {busybox}")] {
+        assert!(lines.lines().any(|l| l == line), "{line}: {lines}");
+    }
+});
+
+both!(no_name_at_all, |cx| {
+    cx.busybox();
+    cx.ctr("tag nosuch x").refuses(1, "No such image: nosuch:latest");
+    cx.ctr("tag busybox Upper").refuses(
+        1,
+        "Error parsing reference: \"Upper\" is not a valid repository/tag: invalid reference format: repository name \
+         (library/Upper) must be lowercase",
+    );
+    let digest = format!("x@{}", Image::busybox().id());
+    cx.ctr(&format!("tag busybox {digest}")).refuses(1, "refusing to create a tag with a digest reference");
+    cx.ctr("tag busybox").refuses(1, "'ctr tag' requires 2 arguments");
+    cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");
+});
