@@ -163,6 +163,11 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<exists::Container>(&["container exists"]),
     entry::<exists::Image>(&["image exists"]),
+    entry::<image::Diff>(&["image diff"]),
+    entry::<image::Tree>(&["image tree"]),
+    entry::<image::Mount>(&["image mount"]),
+    entry::<image::Unmount>(&["image unmount", "image umount"]),
+    entry::<image::Scp>(&["image scp"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
     entry::<commit::CommitCommand>(&["commit", "container commit"]),
     entry::<cp::Cp>(&["cp", "container cp"]),
@@ -270,6 +275,7 @@ const ABOUT: &str = "A container engine without a daemon";
 fn skeleton() -> Command {
     Globals::augment_args(Command::new("ctr").bin_name("ctr"))
         .about(ABOUT)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }

@@ -16,7 +16,7 @@ use crate::{image, userns};
 #[command(after_help = "Examples:
   ctr push registry.example.com/team/app:1.2
   ctr push --all-tags registry.example.com/team/app
-  ctr push --compression-format zstd --compression-level 9 registry.example.com/team/app:1.2
+  ctr push --compression-format zstd registry.example.com/team/app:1.2
 
 Layers that came from a registry are sent as they came, so that the image keeps its digest.")]
 pub struct Push {
@@ -35,7 +35,7 @@ pub struct Push {
           value_parser = crate::cli::options::boolean)]
     force_compression: Option<bool>,
     /// Push the image only if it is for this platform: os[/arch[/variant]]
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
@@ -60,7 +60,7 @@ impl Push {
             return Err(Failure::new(format!("invalid compression level {level}: it is from 1 to {most}")));
         }
         let force = self.force_compression.unwrap_or(self.compression_format.is_some());
-        Ok(How { format, level: self.compression_level, force, insecure: false })
+        Ok(How { format, level: self.compression_level, force })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::image::blobs::Temporary;
 use crate::image::digest::Digest;
 use crate::image::unpack::{Applied, Compression};
 use crate::store::record::{self, Durability, Record};
-use crate::store::{Lock, Store};
+use crate::store::{Lock, Store, tree};
 
 /// What is known of a layer beyond its files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -194,6 +194,17 @@ pub fn temporary(store: &Store) -> Result<Temporary> {
     let path = temporary.path();
     std::fs::DirBuilder::new().mode(0o755).create(path).with_context(|| format!("make {path:?}"))?;
     Ok(temporary)
+}
+
+/// Makes a folder of [`temporary`] empty again.
+///
+/// # Errors
+/// What it has cannot be removed.
+pub fn empty(temporary: &Temporary) -> Result<()> {
+    let path = temporary.path();
+    tree::remove(path)
+        .and_then(|()| std::fs::DirBuilder::new().mode(0o755).create(path))
+        .with_context(|| format!("make {path:?}"))
 }
 
 /// Gives an unpacked layer its name; where an equal one is there already, that is kept.

@@ -18,10 +18,13 @@
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
 pub mod additional;
+pub mod ancestry;
 pub mod archive;
 pub mod blobs;
 pub mod change;
 mod commit;
+pub mod compressed;
+pub mod difference;
 pub mod digest;
 pub mod history;
 pub mod import;
@@ -33,6 +36,7 @@ pub mod make;
 pub mod manifest;
 pub mod manifests;
 pub mod mapped;
+pub mod mount;
 pub mod obtain;
 pub mod overview;
 pub mod pack;
@@ -110,9 +114,6 @@ pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Res
     if let Some(entry) = entry_for(store, &index, wanted, platform)? {
         return open(store, &index, entry).map(Some);
     }
-    if let Some(image) = additional::find(store, wanted, platform)? {
-        return Ok(Some(image));
-    }
     // An alias, or an image from another place that is searched.
     if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
         for name in pull::candidates(wanted)? {
@@ -121,7 +122,7 @@ pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Res
             }
         }
     }
-    Ok(None)
+    additional::find(store, wanted, platform)
 }
 
 /// The entry that [`find_for`] means.

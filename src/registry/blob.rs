@@ -28,13 +28,20 @@ pub struct BlobReader<'a> {
     breaks: u32,
 }
 
-impl<'a> BlobReader<'a> {
-    pub(super) fn open(repository: &'a Repository, digest: &Digest, size: u64) -> Result<Self> {
-        let mut reader = Self { repository, digest: digest.clone(), size, read: 0, body: None, breaks: 0 };
+impl Repository {
+    /// A blob's bytes from `start` on, as a stream that goes on by itself where a connection breaks.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn blob_from(&self, digest: &Digest, size: u64, start: u64) -> Result<BlobReader<'_>> {
+        let mut reader =
+            BlobReader { repository: self, digest: digest.clone(), size, read: start, body: None, breaks: 0 };
         reader.connect()?;
         Ok(reader)
     }
+}
 
+impl BlobReader<'_> {
     fn connect(&mut self) -> Result<()> {
         let url = self.repository.blob_url(&self.digest);
         let range = format!("bytes={}-", self.read);
@@ -51,7 +58,7 @@ impl<'a> BlobReader<'a> {
         let mut body = response.into_body().into_reader();
         let known = self.read - starts;
         if io::copy(&mut (&mut body).take(known), &mut io::sink())? < known {
-            return Err(Failure::new("the connection broke").into());
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         self.body = Some(body);
         Ok(())
@@ -65,11 +72,10 @@ impl Read for BlobReader<'_> {
                 Some(body) => body.read(into),
                 None => match self.connect() {
                     Ok(()) => continue,
-                    // Those that know a way out are final; the pause was in there already.
-                    Err(e) if e.downcast_ref::<io::Error>().is_none() => {
-                        return Err(io::Error::other(format!("{e:#}")));
-                    }
-                    Err(e) => Err(io::Error::other(e)),
+                    // A registry that is started anew refuses connections for a while.
+                    Err(e) if is_of_the_connection(&e) => Err(io::Error::other(format!("{e:#}"))),
+                    // What the registry says is final; it was asked several times where that may help.
+                    Err(e) => return Err(io::Error::other(format!("{e:#}"))),
                 },
             };
             let why = match attempt {
@@ -92,6 +98,10 @@ impl Read for BlobReader<'_> {
             std::thread::sleep(FIRST_PAUSE * 2u32.pow(self.breaks - 1));
         }
     }
+}
+
+fn is_of_the_connection(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<ureq::Error>() || cause.is::<io::Error>())
 }
 
 /// The first byte of `Content-Range: bytes 5-9/10`.

@@ -108,14 +108,11 @@ impl Repository {
     }
 
     /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
-    /// `insecure`: whatever is configured, it may have no TLS.
     ///
     /// # Errors
     /// As [`Self::connect`]; the registry is blocked.
-    pub fn for_push(name: &Reference, sources: &[String], insecure: bool) -> Result<Self> {
-        let mut endpoint = Registries::read()?.itself(name)?;
-        endpoint.insecure |= insecure;
-        let mut repository = Self::connect(&endpoint, Access::Push)?;
+    pub fn for_push(name: &Reference, sources: &[String]) -> Result<Self> {
+        let mut repository = Self::connect(&Registries::read()?.itself(name)?, Access::Push)?;
         repository.client.scopes.extend(sources.iter().map(|path| scope(path, Access::Pull)));
         Ok(repository)
     }
@@ -159,20 +156,6 @@ impl Repository {
         Ok(Some((bytes, kind)))
     }
 
-    /// Whether the repository has a manifest.
-    ///
-    /// # Errors
-    /// The registry does not tell.
-    pub fn has_manifest(&self, digest: &Digest) -> Result<bool> {
-        let url = self.manifest_url(digest.as_str());
-        let response = self.client.send(&Ask::head(&url, &[(header::ACCEPT.as_str(), &accepted())]))?;
-        match response.status().as_u16() {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(unexpected(&format!("manifest of \"{}\"", self.name(digest.as_str())), response)),
-        }
-    }
-
     /// Gives a manifest or an index its name, a tag or its digest; what it is made of is there already.
     ///
     /// # Errors
@@ -210,15 +193,11 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A blob as a stream that goes on by itself where a connection breaks.
+    /// All tags, in the registry's order.
     ///
     /// # Errors
-    /// It is not there.
-    pub fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader<'_>> {
-        BlobReader::open(self, digest, size)
-    }
-
-    fn tags(&self) -> Result<Vec<String>> {
+    /// The registry does not tell.
+    pub fn tags(&self) -> Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Tags {
             tags: Option<Vec<String>>,

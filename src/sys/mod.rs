@@ -22,6 +22,7 @@ pub mod signals;
 pub mod sockets;
 pub mod terminal;
 pub mod tun;
+pub mod writeback;
 pub mod xattr;
 
 use std::io;

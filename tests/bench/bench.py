@@ -4,8 +4,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -234,122 +232,6 @@ def measure_ps(accounts, _):
     table("a list", rows)
 
 
-def registry():
-    """Debian's docker-registry on loopback with an image of 300 MB in it, of the machine's own files."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.mkdir(f"{WORK}/registry")
-    config = f"{WORK}/registry.yml"
-    with open(config, "w", encoding="ascii") as file:
-        file.write(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n"
-            f"    rootdirectory: {WORK}/registry\nhttp:\n  addr: 127.0.0.1:{port}\n"
-        )
-    env = {"PATH": PATH, "OTEL_TRACES_EXPORTER": "none"}
-    server = subprocess.Popen(["docker-registry", "serve", config], env=env, stdin=NULL, stdout=NULL, stderr=NULL)
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-    layout = f"{WORK}/layout"
-    os.makedirs(f"{layout}/blobs/sha256")
-    names, diff_ids, layers, size = big_files(), [], [], 0
-    for group in names:
-        tar = f"{WORK}/layer.tar"
-        listing = "\0".join(group).encode()
-        subprocess.run(
-            ["tar", "-C", "/", "--no-recursion", "--null", "-T", "-", "--numeric-owner", "-cf", tar], input=listing, check=True
-        )
-        size += os.path.getsize(tar)
-        diff_ids.append("sha256:" + subprocess.check_output(["sha256sum", tar]).split()[0].decode())
-        subprocess.run(["gzip", "-nf", tar], check=True)
-        layers.append(blob(layout, tar + ".gz", "application/vnd.oci.image.layer.v1.tar+gzip"))
-    image = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine),
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": json_blob(layout, image, "application/vnd.oci.image.config.v1+json"),
-        "layers": layers,
-    }
-    index = {"schemaVersion": 2, "manifests": [json_blob(layout, manifest, manifest["mediaType"])]}
-    index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "big"}
-    for name, content in (("index.json", index), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
-        with open(f"{layout}/{name}", "w", encoding="ascii") as file:
-            json.dump(content, file)
-    reference = f"127.0.0.1:{port}/bench/big:1"
-    words = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{layout}:big", f"docker://{reference}"]
-    subprocess.run(words, check=True)
-    return server, reference, size, len(layers)
-
-
-def big_files():
-    """Files of this machine for five layers, 300 MB of them: libraries, programs, documents, as
-    images have them."""
-    groups, total = [], 0
-    for top in ("usr/lib/x86_64-linux-gnu", "usr/bin", "usr/share/doc", "usr/lib/python3", "usr/share"):
-        group, of_group = [], 0
-        for where, _, files in os.walk("/" + top):
-            for name in files:
-                path = os.path.join(where, name)
-                if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > 20_000_000:
-                    continue
-                if total >= 300_000_000 or of_group >= 80_000_000:
-                    break
-                group.append(path[1:])
-                of_group += os.path.getsize(path)
-                total += os.path.getsize(path)
-        if group:
-            groups.append(group)
-    return groups
-
-
-def blob(layout, path, media_type):
-    digest = subprocess.check_output(["sha256sum", path]).split()[0].decode()
-    size = os.path.getsize(path)
-    shutil.move(path, f"{layout}/blobs/sha256/{digest}")
-    return {"mediaType": media_type, "digest": "sha256:" + digest, "size": size}
-
-
-def json_blob(layout, content, media_type):
-    path = f"{WORK}/blob.json"
-    with open(path, "w", encoding="ascii") as file:
-        json.dump(content, file)
-    return blob(layout, path, media_type)
-
-
-def measure_pull(accounts, _):
-    server, reference, size, layers = registry()
-    try:
-        rows = []
-        for account in accounts:
-            pulls = {
-                "ctr": (account.ctr("pull", "-q", reference), account.ctr("rmi", reference)),
-                "podman": (account.podman("pull", "-q", "--tls-verify=false", reference), account.podman("rmi", reference)),
-            }
-
-            def work(pulls=pulls):
-                times = {name: [] for name in pulls}
-                for _ in range(5):
-                    for name, (pull, remove) in pulls.items():
-                        times[name].append(once(pull))
-                        once(remove)
-                return {name: statistics.median(all) for name, all in times.items()}
-
-            rows.append((f"`pull`, {size / 1e6:.0f} MB in {layers} layers, {account.name}", account.apart(work)))
-        table("from a registry on the same machine", rows)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait()
-
-
 def measure_many(accounts, tree):
     rows = []
     for account in accounts:
@@ -404,7 +286,6 @@ MEASURES = {
     "run": measure_run,
     "exec": measure_exec,
     "ps": measure_ps,
-    "pull": measure_pull,
     "many": measure_many,
     "memory": measure_memory,
 }

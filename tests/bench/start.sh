@@ -3,7 +3,7 @@
 # prints medians and ratios as tables for the README. By root (or with sudo); needs what
 # `sh tests/setup.sh --bench` installs, and python3. Nothing here passes or fails.
 #
-#   sh tests/bench/start.sh [WHAT…]     run, exec, ps, pull, many, memory; all of them unless named
+#   sh tests/bench/start.sh [WHAT…]     run, exec, ps, many, memory; all of them unless named
 #   CTR_BIN=path/to/ctr                 time this binary instead of the release build
 #   CTR_BENCH_ROUNDS=40                 how often each command is timed
 set -eu

@@ -1,8 +1,10 @@
 //! `pull --all-platforms`: all that an index leads to, and the index.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
-use super::{Pulled, Report, fetch_all, pull};
+use super::{Pulled, Report, configuration, fetch_all, pull};
 use crate::events;
 use crate::image::blobs;
 use crate::image::commit::{Complete, Ready};
@@ -37,10 +39,14 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), Platform::to_string);
         let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?.0;
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(what)? else { continue };
+        trust::check(name, &repository, &[digest.clone(), entry.digest.clone()])?;
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);
         } else {
-            images.push(image(store, &repository, &bytes, &manifest, &digest, report).with_context(what)?);
+            let mut ready = image(store, &repository, &bytes, &manifest, &digest, report).with_context(what)?;
+            // The index knows better: many tools write the variant there alone.
+            ready.entry.manifest.platform = entry.platform.clone().or(ready.entry.manifest.platform);
+            images.push(ready);
         }
     }
     held.push(blobs::put(store, &top)?.1);
@@ -53,10 +59,10 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
     };
     Index::change(store, |index| {
         let entries: Vec<Entry> = images.iter().map(|image| image.entry.clone()).collect();
-        index.add_list(List { name: stored, descriptor, is_made: false }, entries);
+        index.add_list(List { name: stored, descriptor, is_made: false, sources: BTreeMap::new() }, entries);
         Ok(())
     })?;
-    events::image(store, &name.familiar(), &name.familiar_repository(), "pull", &std::collections::BTreeMap::new());
+    events::image(store, &name.familiar(), &name.familiar_repository(), "pull", &BTreeMap::new());
     Ok(Pulled { digest, newer })
 }
 
@@ -68,10 +74,7 @@ fn image(
     index: &Digest,
     report: &dyn Report,
 ) -> Result<Ready> {
-    let config = match blobs::read(store, &manifest.config.digest)? {
-        Some(config) if Digest::of(&config) == manifest.config.digest => config,
-        _ => repository.document(&manifest.config.digest)?,
-    };
+    let (config, _held) = configuration(store, repository, &manifest.config.digest)?;
     let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     let fetched = fetch_all(store, repository, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();

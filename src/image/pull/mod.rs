@@ -1,6 +1,11 @@
 //! `pull`: an image from a registry into the store.
+//!
+//! Each layer is fetched once, whoever pulls at the same time, and once in all, however often a pull is
+//! interrupted: what came of it is kept ([`partial`]), and the rest is asked for.
 
 mod all;
+mod fetch;
+pub mod partial;
 #[cfg(test)]
 mod tests;
 
@@ -9,19 +14,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 
+use self::fetch::{Fetched, Pull};
 use crate::config::registries::Registries;
 use crate::error::{self, Failure};
 use crate::events;
-use crate::image::blobs::{self, Temporary};
+use crate::image::blobs;
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index};
-use crate::image::layers::{self, Claim, Pinned};
+use crate::image::layers::{Claim, Pinned};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::trust;
-use crate::image::unpack::{self, Powers};
+use crate::image::unpack::Powers;
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
@@ -38,6 +44,10 @@ pub trait Report: Sync {
     fn exists(&self, layer: &str);
     /// So many more bytes came.
     fn bytes(&self, layer: &str, more: u64);
+    /// So many more bytes of its archive were unpacked.
+    fn unpacked(&self, layer: &str, more: u64);
+    /// What an earlier pull has left of it is of no use: it is fetched from its beginning.
+    fn again(&self, layer: &str);
     fn complete(&self, layer: &str);
 }
 
@@ -85,6 +95,7 @@ pub fn first<T>(names: &[Reference], act: impl Fn(&Reference) -> Result<T>) -> R
 /// next try.
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
+    partial::sweep(store);
     let Found { repository, manifest: top, .. } = registry::find(name)?;
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
@@ -92,10 +103,7 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
     let mut digests = vec![digest.clone(), Digest::of(&bytes)];
     digests.dedup();
     trust::check(name, &repository, &digests)?;
-    let config = match blobs::read(store, &manifest.config.digest)? {
-        Some(config) if Digest::of(&config) == manifest.config.digest => config,
-        _ => repository.document(&manifest.config.digest)?,
-    };
+    let (config, _held) = configuration(store, &repository, &manifest.config.digest)?;
     let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     // What an index chose is for the platform that the index says; nobody chose a single image.
     if let Some(wanted) = platform.filter(|_| is_single) {
@@ -127,6 +135,25 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
     Ok(Pulled { digest, newer })
 }
 
+/// The image's configuration, fetched by one process alone, and what keeps it in the store.
+fn configuration(store: &Store, repository: &Repository, digest: &Digest) -> Result<(Vec<u8>, Option<Lock>)> {
+    let there = || -> Result<_> {
+        let held = blobs::pin(store, digest)?;
+        let config = blobs::read(store, digest)?.filter(|config| Digest::of(config) == *digest);
+        Ok(config.map(|config| (config, held)))
+    };
+    if let Some(found) = there()? {
+        return Ok(found);
+    }
+    let _claim = Claim::wait(store, digest)?;
+    if let Some(found) = there()? {
+        return Ok(found);
+    }
+    let config = repository.document(digest)?;
+    let (_, held) = blobs::put(store, &config)?;
+    Ok((config, Some(held)))
+}
+
 /// From what the name led to, to the manifest of one platform.
 fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -> Result<(Vec<u8>, Manifest)> {
     let mut bytes = top;
@@ -144,8 +171,6 @@ fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -
     Err(Failure::new("damaged manifest: indexes that lead to indexes").into())
 }
 
-type Fetched = (Pinned, Option<Lock>);
-
 /// All layers, several at once; bottom first.
 fn fetch_all(
     store: &Store,
@@ -157,14 +182,12 @@ fn fetch_all(
     let results: Vec<Mutex<Option<Fetched>>> = diffs.iter().map(|_| Mutex::new(None)).collect();
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let powers = Powers::now();
+    let pull = Pull { store, repository, powers: Powers::now(), report, stop: &stop };
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let (Some(descriptor), Some(diff)) = (descriptors.get(n), diffs.get(n)) else { return };
-            let outcome = fetch(store, repository, descriptor, diff, powers, (report, &stop))
-                .with_context(|| format!("layer {:?}", descriptor.digest.short()));
-            match outcome {
+            match pull.layer(descriptor, diff).with_context(|| format!("layer {:?}", descriptor.digest.short())) {
                 Ok(done) => {
                     if let Ok(mut result) = results[n].lock() {
                         *result = Some(done);
@@ -190,61 +213,4 @@ fn fetch_all(
     }
     let done: Option<Vec<Fetched>> = results.into_iter().map(|result| result.into_inner().ok().flatten()).collect();
     done.ok_or_else(|| Failure::new("a layer was not fetched").into())
-}
-
-fn fetch(
-    store: &Store,
-    repository: &Repository,
-    descriptor: &Descriptor,
-    diff: &Digest,
-    powers: Powers,
-    (report, stop): (&dyn Report, &AtomicBool),
-) -> Result<Fetched> {
-    let short = descriptor.digest.short();
-    let have = |pinned| -> Result<Fetched> {
-        report.exists(short);
-        Ok((pinned, blobs::pin(store, &descriptor.digest)?))
-    };
-    // Without the claim first: a layer that is there needs none.
-    if let Some(pinned) = layers::pin(store, diff)? {
-        return have(pinned);
-    }
-    report.begin(short, descriptor.size);
-    let _claim = Claim::wait(store, diff)?;
-    if let Some(pinned) = layers::pin(store, diff)? {
-        return have(pinned);
-    }
-    let blob = Temporary::in_dir(&blobs::dir(store));
-    let mut file = blob.create()?;
-    let unpacked = layers::temporary(store)?;
-    let source = Stoppable { inner: repository.blob(&descriptor.digest, descriptor.size)?, stop };
-    let told = |n| report.bytes(short, n);
-    let done = unpack::stream(source, descriptor.size, Some(&mut file), unpacked.path(), powers, told)?;
-    if done.blob != descriptor.digest {
-        return Err(Failure::new(format!("the registry sent something else: its digest is {}", done.blob)).into());
-    }
-    if done.diff != *diff {
-        return Err(
-            Failure::new(format!("its files have the digest {}, the configuration says {diff}", done.diff)).into()
-        );
-    }
-    let lock = blobs::publish(store, &done.blob, &blob)?;
-    let pinned = layers::publish(store, diff, &unpacked, done.applied)?;
-    report.complete(short);
-    Ok((pinned, Some(lock)))
-}
-
-/// Ends when another layer failed.
-struct Stoppable<'a, R> {
-    inner: R,
-    stop: &'a AtomicBool,
-}
-
-impl<R: std::io::Read> std::io::Read for Stoppable<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(std::io::Error::other("stopped, because another layer failed"));
-        }
-        self.inner.read(into)
-    }
 }

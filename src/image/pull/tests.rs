@@ -140,6 +140,8 @@ impl Report for Silent {
     fn begin(&self, _: &str, _: u64) {}
     fn exists(&self, _: &str) {}
     fn bytes(&self, _: &str, _: u64) {}
+    fn unpacked(&self, _: &str, _: u64) {}
+    fn again(&self, _: &str) {}
     fn complete(&self, _: &str) {}
 }
 

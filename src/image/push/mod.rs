@@ -7,28 +7,29 @@
 mod content;
 mod image;
 mod layer;
+mod list;
 mod sources;
+
+pub use self::list::push_list;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use self::content::{Blob, Document as Small};
+use self::content::Document as Small;
 use self::image::Image;
 use self::layer::Job;
 use self::sources::Sources;
 use crate::error::Failure;
 use crate::events;
 use crate::image::digest::Digest;
-use crate::image::index::{Descriptor, Index, List};
-use crate::image::manifest::{self, Document};
+use crate::image::index::{Descriptor, Index};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::refetch;
 use crate::image::unpack::Compression;
-use crate::image::{blobs, refetch};
 use crate::registry::Repository;
 use crate::registry::upload::Begun;
 use crate::store::Store;
@@ -59,13 +60,11 @@ pub struct How {
     pub level: Option<i32>,
     /// So does what is compressed otherwise.
     pub force: bool,
-    /// The registry may have no TLS.
-    pub insecure: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { format: Compression::Gzip, level: None, force: false, insecure: false }
+        Self { format: Compression::Gzip, level: None, force: false }
     }
 }
 
@@ -126,7 +125,7 @@ pub fn push(
     let stored = name.stored().to_string();
     let push = Push { store, index: &index, name, how, report };
     let (pushed, labels) = match index.list(&stored) {
-        Some(list) if platform.is_none() => (push.list(list)?, BTreeMap::new()),
+        Some(list) if platform.is_none() => (push_list(store, list, name, report)?, BTreeMap::new()),
         _ => {
             let named: Vec<Descriptor> = index.named(&stored).map(|entry| entry.manifest.clone()).collect();
             if named.is_empty() {
@@ -140,8 +139,8 @@ pub fn push(
             if let Some(wanted) = platform {
                 image.platform.check(wanted, &name.familiar())?;
             }
-            let repository = push.connect(std::slice::from_ref(&image))?;
-            (push.image(&repository, &image, name.wanted())?, image.labels)
+            let repository = push.connect(&image)?;
+            (push.image(&repository, &image)?, image.labels)
         }
     };
     Index::change(store, |index| {
@@ -169,79 +168,21 @@ struct To {
 }
 
 impl Push<'_> {
-    fn connect(&self, images: &[Image]) -> Result<To> {
-        let blobs = images.iter().flat_map(|image| image.manifest.layers.iter().zip(&image.diffs));
+    fn connect(&self, image: &Image) -> Result<To> {
+        let blobs = image.manifest.layers.iter().zip(&image.diffs);
         let blobs: Vec<(Digest, Digest)> = blobs.map(|(layer, diff)| (layer.digest.clone(), diff.clone())).collect();
         let sources = Sources::of(self.store, self.index, self.name, &blobs)?;
-        Ok(To { repository: Repository::for_push(self.name, &sources.all(), self.how.insecure)?, sources })
+        Ok(To { repository: Repository::for_push(self.name, &sources.all())?, sources })
     }
 
-    /// An image, under a tag or, where that is empty, its digest.
-    fn image(&self, to: &To, image: &Image, tag: &str) -> Result<Pushed> {
+    fn image(&self, to: &To, image: &Image) -> Result<Pushed> {
         let descriptors = self.layers(to, image)?;
         send_document(&to.repository, &image.manifest.config.digest, &image.config).context("configuration")?;
         let (bytes, media_type) = image.manifest_with(&descriptors)?;
         let digest = Digest::of(&bytes);
-        to.repository.put_manifest(if tag.is_empty() { digest.as_str() } else { tag }, &bytes, &media_type)?;
+        to.repository.put_manifest(self.name.wanted(), &bytes, &media_type)?;
         layer::remember_place(self.store, &image.diffs, &descriptors, &self.name.repository());
         Ok(Pushed { digest, size: bytes.len() })
-    }
-
-    /// All that an index leads to, and then the index.
-    fn list(&self, list: &List) -> Result<Pushed> {
-        let damaged = || Failure::new(format!("the index of {:?} is damaged", self.name.familiar()));
-        let bytes = blobs::read(self.store, &list.descriptor.digest)?.ok_or_else(damaged)?;
-        let Document::Index(members) = manifest::parse(&bytes)? else { return Err(damaged().into()) };
-        let mut images = Vec::new();
-        for member in &members {
-            // Attestations are no images, and what is not here cannot be read.
-            let is_image = member.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-            images.push(if is_image { Image::read(self.store, &member.digest).ok() } else { None });
-        }
-        let known: Vec<Image> = images.into_iter().flatten().collect();
-        let to = self.connect(&known)?;
-        let mut whole: Value = serde_json::from_slice(&bytes)?;
-        let mut changed = false;
-        for (n, member) in members.iter().enumerate() {
-            let what = || member.platform.as_ref().map_or_else(|| member.digest.to_string(), Platform::to_string);
-            let Some(image) = known.iter().find(|image| Digest::of(&image.bytes) == member.digest) else {
-                self.as_it_is(&to.repository, member).with_context(what)?;
-                continue;
-            };
-            let pushed = self.image(&to, image, "").with_context(what)?;
-            if pushed.digest != member.digest {
-                whole["manifests"][n]["digest"] = pushed.digest.as_str().into();
-                whole["manifests"][n]["size"] = pushed.size.into();
-                changed = true;
-            }
-        }
-        let bytes = if changed { serde_json::to_vec(&whole)? } else { bytes };
-        to.repository.put_manifest(self.name.wanted(), &bytes, manifest::index_type(&bytes))?;
-        Ok(Pushed { digest: Digest::of(&bytes), size: bytes.len() })
-    }
-
-    /// A manifest of an index that is no image here: the repository has it, or its blobs are here.
-    fn as_it_is(&self, repository: &Repository, member: &Descriptor) -> Result<()> {
-        if repository.has_manifest(&member.digest)? {
-            return Ok(());
-        }
-        let missing = || {
-            Failure::new(format!("manifest {} is neither in the repository nor in the store", member.digest))
-                .hint("push or pull the image that it is of first")
-        };
-        let bytes = blobs::read(self.store, &member.digest)?.ok_or_else(missing)?;
-        let Document::Manifest(manifest) = manifest::parse(&bytes)? else { return Err(missing().into()) };
-        for blob in manifest.layers.iter().chain([&manifest.config]) {
-            if repository.has_blob(&blob.digest)? {
-                continue;
-            }
-            let _held = blobs::pin(self.store, &blob.digest)?.ok_or_else(missing)?;
-            let mut content = Blob::open(&blobs::path(self.store, &blob.digest), &blob.digest)?;
-            if let Begun::Upload(upload) = repository.begin(None)? {
-                repository.send(upload, &mut content, &|_| {})?;
-            }
-        }
-        repository.put_manifest(member.digest.as_str(), &bytes, manifest_type(&manifest.media_type))
     }
 
     /// All layers, several at once; bottom first.
@@ -298,10 +239,6 @@ impl Push<'_> {
         }
         Ok(all)
     }
-}
-
-fn manifest_type(written: &str) -> &str {
-    if written.is_empty() { manifest::OCI_MANIFEST } else { written }
 }
 
 /// A small blob, which is asked for first as well.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::image::Image;
 use super::*;
+use crate::image::manifest;
 use crate::image::platform::Platform;
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

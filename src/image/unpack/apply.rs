@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
@@ -21,6 +22,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, linkat, symlinkat, unlinkat};
 
+use super::fill::{Fillers, Finish, SMALL};
 use super::path::{self, Name};
 use super::tar::{Entry, Kind, Reader, Time};
 use crate::store::tree;
@@ -78,6 +80,7 @@ pub struct Applier {
     /// Times are set at the end: every object made in a folder changes the folder's.
     folders: Vec<(Vec<u8>, Time, Option<Time>)>,
     remembered: usize,
+    fillers: Fillers,
     applied: Applied,
 }
 
@@ -90,37 +93,66 @@ impl Applier {
         let root: OwnedFd = File::open(dir)?.into();
         fchmod(&root, Mode::from_bits_truncate(0o755))?;
         let applied = Applied { implicit: BTreeSet::from([Vec::new()]), ..Applied::default() };
-        Ok(Self { root, powers, parent: None, setgid_seen: false, folders: Vec::new(), remembered: 0, applied })
+        let fillers = Fillers::start()?;
+        Ok(Self {
+            root,
+            powers,
+            parent: None,
+            setgid_seen: false,
+            folders: Vec::new(),
+            remembered: 0,
+            fillers,
+            applied,
+        })
     }
 
     /// Makes what `entry` says, its data read from `reader`.
     ///
     /// # Errors
-    /// A name, link or whiteout that leads out or nowhere; what the system calls say.
-    pub fn add<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> io::Result<()> {
+    /// A name, link or whiteout that leads out or nowhere; what the system calls say, of this entry
+    /// or of a file before it.
+    pub fn add<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+        let what = || format!("unpack {:?}", OsStr::from_bytes(&entry.path));
+        match self.make(entry, reader).with_context(what)? {
+            Some((file, start, finish)) => self.fillers.file(file, start, finish),
+            None => Ok(()),
+        }
+    }
+
+    /// A file that still has to be filled or finished, with where its contents begin.
+    fn make<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> io::Result<Option<(File, usize, Finish)>> {
         let path = path::clean(&entry.path)?;
         let (folder, last) = path::split(&path);
         if last.is_empty() {
-            return self.root_entry(entry);
+            return self.root_entry(entry).map(|()| None);
         }
         match path::name(last)? {
             Name::Plain => {}
-            Name::Opaque => return self.opaque_folder(folder),
-            Name::Whiteout(hidden) => return self.whiteout(folder, hidden),
-            Name::Ignored => return Ok(()),
+            Name::Opaque => return self.opaque_folder(folder).map(|()| None),
+            Name::Whiteout(hidden) => return self.whiteout(folder, hidden).map(|()| None),
+            Name::Ignored => return Ok(None),
         }
         self.open_parent(folder)?;
+        if entry.kind == Kind::File {
+            return self.file(&path, entry, reader).map(Some);
+        }
+        self.make_other(&path, entry).map(|()| None)
+    }
+
+    /// What is not a file.
+    fn make_other(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
+        let last = path::split(path).1;
         match entry.kind {
-            Kind::File => self.file(&path, entry, reader),
-            Kind::Directory => self.folder(&path, entry),
-            Kind::HardLink => self.hard_link(&path, entry),
+            Kind::File => Ok(()),
+            Kind::Directory => self.folder(path, entry),
+            Kind::HardLink => self.hard_link(path, entry),
             Kind::Symlink => {
                 let target = OsStr::from_bytes(&entry.link);
-                self.replacing(&path, |parent, name| symlinkat(target, parent, name))?;
+                self.replacing(path, |parent, name| symlinkat(target, parent, name))?;
                 self.finish_node(last, entry)
             }
             Kind::Fifo => {
-                self.replacing(&path, |parent, name| mknodat(parent, name, SFlag::S_IFIFO, mode(entry), 0))?;
+                self.replacing(path, |parent, name| mknodat(parent, name, SFlag::S_IFIFO, mode(entry), 0))?;
                 self.finish_node(last, entry)
             }
             // A rootless user's container would not be allowed to use them; podman skips them too.
@@ -128,31 +160,54 @@ impl Applier {
             Kind::CharDevice | Kind::BlockDevice => {
                 let kind = if entry.kind == Kind::CharDevice { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
                 let device = makedev(entry.device.0.into(), entry.device.1.into());
-                self.replacing(&path, |parent, name| mknodat(parent, name, kind, mode(entry), device))?;
+                self.replacing(path, |parent, name| mknodat(parent, name, kind, mode(entry), device))?;
                 self.finish_node(last, entry)
             }
         }
     }
 
-    /// Sets the folders' times.
+    /// Waits for the last files, and sets the folders' times.
     ///
     /// # Errors
     /// What the system calls say.
-    pub fn finish(mut self) -> io::Result<Applied> {
+    pub fn finish(mut self) -> Result<Applied> {
         self.parent = None;
+        self.fillers.wait_all()?;
         for (path, mtime, atime) in std::mem::take(&mut self.folders) {
             // A later entry may have put something else in its place.
             if let Ok(folder) = self.open(&path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW) {
-                futimens(&folder, &spec(atime.unwrap_or(mtime)), &spec(mtime))?;
+                futimens(&folder, &spec(atime.unwrap_or(mtime)), &spec(mtime)).context("set the times of folders")?;
             }
         }
         Ok(self.applied)
     }
 
-    fn file<R: BufRead>(&mut self, path: &[u8], entry: &Entry, reader: &mut Reader<R>) -> io::Result<()> {
+    fn file<R: BufRead>(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> io::Result<(File, usize, Finish)> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = self.replacing(path, |parent, name| openat(parent, name, flags, mode(entry)))?;
-        let mut file = File::from(fd);
+        let mut file = File::from(self.replacing(path, |parent, name| openat(parent, name, flags, mode(entry)))?);
+        let finish = Finish {
+            path: entry.path.clone(),
+            owner: self.owner(entry)?,
+            mode: entry.mode,
+            size: entry.size,
+            atime: spec(entry.atime.unwrap_or(entry.mtime)),
+            mtime: spec(entry.mtime),
+        };
+        self.applied.size = self.applied.size.saturating_add(entry.size);
+        let start = self.fillers.data().len();
+        if entry.size <= SMALL && !entry.is_sparse() && entry.xattrs.is_empty() {
+            let data = self.fillers.data();
+            let read = reader.data(entry, |_, bytes| {
+                data.extend_from_slice(bytes);
+                Ok(())
+            });
+            return read.map(|()| (file, start, finish));
+        }
         let mut position = 0;
         reader.data(entry, |offset, bytes| {
             if offset != position {
@@ -165,21 +220,16 @@ impl Applier {
         if position != entry.size {
             file.set_len(entry.size)?;
         }
-        self.applied.size = self.applied.size.saturating_add(entry.size);
-        let fd = OwnedFd::from(file);
-        if let Some((uid, gid)) = self.owner(entry)? {
-            fchown(&fd, Some(uid), Some(gid)).map_err(|e| unmapped(e, entry))?;
-        }
-        // chown(2) takes setuid and setgid away, as does writing.
-        if entry.mode & 0o7000 != 0 {
-            fchmod(&fd, Mode::from_bits_truncate(entry.mode))?;
-        }
         if !entry.xattrs.is_empty() {
+            // chown(2) takes file capabilities away: the owner comes first.
+            if let Some((uid, gid)) = finish.owner {
+                fchown(&file, Some(uid), Some(gid)).map_err(|e| unmapped(e, uid, gid))?;
+            }
             let (_, last) = path::split(path);
             Self::xattrs(&Object::at(self.parent_fd(), last)?, entry)?;
+            return Ok((file, start, Finish { owner: None, ..finish }));
         }
-        futimens(&fd, &spec(entry.atime.unwrap_or(entry.mtime)), &spec(entry.mtime))?;
-        Ok(())
+        Ok((file, start, finish))
     }
 
     fn folder(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
@@ -202,7 +252,7 @@ impl Applier {
         }
         if let Some((uid, gid)) = self.owner(entry)? {
             fchownat(self.parent_fd(), name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(|e| unmapped(e, entry))?;
+                .map_err(|e| unmapped(e, uid, gid))?;
         }
         // It is a folder, and nobody else is here to make it a link.
         fchmodat(self.parent_fd(), name, Mode::from_bits_truncate(entry.mode), FchmodatFlags::FollowSymlink)?;
@@ -217,7 +267,7 @@ impl Applier {
             return Err(invalid("the root of a layer must be a folder"));
         }
         if let Some((uid, gid)) = self.owner(entry)? {
-            fchown(&self.root, Some(uid), Some(gid)).map_err(|e| unmapped(e, entry))?;
+            fchown(&self.root, Some(uid), Some(gid)).map_err(|e| unmapped(e, uid, gid))?;
         }
         fchmod(&self.root, Mode::from_bits_truncate(entry.mode))?;
         Self::xattrs(&Object::open(&self.root)?, entry)?;
@@ -286,7 +336,7 @@ impl Applier {
         let (parent, name) = (self.parent_fd(), OsStr::from_bytes(last));
         if let Some((uid, gid)) = self.owner(entry)? {
             fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(|e| unmapped(e, entry))?;
+                .map_err(|e| unmapped(e, uid, gid))?;
         }
         if entry.kind != Kind::Symlink && entry.mode & 0o7000 != 0 {
             fchmodat(parent, name, Mode::from_bits_truncate(entry.mode), FchmodatFlags::FollowSymlink)?;
@@ -444,13 +494,12 @@ fn invalid(why: &str) -> io::Error {
 }
 
 /// chown(2) says `EINVAL` for an id that the user namespace does not have.
-fn unmapped(error: Errno, entry: &Entry) -> io::Error {
+pub(super) fn unmapped(error: Errno, uid: Uid, gid: Gid) -> io::Error {
     if error == Errno::EINVAL {
         return io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "its owner {}:{} is beyond your subordinate ids; give the user more in /etc/subuid and /etc/subgid",
-                entry.uid, entry.gid
+                "its owner {uid}:{gid} is beyond your subordinate ids; give the user more in /etc/subuid and /etc/subgid"
             ),
         );
     }

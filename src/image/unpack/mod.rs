@@ -2,25 +2,25 @@
 //!
 //! ```text
 //! source ─> sha256 ─> blob file
-//!              └─> decompress ─> sha256 ─> tar ─> files
+//!              └─> decompress ─> sha256 ─> tar ─> names and large files
+//!                                                 └─> small files' contents, owners, times
 //! ```
 //!
-//! Three threads, joined by short queues: memory stays bounded however large the layer is, and
-//! a truncated or hostile archive ends all three. Nothing is visible in the store until the
+//! Four threads or some more, a line of the picture having one or two, joined by short queues: memory
+//! stays bounded however large the layer is, and a truncated or hostile archive ends all of them. Nothing is visible in the store until the
 //! caller has compared both digests and publishes the folder.
 
 pub mod apply;
 mod decode;
+mod fill;
 pub mod path;
 pub(super) mod queue;
 pub mod tar;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -32,6 +32,10 @@ use self::apply::Applier;
 use self::tar::Reader;
 use crate::error::Failure;
 use crate::image::digest::{Digest, Hasher};
+use crate::sys::writeback;
+
+/// Bytes of a blob after which they begin to go to the disk, so that little is left to sync at the end.
+const WRITEBACK: u64 = 4 << 20;
 
 /// What went through.
 #[derive(Debug)]
@@ -45,30 +49,56 @@ pub struct Streamed {
     pub applied: Applied,
 }
 
+/// Who is told how it gets on.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    /// So many more bytes of the source came.
+    pub read: &'a (dyn Fn(u64) + Sync),
+    /// So many more bytes of the archive were unpacked.
+    pub made: &'a (dyn Fn(u64) + Sync),
+}
+
 /// Unpacks `source` into the empty folder `dir`, and writes its bytes as they come to `copy`.
 ///
 /// `limit` is the largest number of bytes that `source` may have; `read` is told of each that came.
 ///
 /// # Errors
-/// The first thing that went wrong, seen from the source on: a connection that broke shows up as
-/// that, and not as the truncated archive that it leads to.
+/// As [`stream_from`].
 pub fn stream(
-    mut source: impl Read,
+    source: impl Read,
     limit: u64,
-    mut copy: Option<&mut File>,
+    copy: Option<&mut File>,
     dir: &Path,
     powers: Powers,
-    mut read: impl FnMut(u64),
+    read: impl Fn(u64) + Sync,
+) -> Result<Streamed> {
+    let told = Told { read: &read, made: &|_| {} };
+    stream_from(source, limit, copy.map(|file| (file, 0)), dir, powers, told)
+}
+
+/// The same for a source whose first bytes are in `copy` already, as many as stand beside it.
+///
+/// # Errors
+/// The first thing that went wrong, seen from the source on: a connection that broke shows up as
+/// that, and not as the truncated archive that it leads to.
+pub fn stream_from(
+    mut source: impl Read,
+    limit: u64,
+    mut copy: Option<(&mut File, u64)>,
+    dir: &Path,
+    powers: Powers,
+    told: Told<'_>,
 ) -> Result<Streamed> {
     let applier = Applier::new(dir, powers).with_context(|| format!("unpack into {dir:?}"))?;
     let (compressed_in, compressed_out) = queue::pair();
     let (plain_in, plain_out) = queue::pair();
     std::thread::scope(|threads| {
         let second = threads.spawn(move || decompress(compressed_out, &plain_in));
-        let third = threads.spawn(move || unpack(applier, plain_out));
+        let third = threads.spawn(move || unpack(applier, plain_out, told.made));
 
         let mut hasher = Hasher::default();
         let mut size = 0;
+        let mut begun = 0;
         let fetched = (|| -> Result<()> {
             loop {
                 let mut chunk = compressed_in.buffer();
@@ -82,10 +112,15 @@ pub fn stream(
                     return Err(Failure::new(format!("it is larger than the {limit} bytes that were promised")).into());
                 }
                 hasher.update(&chunk);
-                if let Some(file) = &mut copy {
-                    file.write_all(&chunk).context("write the layer's blob")?;
+                if let Some((file, known)) = &mut copy {
+                    let new = usize::try_from(size.saturating_sub(*known)).unwrap_or(n).min(n);
+                    file.write_all(&chunk[n - new..]).context("write the layer's blob")?;
+                    if size - begun >= WRITEBACK {
+                        writeback::begin(&mut **file, begun, size - begun);
+                        begun = size;
+                    }
                 }
-                read(n as u64);
+                (told.read)(n as u64);
                 if compressed_in.send(chunk).is_err() {
                     // The stages behind gave up; theirs is the error.
                     return Ok(());
@@ -97,55 +132,53 @@ pub fn stream(
         let (second, third) = (join(second), join(third));
         fetched?;
         // A stage that fails makes the one before it stop without an error of its own.
-        let (diff, compression) = match second {
-            Ok(Some(done)) => done,
+        let compression = match second {
+            Ok(Some(compression)) => compression,
             Ok(None) => {
                 third?;
                 return Err(Failure::new("the archive was not read to its end").into());
             }
             Err(error) => return Err(error.into()),
         };
-        let applied = third?;
+        let (diff, applied) = third?;
         Ok(Streamed { blob: hasher.finish(), blob_size: size, compression, diff, applied })
     })
 }
 
 /// The second stage; `None` when the third one gave up.
-fn decompress(mut input: queue::Output, output: &queue::Input) -> io::Result<Option<(Digest, Compression)>> {
+fn decompress(mut input: queue::Output, output: &queue::Input) -> io::Result<Option<Compression>> {
     let compression = Compression::detect(input.fill_buf()?)?;
-    let mut hasher = Hasher::default();
     let mut plain = Decoder::new(input, compression)?;
     loop {
         let mut chunk = output.buffer();
         let n = fill(&mut plain, &mut chunk)?;
         if n == 0 {
             plain.finish()?;
-            return Ok(Some((hasher.finish(), compression)));
+            return Ok(Some(compression));
         }
         chunk.truncate(n);
-        hasher.update(&chunk);
         if output.send(chunk).is_err() {
             return Ok(None);
         }
     }
 }
 
-/// The third stage.
-fn unpack(mut applier: Applier, input: queue::Output) -> Result<Applied> {
+/// The third stage. It has less to do than the second, so it is the one that hashes.
+fn unpack(mut applier: Applier, input: queue::Output, made: &(dyn Fn(u64) + Sync)) -> Result<(Digest, Applied)> {
     // Of this thread alone from here on: modes are as the archive says, without a chmod for each.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(input.hashed(made));
     while let Some(entry) = reader.next_entry()? {
-        applier.add(&entry, &mut reader).with_context(|| format!("unpack {:?}", OsStr::from_bytes(&entry.path)))?;
+        applier.add(&entry, &mut reader)?;
     }
-    let applied = applier.finish().context("set the times of folders")?;
+    let applied = applier.finish()?;
     // What stands behind the archive's end belongs to the digest too.
     let mut input = reader.into_inner();
     loop {
         let n = input.fill_buf()?.len();
         if n == 0 {
-            return Ok(applied);
+            return Ok((input.digest(), applied));
         }
         input.consume(n);
     }

@@ -4,6 +4,8 @@
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use crate::image::digest::{Digest, Hasher};
+
 /// Bytes of a buffer: large enough that a queue's cost does not show, small enough for the cache.
 const BUFFER: usize = 128 << 10;
 /// Buffers that wait.
@@ -16,22 +18,23 @@ pub struct Input {
 }
 
 /// The side that reads; ends when the other side is dropped.
-pub struct Output {
+pub struct Output<'a> {
     full: Receiver<Vec<u8>>,
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
+    hasher: Option<(Hasher, &'a (dyn Fn(u64) + Sync))>,
 }
 
 /// The reader has gone.
 pub struct Gone;
 
-pub fn pair() -> (Input, Output) {
+pub fn pair<'a>() -> (Input, Output<'a>) {
     let (full_in, full_out) = sync_channel(LENGTH);
     let (empty_in, empty_out) = channel();
     (
         Input { full: full_in, empty: empty_out },
-        Output { full: full_out, empty: empty_in, current: Vec::new(), position: 0 },
+        Output { full: full_out, empty: empty_in, current: Vec::new(), position: 0, hasher: None },
     )
 }
 
@@ -48,12 +51,33 @@ impl Input {
     }
 }
 
-impl BufRead for Output {
+impl<'a> Output<'a> {
+    /// From here on all that comes is hashed, by who reads it, and `told` is told how much it is.
+    #[must_use]
+    pub fn hashed<'b>(self, told: &'b (dyn Fn(u64) + Sync)) -> Output<'b>
+    where
+        'a: 'b,
+    {
+        Output { hasher: Some((Hasher::default(), told)), ..self }
+    }
+
+    /// The digest of all that came; of everything, when all was read.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        self.hasher.map(|(hasher, _)| hasher).unwrap_or_default().finish()
+    }
+}
+
+impl BufRead for Output<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.position == self.current.len() {
             let Ok(next) = self.full.recv() else {
                 return Ok(&[]);
             };
+            if let Some((hasher, told)) = &mut self.hasher {
+                hasher.update(&next);
+                told(next.len() as u64);
+            }
             // The other side may have ended already; then nobody wants the buffer.
             let _ = self.empty.send(std::mem::replace(&mut self.current, next));
             self.position = 0;
@@ -66,7 +90,7 @@ impl BufRead for Output {
     }
 }
 
-impl Read for Output {
+impl Read for Output<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let chunk = self.fill_buf()?;
         let n = chunk.len().min(into.len());

@@ -74,6 +74,12 @@ impl Entry {
             sparse: None,
         }
     }
+
+    /// Whether the file has holes, or data that is in parts.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        self.sparse.is_some()
+    }
 }
 
 /// An archive being read.
