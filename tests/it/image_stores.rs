@@ -154,8 +154,7 @@ both!(compressed_layers_can_go, |cx| {
     // Three layers; a loaded image has two of them.
     assert!(line("Compressed Layers").starts_with("Compressed Layers|3|2|"), "{}", line("Compressed"));
     let blobs: Vec<_> = image.blobs().into_iter().take(2).map(|(digest, _)| digest).collect();
-    cx.ctr("image prune --blobs -f")
-        .prints(&format!("Deleted Blobs:\n{}\n\nTotal reclaimed space: [..]B\n", blobs[1]));
+    cx.ctr("image prune --blobs -f").prints(&format!("Deleted Blobs:\n{}\n\nTotal reclaimed space: [..]B\n", blobs[1]));
     cx.ctr("image prune --blobs -f").prints("Total reclaimed space: 0B\n");
     cx.ctr("image prune --blobs -a -f").refuses(125, "--blobs is about all images: [..]");
     assert_eq!(line("Compressed Layers"), "Compressed Layers|2|2|0B (0%)");
