@@ -19,13 +19,13 @@ Without a registry's host it is Docker Hub that is searched. A registry that has
 catalog is searched by name.")]
 pub struct Search {
     /// Only those that match: is-official=true, is-automated=false, stars=3
-    #[arg(short, long, value_name = "FILTER", value_parser = crate::cli::filter::pair)]
+    #[arg(short, long, value_name = "name=value", value_parser = crate::cli::filter::pair)]
     filter: Vec<(String, String)>,
     /// Pretty-print search using a Go template
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "format")]
     format: Option<String>,
     /// Max number of search results
-    #[arg(long, value_name = "INT", default_value_t = DEFAULT, hide_default_value = true)]
+    #[arg(long, value_name = "n", default_value_t = DEFAULT, hide_default_value = true)]
     limit: usize,
     /// Don't truncate output
     #[arg(long)]

@@ -11,7 +11,7 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
-use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin};
+use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin, wants_certificate};
 use crate::config::Credentials;
 use crate::error::Failure;
 
@@ -273,6 +273,11 @@ impl Client {
         let message = format!("registry \"{domain}\" cannot be reached");
         let hint = if matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup") {
             Some("check the name, and that this machine has a name server".to_owned())
+        } else if wants_certificate(&error) {
+            let at = format!("/etc/containers/certs.d/{domain}");
+            Some(format!(
+                "it wants to see a certificate: put yours and its key into {at}/client.cert and {at}/client.key"
+            ))
         } else if is_certificate(&error) {
             Some(format!("put the certificate of its authority into /etc/containers/certs.d/{domain}/ca.crt"))
         } else if is_not_tls(&error) {

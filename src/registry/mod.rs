@@ -97,12 +97,14 @@ impl Repository {
         Ok(Self { client, path: path.to_owned() })
     }
 
-    /// For what is asked for by its digest: at the registry itself.
+    /// For what is asked for by its digest: at the registry itself, without its mirrors.
     ///
     /// # Errors
     /// As [`Self::connect`]; the registry is blocked.
     pub fn for_pull(name: &Reference) -> Result<Self> {
-        Self::connect(&Registries::read()?.itself(name)?, Access::Pull)
+        let itself = Registries::read()?.endpoints(name)?.pop();
+        let none = || Failure::new(format!("there is no registry for {name}"));
+        Self::connect(&itself.ok_or_else(none)?, Access::Pull)
     }
 
     /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
@@ -136,11 +138,10 @@ impl Repository {
     /// # Errors
     /// As [`Self::manifest`] otherwise.
     pub fn manifest_if_any(&self, wanted: &str) -> Result<Option<(Vec<u8>, String)>> {
-        let accept =
-            [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ");
         let what = || format!("manifest of \"{}\"", self.name(wanted));
         let url = self.manifest_url(wanted);
-        let response = self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accept)])).with_context(what)?;
+        let response =
+            self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accepted())])).with_context(what)?;
         match response.status().as_u16() {
             200 => {}
             404 => return Ok(None),
@@ -232,6 +233,11 @@ impl Repository {
         let separator = if wanted.contains(':') { '@' } else { ':' };
         format!("{}{separator}{wanted}", self.client.subject)
     }
+}
+
+/// Media types of what a name may lead to.
+fn accepted() -> String {
+    [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ")
 }
 
 /// A token's scope (distribution specification, "Token Scope Documentation").

@@ -155,7 +155,7 @@ both!(programs_that_keep_secrets, |cx| {
     cx.ctr("logout b.io").is(
         1,
         "Removing login credentials for b.io\n",
-        "ctr: run \"docker-credential-none\": No such file or directory\nhint: install docker-credential-none\n",
+        "ctr: run \"docker-credential-none\": no such file or directory\nhint: install docker-credential-none\n",
     );
 });
 

@@ -224,3 +224,20 @@ both!(redirects_take_no_password_along, |cx| {
     );
     cx.ctr(&format!("pull -q {reference}")).fails_saying(1, "redirects more than 10 times, in a circle it seems");
 });
+
+both!(a_certificate_of_ours, |cx| {
+    let registry = Registry::mutual();
+    let who = if cx.is_root() { "root" } else { "user" };
+    let reference = format!("{}/mutual/{who}:1", registry.host);
+    cx.load(&image("mutual").named(&reference));
+    let folder = registry.trust(cx);
+    let ran = cx.ctr(&format!("push -q {reference}"));
+    ran.fails_saying(1, "CertificateRequired");
+    assert!(ran.err().contains(&format!("certs.d/{}/client.cert", registry.host)), "{ran}");
+    registry.introduce(&folder);
+    cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));
+    cx.ctr(&format!("rmi -f {reference}")).succeeds();
+    cx.ctr(&format!("pull -q {reference}")).prints(&format!("{reference}\n"));
+    std::fs::remove_file(folder.join("client.key")).unwrap();
+    cx.ctr(&format!("pull -q {reference}")).fails_saying(1, "client.key");
+});

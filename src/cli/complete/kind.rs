@@ -132,6 +132,7 @@ const FREE: &[&str] = &[
     "string",
     "strings",
     "subnet",
+    "TERM",
     "text",
     "time",
     "user",
@@ -208,7 +209,7 @@ mod tests {
                 "secret" => kind == Kind::Secrets,
                 "container" => matches!(kind, Kind::Containers(_)),
                 "image" | "manifest" => kind == Kind::Images,
-                "completion" | "import" | "login" | "logout" | "unshare" | "cp" | "inspect" => true,
+                "completion" | "import" | "login" | "logout" | "search" | "unshare" | "cp" | "inspect" => true,
                 _ => matches!(kind, Kind::Containers(_) | Kind::Images),
             };
             assert!(fits, "ctr {name} {}: {kind:?}", arg.get_id());
