@@ -58,8 +58,6 @@ impl Run for Annotate {
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr manifest remove web:1 web:1-arm64")]
-#[command(after_help = "Examples:
-  ctr manifest remove web:1 web:1-arm64")]
 pub struct Remove {
     #[arg(value_name = "MANIFEST_LIST")]
     list: Reference,
