@@ -121,7 +121,7 @@ both!(several_at_once_fetch_each_blob_once, |cx| {
     let server = Server::start();
     let mut image = Image::busybox().named("once/app:1");
     for n in 0..4 {
-        image = image.layer(&Layer::new([Entry::file(&format!("file{n}"), 0o644, noise(200_000))]));
+        image = image.layer(&Layer::new([Entry::file(format!("file{n}"), 0o644, noise(200_000))]));
     }
     let reference = server.serve_image(&image);
     server.change_layers(&image, |reply| reply.slow = Some(Duration::from_millis(300)));
