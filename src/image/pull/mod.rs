@@ -66,7 +66,6 @@ pub struct Pulled {
 /// next try.
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    partial::sweep(store);
     let Found { repository, manifest: top, .. } = registry::find(name)?;
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
