@@ -248,7 +248,8 @@ def measure_archives(accounts, images, _):
             for kind in ("docker-archive", "oci-archive") if image.packing == "gzip" else ("oci-archive",):
                 made = {name: f"{account.dir}/{name}.tar" for name in ("ctr", "podman")}
                 remove = [["/bin/rm", "-f", *made.values()]]
-                words = {name: ["save", "-q", "--format", kind, "-o", made[name], image.reference] for name in made}
+                quiet = {"ctr": [], "podman": ["-q"]}
+                words = {name: ["save", *quiet[name], "--format", kind, "-o", made[name], image.reference] for name in made}
                 engines = {"ctr": account.ctr, "podman": account.podman}
                 # Each makes its own, and both read podman's.
                 jobs = {name: (engine(*words[name]), remove) for name, engine in engines.items()}
