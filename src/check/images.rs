@@ -12,9 +12,9 @@ use super::{Finding, layers};
 use crate::error;
 use crate::image::blobs;
 use crate::image::digest::{Digest, Hasher};
-use crate::image::index::{Entry, Index};
+use crate::image::index::{Descriptor, Entry, Index};
 use crate::image::manifest::{self, Document};
-use crate::image::{parents, remove, repo_digests};
+use crate::image::{parents, refetch, remove, repo_digests};
 use crate::store::{Store, sweep, tree};
 
 /// What was found of blobs: each is read once, however many images have it.
@@ -35,10 +35,20 @@ pub(super) fn look(store: &Store, quick: bool) -> Result<Vec<Finding>> {
         }
     };
     let mut blobs = Blobs { store, quick, known: HashMap::new() };
-    let mut sources: HashMap<Digest, Digest> = HashMap::new();
+    let mut sources: HashMap<Digest, Source> = HashMap::new();
     let mut seen = HashSet::new();
     for entry in index.entries.iter().filter(|entry| seen.insert(entry.image.clone())) {
         image(store, &index, entry, &mut blobs, &mut sources, &mut found);
+    }
+    for list in &index.lists {
+        if let Some(problem) = blobs.problem(&list.descriptor.digest) {
+            let advice = format!("pull or make {} again", list.name);
+            found.push(Finding::lasting(
+                format!("manifest list {}", list.name),
+                format!("its document {problem}"),
+                advice,
+            ));
+        }
     }
     layers::look(store, quick, &sources, &mut blobs, &mut found)?;
     // What an image that is damaged needs cannot be told.
@@ -70,45 +80,86 @@ fn called(index: &Index, entry: &Entry) -> (String, String) {
     (object, advice)
 }
 
-/// The manifest, the configuration and the layers' blobs. `sources`: which blob each layer comes from.
+/// Where a layer comes from.
+pub(super) struct Source {
+    pub blob: Descriptor,
+    /// An image that has it.
+    pub image: Digest,
+    /// A registry has it too.
+    pub is_remote: bool,
+}
+
+/// The manifest, the configuration and the layers' blobs. `sources`: where each layer comes from.
 fn image(
     store: &Store,
     index: &Index,
     entry: &Entry,
     blobs: &mut Blobs,
-    sources: &mut HashMap<Digest, Digest>,
+    sources: &mut HashMap<Digest, Source>,
     found: &mut Vec<Finding>,
 ) {
     let (object, advice) = called(index, entry);
-    let mut wrong = |what: &str, problem: String| {
-        found.push(Finding::lasting(&object, format!("its {what} {problem}"), &advice));
+    let is_remote = !refetch::sources(index, &entry.image).is_empty();
+    let mut bad = |what: &str, problem: String, blob: Option<&Descriptor>| {
+        let problem = format!("its {what} {problem}");
+        found.push(match blob.filter(|_| is_remote) {
+            Some(blob) => fetchable(&object, problem, &entry.image, blob),
+            None => Finding::lasting(&object, problem, &advice),
+        });
     };
-    for (what, digest) in [("manifest", &entry.manifest.digest), ("configuration", &entry.image)] {
-        if let Some(problem) = blobs.problem(digest) {
-            return wrong(what, problem);
+    // A document is asked for without its size.
+    let config = Descriptor {
+        media_type: manifest::OCI_CONFIG.to_owned(),
+        digest: entry.image.clone(),
+        size: 0,
+        platform: None,
+        annotations: None,
+    };
+    for (what, blob) in [("manifest", &entry.manifest), ("configuration", &config)] {
+        if let Some(problem) = blobs.problem(&blob.digest) {
+            return bad(what, problem, Some(blob));
         }
     }
     let parsed =
         blobs::read(store, &entry.manifest.digest).and_then(|bytes| manifest::parse(&bytes.unwrap_or_default()));
     let manifest = match parsed {
         Ok(Document::Manifest(manifest)) => manifest,
-        Ok(Document::Index(_)) => return wrong("manifest", "is an index".to_owned()),
-        Err(e) => return wrong("manifest", format!("cannot be read: {}", error::message(&e))),
+        Ok(Document::Index(_)) => return bad("manifest", "is an index".to_owned(), None),
+        Err(e) => return bad("manifest", format!("cannot be read: {}", error::message(&e)), None),
     };
     let diffs = remove::diffs_of(store, &entry.image);
     if diffs.len() != manifest.layers.len() {
-        return wrong("configuration", "does not fit its manifest: they differ in their layers".to_owned());
+        return bad("configuration", "does not fit its manifest: they differ in their layers".to_owned(), None);
     }
     let folders = parents::name(&diffs).filter(|_| entry.parents);
     if folders.is_some_and(|name| !store.layers().join(name).is_dir()) {
-        wrong("layer", "of left out folders is missing".to_owned());
+        bad("layer", "of left out folders is missing".to_owned(), None);
     }
     for (diff, layer) in diffs.into_iter().zip(&manifest.layers) {
-        if let Some(problem) = blobs.problem(&layer.digest) {
-            wrong("layer's blob", format!("{} {problem}", layer.digest.short()));
+        match blobs.problem(&layer.digest) {
+            None => {}
+            // Dropped to save space (`image prune --blobs`), or never there: it can be had again.
+            Some(problem) if is_remote && problem == MISSING => {}
+            Some(problem) => {
+                bad("layer's blob", format!("{} {problem}", layer.digest.short()), Some(layer));
+            }
         }
-        sources.entry(diff).or_insert_with(|| layer.digest.clone());
+        let source = || Source { blob: layer.clone(), image: entry.image.clone(), is_remote };
+        let known = sources.entry(diff).or_insert_with(source);
+        if is_remote && !known.is_remote {
+            *known = source();
+        }
     }
+}
+
+const MISSING: &str = "is missing";
+
+/// What a registry can mend: this one blob is fetched again.
+fn fetchable(object: &str, problem: String, image: &Digest, blob: &Descriptor) -> Finding {
+    let (image, blob) = (image.clone(), blob.clone());
+    Finding::repairable(object, problem, "fetch it again", move |store| {
+        refetch::blob(store, &Index::read(store)?, &image, &blob).map(drop)
+    })
 }
 
 impl Blobs<'_> {
@@ -121,7 +172,7 @@ impl Blobs<'_> {
             Ok(None) => None,
             Ok(Some(is)) if is == *digest => None,
             Ok(Some(is)) => Some(format!("is damaged: its bytes have the digest {is}")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Some("is missing".to_owned()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some(MISSING.to_owned()),
             Err(e) => Some(format!("cannot be read: {e}")),
         };
         self.known.insert(digest.clone(), problem.clone());

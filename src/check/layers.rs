@@ -7,37 +7,44 @@ use std::fs::File;
 use anyhow::{Context, Result, bail};
 
 use super::Finding;
-use super::images::Blobs;
+use super::images::{Blobs, Source};
 use crate::container::size;
 use crate::image::blobs::{self, Temporary};
 use crate::image::digest::Digest;
+use crate::image::index::Index;
 use crate::image::layers::{self, LayerRecord};
+use crate::image::refetch;
 use crate::image::unpack::{self, Applied, Powers};
 use crate::store::{Store, record};
 
-/// `sources`: the layers that images need, each with the blob that it comes from.
+/// `sources`: the layers that images need, and where each comes from.
 pub(super) fn look(
     store: &Store,
     quick: bool,
-    sources: &HashMap<Digest, Digest>,
+    sources: &HashMap<Digest, Source>,
     blobs: &mut Blobs,
     found: &mut Vec<Finding>,
 ) -> Result<()> {
-    for (diff, blob) in sources {
+    for (diff, source) in sources {
         let Some(problem) = problem(store, diff, quick) else { continue };
         let object = format!("layer {}", diff.short());
-        if blobs.problem(blob).is_some() {
+        let has_blob = blobs.problem(&source.blob.digest).is_none();
+        if !has_blob && !source.is_remote {
             // The image says how to come by its blob again.
             found.push(Finding::lasting(object, problem, "it comes back with its image"));
             continue;
         }
         // An archive may have a file twice: then the record counts both, and the files are right.
-        if problem.is_partial && !is_really(store, diff, blob)? {
+        if problem.is_partial && has_blob && !is_really(store, diff, &source.blob.digest)? {
             continue;
         }
-        let (diff, blob) = (diff.clone(), blob.clone());
-        found.push(Finding::repairable(object, problem, "unpack it again from its blob", move |store| {
-            restore(store, &diff, &blob)
+        let (diff, blob, image) = (diff.clone(), source.blob.clone(), source.image.clone());
+        let words = if has_blob { "unpack it again from its blob" } else { "fetch and unpack it again" };
+        found.push(Finding::repairable(object, problem, words, move |store| {
+            if !has_blob {
+                refetch::blob(store, &Index::read(store)?, &image, &blob)?;
+            }
+            restore(store, &diff, &blob.digest)
         }));
     }
     Ok(())

@@ -3,10 +3,10 @@
 
 /// Whole commands, with all that stands behind their word.
 const COMMANDS: &[&str] =
-    &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "search", "swarm", "trust", "volume"];
+    &["build", "builder", "buildx", "checkpoint", "compose", "context", "plugin", "swarm", "trust", "volume"];
 
 /// Commands of groups that ctr has.
-const GROUPED: &[(&str, &[&str])] = &[("image", &["build"]), ("manifest", &["push"])];
+const GROUPED: &[(&str, &[&str])] = &[("image", &["build"])];
 
 /// The name of the absent command that these first words of a command line mean.
 #[must_use]

@@ -1,5 +1,7 @@
 //! `--help`, in the form of Docker's: the usage, what it does, its other names, its flags by name.
 
+use std::fmt::Write as _;
+
 use clap::{Arg, ArgAction, Command};
 
 use super::{ABOUT, COMMANDS, Entry, GROUPS, latest, skeleton};
@@ -26,6 +28,8 @@ pub fn dressed(entry: &Entry, words: &str) -> Command {
         // What must stand there the usage says.
         let is_positional = arg.is_positional();
         let arg = arg.display_order(place.unwrap_or_default());
+        // The heading that clap itself gives to what has none.
+        let arg = if arg.get_help_heading() == Some("Options") { arg.help_heading(None) } else { arg };
         if is_positional { arg.hide(true) } else { arg }
     };
     let aliases = match entry.names {
@@ -110,9 +114,9 @@ pub fn about(entry: &Entry) -> String {
 pub fn of_all() -> String {
     let mut text = format!("Usage:  ctr [OPTIONS] COMMAND\n\n{ABOUT}\n");
     for (heading, commands) in chapters() {
-        text.push_str(&format!("\n{heading}:\n"));
+        let _ = writeln!(text, "\n{heading}:");
         for (name, about) in commands {
-            text.push_str(&format!("  {name:NAMES$}{about}\n"));
+            let _ = writeln!(text, "  {name:NAMES$}{about}");
         }
     }
     let version = Arg::new("version").short('v').long("version").action(ArgAction::SetTrue).help("Print the version");
@@ -122,7 +126,7 @@ pub fn of_all() -> String {
         .mut_args(|arg| arg.display_order(0))
         .render_help()
         .to_string();
-    text.push_str(&format!("\nGlobal Options:\n{}\n", globals.trim_end()));
+    let _ = writeln!(text, "\nGlobal Options:\n{}", globals.trim_end());
     text.push_str("\n'ctr COMMAND --help' shows a command's flags and examples.\n");
     text
 }
@@ -155,9 +159,9 @@ pub fn of_group(group: &str) -> String {
     let about = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, about)| *about).unwrap_or_default();
     let mut text = format!("Usage:  ctr {group} COMMAND\n\n{about}\n\nCommands:\n");
     for (name, entry) in members(group) {
-        text.push_str(&format!("  {name:NAMES$}{}\n", self::about(entry)));
+        let _ = writeln!(text, "  {name:NAMES$}{}", self::about(entry));
     }
-    text.push_str(&format!("\n'ctr {group} COMMAND --help' shows a command's flags and examples.\n"));
+    let _ = writeln!(text, "\n'ctr {group} COMMAND --help' shows a command's flags and examples.");
     text
 }
 
@@ -191,7 +195,7 @@ mod tests {
             }
             let silent = (entry.tree)();
             let silent = silent.get_opts().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
-            poor.extend(silent.map(|arg| format!("{}: {arg} has no help", entry.names[0])));
+            poor.extend(silent.map(|arg| format!("{}: {} has no help", entry.names[0], arg.get_id())));
         }
         assert!(poor.is_empty(), "these lack an example or a description:\n{}", poor.join("\n"));
     }

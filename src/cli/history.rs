@@ -3,6 +3,7 @@
 use anyhow::Result;
 use jiff::Timestamp;
 
+use crate::cli::complete::LISTING;
 use crate::cli::output::template::{Column, listing, text};
 use crate::cli::output::units;
 use crate::cli::{Globals, Run, output};
@@ -19,10 +20,11 @@ use crate::store::Id;
   ctr history -H=false busybox")]
 pub struct History {
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or TEMPLATE
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", add = LISTING)]
     format: Option<String>,
     /// Print sizes and dates in human readable format (default true)
     #[arg(
+        value_name = "bool",
         short = 'H',
         long,
         action = clap::ArgAction::Set,
@@ -37,7 +39,7 @@ pub struct History {
     #[arg(long)]
     no_trunc: bool,
     /// Show history for the given platform, "os[/arch[/variant]]"
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<Platform>,
     /// Only show image IDs
     #[arg(short, long)]

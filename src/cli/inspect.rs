@@ -76,7 +76,7 @@ pub struct ImageInspect {
     #[arg(short, long, value_name = "format")]
     format: Option<String>,
     /// The image for this platform of those that a name leads to, "os[/arch[/variant]]"
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]

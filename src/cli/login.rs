@@ -65,13 +65,13 @@ impl Run for Login {
             error::warn(&format!("credentials that are kept already cannot be read: {}", error::message(&e)));
             None
         });
-        if self.username.is_none() && self.password.is_none() {
-            if let Some(known) = &known {
-                if with_known(&domain, known) {
-                    output::print("Login Succeeded\n");
-                    return Ok(0);
-                }
-            }
+        if self.username.is_none()
+            && self.password.is_none()
+            && let Some(known) = &known
+            && with_known(&domain, known)
+        {
+            output::print("Login Succeeded\n");
+            return Ok(0);
         }
         let before = match &known {
             Some(Credentials::Password { user, .. }) => user.as_str(),
@@ -131,18 +131,17 @@ impl Login {
                 .hint("give --username and --password-stdin")
                 .into())
         };
-        let user = match &self.username {
-            Some(user) => user.clone(),
-            None => {
-                terminal()?;
-                if domain == "docker.io" {
-                    output::print("Login with your Docker ID to push and pull images from Docker Hub.\n");
-                }
-                prompt(&if before.is_empty() { "Username: ".to_owned() } else { format!("Username ({before}): ") })?
+        let user = if let Some(user) = &self.username {
+            user.clone()
+        } else {
+            terminal()?;
+            if domain == "docker.io" {
+                output::print("Login with your Docker ID to push and pull images from Docker Hub.\n");
             }
+            let typed =
+                prompt(&if before.is_empty() { "Username: ".to_owned() } else { format!("Username ({before}): ") })?;
+            if typed.trim().is_empty() { before.to_owned() } else { typed.trim().to_owned() }
         };
-        let user =
-            if user.trim().is_empty() && self.username.is_none() { before.to_owned() } else { user.trim().to_owned() };
         if user.is_empty() {
             return Err(Failure::new("username is empty").into());
         }

@@ -10,6 +10,8 @@ use crate::config::credentials::Place;
 
 /// Log out from a registry
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr logout registry.example.com")]
 pub struct Logout {
     /// File with the credentials, instead of ~/.docker/config.json
     #[arg(long, value_name = "FILE")]

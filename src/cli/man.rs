@@ -157,7 +157,7 @@ fn command(entry: &Entry) -> Page {
     }
     page.section("Description");
     let long = tree.get_long_about().map(ToString::to_string);
-    let mut description = long.map(|text| paragraphs(&text)).unwrap_or_else(|| vec![about(entry)]);
+    let mut description = long.map_or_else(|| vec![about(entry)], |text| paragraphs(&text));
     description.iter_mut().filter(|text| !text.ends_with(['.', ':'])).for_each(|text| text.push('.'));
     description.append(&mut notes);
     page.paragraphs(&description);
@@ -170,18 +170,14 @@ fn command(entry: &Entry) -> Page {
     page.paragraphs(&[examples.unwrap_or_default()]);
     let group = words.split_once(' ').map(|(group, _)| group);
     let mut see = vec!["ctr".to_owned()];
-    match group {
-        Some(group) => {
-            see.push(page_name(group));
-            see.extend(
-                members(group).iter().map(|(_, other)| page_name(other.names[0])).filter(|p| *p != page_name(words)),
-            );
-        }
-        None => {
-            let groups = entry.names.iter().filter_map(|name| name.split_once(' ')).map(|(group, _)| page_name(group));
-            see.extend(groups);
-            see.dedup();
-        }
+    if let Some(group) = group {
+        see.push(page_name(group));
+        let others = members(group).into_iter().map(|(_, other)| page_name(other.names[0]));
+        see.extend(others.filter(|other| *other != page_name(words)));
+    } else {
+        let groups = entry.names.iter().filter_map(|name| name.split_once(' ')).map(|(group, _)| page_name(group));
+        see.extend(groups);
+        see.dedup();
     }
     page.see_also(&see);
     page
@@ -198,7 +194,7 @@ fn options(page: &mut Page, mut tree: Command) {
             headings.push(heading);
         }
     }
-    headings.sort_by_key(|heading| heading.is_some());
+    headings.sort_by_key(Option::is_some);
     page.section("Options");
     for heading in headings {
         if let Some(heading) = heading {
@@ -221,7 +217,8 @@ fn flag(page: &mut Page, arg: &Arg) {
     if matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) {
         let name = arg.get_value_names().and_then(|names| names.first()).map(|name| escaped(name)).unwrap_or_default();
         let value = format!("\\fI{name}\\fR");
-        head.push_str(&if arg.is_require_equals_set() { format!("[={value}]") } else { format!(" {value}") });
+        let value = if arg.is_require_equals_set() { format!("[={value}]") } else { format!(" {value}") };
+        head.push_str(&value);
     }
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     let default = arg.get_default_values().first().filter(|_| !arg.is_hide_default_value_set());

@@ -50,6 +50,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod secret;
 mod start;
 mod stats;
@@ -150,6 +151,7 @@ const COMMANDS: &[Entry] = &[
     entry::<manifest::Add>(&["manifest add"]),
     entry::<manifest::Annotate>(&["manifest annotate"]),
     entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Push>(&["manifest push"]),
     entry::<manifest::Remove>(&["manifest remove"]),
     entry::<manifest::Rm>(&["manifest rm"]),
     entry::<manifest::Exists>(&["manifest exists"]),
@@ -161,6 +163,11 @@ const COMMANDS: &[Entry] = &[
     entry::<inspect::ImageInspect>(&["image inspect"]),
     entry::<exists::Container>(&["container exists"]),
     entry::<exists::Image>(&["image exists"]),
+    entry::<image::Diff>(&["image diff"]),
+    entry::<image::Tree>(&["image tree"]),
+    entry::<image::Mount>(&["image mount"]),
+    entry::<image::Unmount>(&["image unmount", "image umount"]),
+    entry::<image::Scp>(&["image scp"]),
     entry::<logs::LogsCommand>(&["logs", "container logs"]),
     entry::<commit::CommitCommand>(&["commit", "container commit"]),
     entry::<cp::Cp>(&["cp", "container cp"]),
@@ -191,6 +198,7 @@ const COMMANDS: &[Entry] = &[
     entry::<info::Info>(&["info", "system info"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
     entry::<push::Push>(&["push", "image push"]),
+    entry::<search::Search>(&["search"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
@@ -267,6 +275,7 @@ const ABOUT: &str = "A container engine without a daemon";
 fn skeleton() -> Command {
     Globals::augment_args(Command::new("ctr").bin_name("ctr"))
         .about(ABOUT)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .subcommand_required(false)
 }

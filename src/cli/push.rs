@@ -6,7 +6,7 @@ use crate::cli::output::progress::{self, Stream};
 use crate::cli::{Globals, Run, output};
 use crate::error::Failure;
 use crate::image::platform::Platform;
-use crate::image::push::{self, Packing, push};
+use crate::image::push::{self, How, push};
 use crate::image::reference::{DEFAULT_TAG, Reference};
 use crate::image::unpack::Compression;
 use crate::{image, userns};
@@ -16,7 +16,7 @@ use crate::{image, userns};
 #[command(after_help = "Examples:
   ctr push registry.example.com/team/app:1.2
   ctr push --all-tags registry.example.com/team/app
-  ctr push --compression-format zstd --compression-level 9 registry.example.com/team/app:1.2
+  ctr push --compression-format zstd registry.example.com/team/app:1.2
 
 Layers that came from a registry are sent as they came, so that the image keeps its digest.")]
 pub struct Push {
@@ -35,7 +35,7 @@ pub struct Push {
           value_parser = crate::cli::options::boolean)]
     force_compression: Option<bool>,
     /// Push the image only if it is for this platform: os[/arch[/variant]]
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
@@ -53,20 +53,20 @@ fn format(text: &str) -> Result<Compression, String> {
 }
 
 impl Push {
-    fn packing(&self) -> Result<Packing, Failure> {
+    fn how(&self) -> Result<How, Failure> {
         let format = self.compression_format.unwrap_or(Compression::Gzip);
         let most = if format == Compression::Zstd { 22 } else { 9 };
         if let Some(level) = self.compression_level.filter(|level| !(1..=most).contains(level)) {
             return Err(Failure::new(format!("invalid compression level {level}: it is from 1 to {most}")));
         }
         let force = self.force_compression.unwrap_or(self.compression_format.is_some());
-        Ok(Packing { format, level: self.compression_level, force })
+        Ok(How { format, level: self.compression_level, force })
     }
 }
 
 impl Run for Push {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let packing = self.packing()?;
+        let how = self.how()?;
         let platform = self.platform.as_deref().filter(|p| !p.is_empty()).map(str::parse::<Platform>).transpose()?;
         if self.name.digest().is_some() {
             return Err(Failure::new("cannot push a digest reference").hint("give a name with a tag").into());
@@ -86,7 +86,7 @@ impl Run for Push {
         let names = if self.all_tags { tags } else { vec![self.name.clone().or_latest()] };
         for name in &names {
             let report = progress::push(Stream::Out, self.quiet);
-            let pushed = push(&store, name, platform.as_ref(), packing, report.as_ref()).map_err(image::disk_full)?;
+            let pushed = push(&store, name, platform.as_ref(), how, report.as_ref()).map_err(image::disk_full)?;
             drop(report);
             if !self.quiet {
                 let tag = name.wanted();

@@ -113,6 +113,9 @@ pub fn make(
     replace: bool,
     starts_at_once: bool,
 ) -> Result<Created> {
+    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
+        names::check(name)?;
+    }
     request.find_containers(store)?;
     // Whoever's ids are kept is who runs, whatever the image says.
     let is_user_given = !request.config.user.is_empty();

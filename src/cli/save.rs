@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cli::complete::Kind;
 use crate::cli::cp::to_stdout;
 use crate::cli::export::to_file;
 use crate::cli::{Globals, Run};
@@ -29,13 +30,13 @@ Examples:
   ctr save --format oci-archive web | ssh host ctr load")]
 pub struct Save {
     /// docker-archive or oci-archive
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", add = Kind::Words(&["docker-archive", "oci-archive"]))]
     format: Option<String>,
     /// Write to a file, instead of STDOUT
-    #[arg(short, long, value_name = "string")]
+    #[arg(short, long, value_name = "file")]
     output: Option<PathBuf>,
     /// Save only the given platform variant, "os[/arch[/variant]]"
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "os/arch")]
     platform: Option<Platform>,
     /// Nothing is said in any case
     #[arg(short, long, hide = true)]

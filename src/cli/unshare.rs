@@ -4,13 +4,15 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::cli::{Globals, Run};
 use crate::error::{Failure, exit};
 use crate::userns;
 
-/// Run a command in the user's own user namespace, as its root
+/// Run a command in the user's own user namespace, as its root, with mounts of its own
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr unshare [COMMAND] [ARG...]",
@@ -36,6 +38,10 @@ impl Run for Unshare {
         }
         let store = globals.store()?;
         userns::enter(&store)?;
+        // One's own mounts too: who may mount in the user's namespace may not in the machine's mount namespace.
+        unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+            .context("cut the mounts off from the host's")?;
         let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
         let mut words = self.words.into_iter();
         let program = words.next().unwrap_or_else(shell);

@@ -14,7 +14,8 @@ pub fn choose(scheme: &str, host: &str, port: u16) -> Option<String> {
 }
 
 fn choose_from(get: impl Fn(&str) -> Option<String>, scheme: &str, host: &str, port: u16) -> Option<String> {
-    let either = |name: &str| get(name).or_else(|| get(&name.to_ascii_lowercase())).filter(|v| !v.is_empty());
+    let set = |name: &str| get(name).filter(|value| !value.is_empty());
+    let either = |name: &str| set(name).or_else(|| set(&name.to_ascii_lowercase()));
     let proxy = either(if scheme == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" }).or_else(|| either("ALL_PROXY"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     let is_direct = is_loopback(&host)
@@ -85,6 +86,7 @@ mod tests {
     fn the_variable_is_of_the_scheme() {
         let environment = |name: &str| match name {
             "https_proxy" => Some("p:3128".to_owned()),
+            "HTTPS_PROXY" => Some(String::new()),
             "HTTP_PROXY" => Some("http://q:80".to_owned()),
             "NO_PROXY" => Some("a.io, b.io".to_owned()),
             _ => None,

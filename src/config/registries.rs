@@ -157,7 +157,7 @@ impl Mirror {
     /// Whether it is there for a name such as this one.
     fn serves(&self, table: &Table, name: &Reference) -> bool {
         let by_digest = name.digest().is_some();
-        match self.pull_from_mirror {
+        match self.serves {
             From::All => by_digest || !table.mirror_by_digest_only,
             From::DigestOnly => by_digest,
             From::TagOnly => !by_digest,

@@ -5,8 +5,8 @@
 //! `/usr/share/ctr/images`, and `additionalimagestores` of containers-storage.conf(5), of which those
 //! count that have this form. They are looked at when the own store does not have an image.
 //!
-//! What is verified on use: the store's folders, its index, and every layer's own folder belong to root or
-//! to this user, and nobody else can write to them; the bytes of the configuration and of the manifest have
+//! What is verified on use: the store's folders, its index, and every layer that is used in place belong to
+//! root or to this user, and nobody else can write to them; the bytes of the configuration and of the manifest have
 //! the digests by which the index names them. The files inside a layer are not read again: who owns
 //! its folder vouches for them, as for the programs in /usr.
 //!
@@ -146,7 +146,10 @@ pub fn find(own: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Op
         let mut image = open(&store, &index, entry)?;
         for layer in &mut image.layers {
             let dir = store.layers().join(&*layer);
-            belongs(&dir).with_context(checked)?;
+            // Who only unpacks from the blobs needs no right to look into them.
+            if userns::is_host_root() {
+                belongs(&dir).with_context(checked)?;
+            }
             *layer = dir.to_string_lossy().into_owned();
         }
         return Ok(Some(image));
@@ -232,4 +235,18 @@ fn layer(own: &Store, from: &Store, blob: &Digest, diff: &Digest) -> Result<(Pin
     }
     let lock = blobs::publish(own, blob, &temporary)?;
     Ok((layers::publish(own, diff, &unpacked, done.applied)?, Some(lock)))
+}
+
+/// The image as this process can use its layers, brought into the own store where it must be. The process
+/// is in the user's namespace.
+///
+/// # Errors
+/// As [`adopt`].
+pub fn within_reach(own: &Store, image: Image) -> Result<Image> {
+    if !must_be_adopted(own, &image) {
+        return Ok(image);
+    }
+    adopt(own, &image)?;
+    let found = crate::image::find(own, &image.id)?;
+    found.ok_or_else(|| Failure::new(format!("No such image: {}", image.id)).into())
 }

@@ -39,6 +39,8 @@ const DEPTH: &str = "ctr.depth";
 const PARENTS: &str = "ctr.parents";
 /// Set on an index that was made here.
 const MADE: &str = "ctr.made";
+/// Where the manifests of an index that was made here were found, as a JSON object.
+const SOURCES: &str = "ctr.sources";
 
 /// What an index and the entries of a manifest point with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub struct List {
     pub descriptor: Descriptor,
     /// Made here (`manifest create`): none of its images is here by this name.
     pub is_made: bool,
+    /// By the manifest's digest: the repository that it was found in, of one that was made here.
+    pub sources: BTreeMap<String, String>,
 }
 
 /// All images.
@@ -232,11 +236,13 @@ fn is_index(descriptor: &Descriptor) -> bool {
 impl List {
     fn from_descriptor(mut descriptor: Descriptor) -> Option<Self> {
         let mut notes = descriptor.annotations.take().unwrap_or_default();
-        Some(Self { name: notes.remove(REF_NAME)?, is_made: notes.remove(MADE).is_some(), descriptor })
+        let sources = notes.remove(SOURCES).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Some(Self { name: notes.remove(REF_NAME)?, is_made: notes.remove(MADE).is_some(), sources, descriptor })
     }
 
     fn into_descriptor(self) -> Descriptor {
-        let notes = [(REF_NAME, Some(self.name)), (MADE, self.is_made.then(|| "yes".to_owned()))];
+        let sources = serde_json::to_string(&self.sources).ok().filter(|_| !self.sources.is_empty());
+        let notes = [(REF_NAME, Some(self.name)), (MADE, self.is_made.then(|| "yes".to_owned())), (SOURCES, sources)];
         let notes = notes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         Descriptor { annotations: Some(notes), ..self.descriptor }
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use crate::error::Failure;
+use crate::image::additional;
 use crate::image::blobs::{self, Temporary};
 use crate::image::commit::Complete;
 use crate::image::digest::Digest;
@@ -63,7 +64,14 @@ pub struct Layer {
 /// # Errors
 /// It was removed, or is damaged. The process is in the user's namespace.
 pub fn base(store: &Store, id: &str) -> Result<Base> {
-    let index = Index::read(store)?;
+    let mut index = Index::read(store)?;
+    let is_here = |index: &Index| index.entries.iter().any(|entry| entry.image.as_str() == id);
+    if !is_here(&index)
+        && let Some(image) = additional::find(store, id, None)?
+    {
+        additional::adopt(store, &image)?;
+        index = Index::read(store)?;
+    }
     let gone = || Failure::new(format!("No such image: {id}")).hint("the container's image was removed: pull it again");
     let entry = index.entries.iter().find(|entry| entry.image.as_str() == id).ok_or_else(gone)?;
     let document = blobs::read(store, &entry.manifest.digest)?.ok_or_else(gone)?;

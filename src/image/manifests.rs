@@ -3,7 +3,7 @@
 //! Such an index is a document of the store and a name for it in the store's index. What it leads to is
 //! here as far as its images are; of an image of a registry only the manifest is fetched.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
@@ -35,7 +35,17 @@ pub struct Notes {
 /// A manifest, and where it was found.
 struct Member {
     descriptor: Value,
+    /// The repository that has it, of one that is not here.
+    source: Option<String>,
     _held: Vec<Lock>,
+}
+
+impl Member {
+    fn note_source(&self, sources: &mut BTreeMap<String, String>) {
+        if let (Some(source), Some(digest)) = (&self.source, self.descriptor["digest"].as_str()) {
+            sources.insert(digest.to_owned(), source.clone());
+        }
+    }
 }
 
 /// Makes an index, or goes on with one (`amend`); returns its full name.
@@ -60,8 +70,11 @@ pub fn create(store: &Store, name: &Reference, images: &[String], all: bool, ame
             .into());
     }
     let found = members(store, images, all)?;
-    change(store, &name, true, |entries| {
-        found.iter().for_each(|member| join(entries, member.descriptor.clone()));
+    change(store, &name, true, |entries, sources| {
+        for member in &found {
+            member.note_source(sources);
+            join(entries, member.descriptor.clone());
+        }
         Ok(())
     })?;
     Ok(name)
@@ -74,8 +87,9 @@ pub fn create(store: &Store, name: &Reference, images: &[String], all: bool, ame
 pub fn add(store: &Store, name: &Reference, images: &[String], all: bool, notes: &Notes) -> Result<Digest> {
     existing(store, name)?;
     let found = members(store, images, all)?;
-    change(store, name, false, |entries| {
+    change(store, name, false, |entries, sources| {
         for member in &found {
+            member.note_source(sources);
             let mut descriptor = member.descriptor.clone();
             notes.apply(&mut descriptor);
             join(entries, descriptor);
@@ -91,7 +105,7 @@ pub fn add(store: &Store, name: &Reference, images: &[String], all: bool, notes:
 pub fn annotate(store: &Store, name: &Reference, image: &str, notes: &Notes) -> Result<Digest> {
     existing(store, name)?;
     let digests = digests_of(store, image)?;
-    change(store, name, false, |entries| {
+    change(store, name, false, |entries, _| {
         let entry = entries.iter_mut().find(|entry| digests.iter().any(|digest| entry["digest"] == digest.as_str()));
         notes.apply(entry.ok_or_else(|| not_in(image, name))?);
         Ok(())
@@ -105,7 +119,7 @@ pub fn annotate(store: &Store, name: &Reference, image: &str, notes: &Notes) -> 
 pub fn take_out(store: &Store, name: &Reference, image: &str) -> Result<Digest> {
     existing(store, name)?;
     let digests = digests_of(store, image)?;
-    change(store, name, false, |entries| {
+    change(store, name, false, |entries, _| {
         let before = entries.len();
         entries.retain(|entry| !digests.iter().any(|digest| entry["digest"] == digest.as_str()));
         if entries.len() == before {
@@ -148,7 +162,7 @@ fn change(
     store: &Store,
     name: &Reference,
     make: bool,
-    change: impl FnOnce(&mut Vec<Value>) -> Result<()>,
+    change: impl FnOnce(&mut Vec<Value>, &mut BTreeMap<String, String>) -> Result<()>,
 ) -> Result<Digest> {
     let full = name.clone().or_latest().to_string();
     let mut old = HashSet::new();
@@ -162,7 +176,8 @@ fn change(
                 entries(store, list)?
             }
         };
-        change(&mut entries)?;
+        let mut sources = list.map(|list| list.sources).unwrap_or_default();
+        change(&mut entries, &mut sources)?;
         let is_dockers = |entry: &Value| entry["mediaType"] == manifest::DOCKER_MANIFEST;
         let media_type = if !entries.is_empty() && entries.iter().all(is_dockers) {
             manifest::DOCKER_LIST
@@ -180,7 +195,7 @@ fn change(
             annotations: None,
         };
         index.lists.retain(|list| list.name != full);
-        index.lists.push(List { name: full.clone(), descriptor, is_made: true });
+        index.lists.push(List { name: full.clone(), descriptor, is_made: true, sources });
         Ok(digest)
     })?;
     old.remove(digest.hex());
@@ -237,7 +252,7 @@ fn local(store: &Store, image: &str, all: bool) -> Result<Option<Vec<Member>>> {
             serde_json::from_slice(&bytes).with_context(|| format!("image {image:?} is damaged"))?;
         let held = blobs::pin(store, &entry.manifest.digest)?;
         let found = (entry.manifest.media_type.as_str(), &entry.manifest.digest, entry.manifest.size);
-        Ok(Member { descriptor: descriptor(found, &config), _held: held.into_iter().collect() })
+        Ok(Member { descriptor: descriptor(found, &config), source: None, _held: held.into_iter().collect() })
     };
     entries.map(member).collect::<Result<Vec<_>>>().map(Some)
 }
@@ -266,7 +281,7 @@ fn remote(store: &Store, name: &Reference, all: bool) -> Result<Vec<Member>> {
         let media_type =
             if manifest.media_type.is_empty() { manifest::OCI_MANIFEST } else { manifest.media_type.as_str() };
         let descriptor = descriptor((media_type, &digest, bytes.len() as u64), &config);
-        found.push(Member { descriptor, _held: vec![held] });
+        found.push(Member { descriptor, source: Some(name.repository()), _held: vec![held] });
     }
     Ok(found)
 }

@@ -9,6 +9,7 @@
 //!   all users: [`additional`]
 //! - how it comes: [`pull`] from a registry, [`archive`] (`load`), [`import`], [`make`] (`commit`); all
 //!   of them through [`unpack`] and [`commit`]
+//! - whether it may come: [`trust`], policy and signatures
 //! - how trees become archives: [`pack`]
 //! - how it goes to others: [`push`] to a registry
 //! - how it goes: [`remove`]
@@ -17,10 +18,13 @@
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
 pub mod additional;
+pub mod ancestry;
 pub mod archive;
 pub mod blobs;
 pub mod change;
 mod commit;
+pub mod compressed;
+pub mod difference;
 pub mod digest;
 pub mod history;
 pub mod import;
@@ -32,6 +36,7 @@ pub mod make;
 pub mod manifest;
 pub mod manifests;
 pub mod mapped;
+pub mod mount;
 pub mod obtain;
 pub mod overview;
 pub mod pack;
@@ -44,6 +49,7 @@ pub mod reference;
 pub mod refetch;
 pub mod remove;
 pub mod tag;
+mod trust;
 pub mod unpack;
 
 use anyhow::{Context, Result};
@@ -105,10 +111,18 @@ pub fn find(store: &Store, wanted: &str) -> Result<Option<Image>> {
 /// As [`find`]; Docker's sentence where the image is for another platform.
 pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Image>> {
     let index = Index::read(store)?;
-    match entry_for(store, &index, wanted, platform)? {
-        Some(entry) => open(store, &index, entry).map(Some),
-        None => additional::find(store, wanted, platform),
+    if let Some(entry) = entry_for(store, &index, wanted, platform)? {
+        return open(store, &index, entry).map(Some);
     }
+    // An alias, or an image from another place that is searched.
+    if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
+        for name in pull::candidates(wanted)? {
+            if let Some(entry) = entry_for(store, &index, &name.to_string(), platform)? {
+                return open(store, &index, entry).map(Some);
+            }
+        }
+    }
+    additional::find(store, wanted, platform)
 }
 
 /// The entry that [`find_for`] means.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::output::{self, progress};
 use crate::error::{self, Failure, exit};
 use crate::image::platform::Platform;
-use crate::image::pull::{Report, pull};
+use crate::image::pull::{Report, candidates, first, pull};
 use crate::image::reference::Reference;
 use crate::image::{Image, PullPolicy, additional, disk_full, find};
 use crate::store::Store;
@@ -53,10 +53,11 @@ pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<
         }
         _ => {}
     }
-    let name: Reference = wanted.parse().map_err(|e: Failure| engine(e))?;
-    let name = name.or_latest();
     let report = progress::report(progress::Stream::Err, quiet);
-    pull_for_run(store, &name, platform.as_ref(), report.as_ref(), quiet)?;
+    let name = first(&candidates(wanted).map_err(engine)?, |name| {
+        pull_for_run(store, name, platform.as_ref(), report.as_ref(), quiet)?;
+        Ok(name.clone())
+    })?;
     find(store, &name.stored().to_string())
         .map_err(engine)?
         .ok_or_else(|| Failure::new(format!("No such image: {wanted}")).exit(exit::ENGINE).into())

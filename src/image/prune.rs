@@ -10,8 +10,8 @@ use crate::container::config::RootFs;
 use crate::error;
 use crate::image::digest::Digest;
 use crate::image::index::{Entry, Index};
-use crate::image::remove::{self, Report};
-use crate::image::{blobs, layers, note};
+use crate::image::remove::{self, Report, collect};
+use crate::image::{blobs, compressed, layers, note};
 use crate::store::Store;
 
 /// What was removed.
@@ -68,9 +68,15 @@ pub fn prune(
         note(store, image, "delete", None);
     }
     if gone.is_empty() {
+        // What an interrupted command left is nobody's either.
+        let (count, bytes) = compressed::unreferenced(store)?;
+        if count > 0 {
+            collect(store)?;
+            pruned.reclaimed = bytes;
+        }
         return Ok(pruned);
     }
-    let mut removed = remove::collect(store)?;
+    let mut removed = collect(store)?;
     for ((image, report), diffs) in gone.into_iter().zip(diffs) {
         pruned.report.extend(report);
         pruned.report.push(format!("Deleted: {image}"));

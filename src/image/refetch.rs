@@ -20,19 +20,27 @@ pub fn sources(index: &Index, image: &Digest) -> Vec<Reference> {
     repo_digests(same).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// Fetches one blob of an image; one that is here is replaced once the new one is whole and right.
+/// Fetches one blob of an image (of no size: a configuration); one that is here is replaced once the new one is whole and right.
 ///
 /// # Errors
 /// The image came from no registry, or no registry that it came from has the blob.
 pub fn blob(store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> Result<Lock> {
+    from(store, &sources(index, image), blob).with_context(|| format!("image {:?}", image.short()))
+}
+
+/// [`blob`], of what came from one of these.
+///
+/// # Errors
+/// There is none, or none that has the blob.
+pub fn from(store: &Store, sources: &[Reference], blob: &Descriptor) -> Result<Lock> {
     let mut failure = None;
-    for source in sources(index, image) {
-        match fetch(store, &source, blob) {
+    for source in sources {
+        match fetch(store, source, blob) {
             Ok(lock) => return Ok(lock),
             Err(e) => failure = Some(e.context(format!("fetch it from {}", source.familiar_repository()))),
         }
     }
-    let what = format!("image {:?}: its blob {:?} is missing", image.short(), blob.digest.short());
+    let what = format!("its blob {:?} is missing", blob.digest.short());
     match failure {
         Some(failure) => Err(failure.context(what)),
         None => Err(Failure::new(what).hint("the image came from no registry: load or build it again").into()),
@@ -50,6 +58,8 @@ fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
     };
     if is_manifest(&blob.media_type) {
         take(&repository.manifest(blob.digest.as_str())?.0)?;
+    } else if blob.size == 0 {
+        take(&repository.document(&blob.digest)?)?;
     } else {
         let mut reader = repository.blob_from(&blob.digest, blob.size, 0)?;
         let mut buffer = vec![0; 128 << 10];

@@ -371,6 +371,14 @@ fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<
         }
         for name in entries(&store.layers())? {
             let path = store.layers().join(&name);
+            if let Some(layer) = name.strip_suffix(".json").filter(|layer| is_hex(layer) && is_asked(layer)) {
+                // The record of a layer whose folder was lost, unless somebody makes that layer anew.
+                let is_there = |name: &str| store.layers().join(name).exists();
+                if !needed.has_layer(layer) && !is_there(layer) && !is_there(&format!("{layer}.lock")) {
+                    let _ = std::fs::remove_file(&path);
+                }
+                continue;
+            }
             // A copy for other ids goes with what it is a copy of.
             let of = mapped::original(&name).unwrap_or(&name);
             let layer = of.strip_suffix("-parents").unwrap_or(of);

@@ -15,7 +15,7 @@ use crate::error::Failure;
 /// It does not take them, cannot be reached, or is none.
 pub fn log_in(domain: &str, credentials: &Credentials) -> Result<Credentials> {
     let insecure = Registries::read()?.is_insecure(domain);
-    let client = Client::connect(domain, insecure, Some(credentials.clone()), Access::None)?;
+    let client = Client::connect(domain, insecure, Some(credentials), Access::None)?;
     let url = format!("{}/v2/", client.base);
     let response = client.send_once(&Ask::get(&url, &[]))?;
     match response.status().as_u16() {

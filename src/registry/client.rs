@@ -11,7 +11,7 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
-use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin};
+use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin, wants_certificate};
 use crate::config::Credentials;
 use crate::error::Failure;
 
@@ -77,7 +77,7 @@ impl Client {
     ///
     /// # Errors
     /// A certificate file that is damaged.
-    pub fn connect(domain: &str, insecure: bool, credentials: Option<Credentials>, access: Access) -> Result<Self> {
+    pub fn connect(domain: &str, insecure: bool, credentials: Option<&Credentials>, access: Access) -> Result<Self> {
         let host = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
         let make = |scheme: &str, verify| -> Result<Self> {
             Ok(Self {
@@ -86,7 +86,7 @@ impl Client {
                 domain: domain.to_owned(),
                 subject: domain.to_owned(),
                 access,
-                credentials: credentials.clone(),
+                credentials: credentials.cloned(),
                 scopes: Vec::new(),
                 authorization: Mutex::new(None),
                 identity: Mutex::new(None),
@@ -185,12 +185,13 @@ impl Client {
         method: &Method,
         url: &str,
         headers: &[(&str, &str)],
-        body: (&mut dyn Read, Option<u64>),
+        body: &mut dyn Read,
+        length: Option<u64>,
     ) -> Result<Response<Body>, ureq::Error> {
         let authorization = if same_origin(url, &self.base) { self.authorization() } else { None };
         let mut headers = headers.to_vec();
         headers.extend(authorization.as_deref().map(|value| (header::AUTHORIZATION.as_str(), value)));
-        self.web.call(method, url, &headers, Outgoing::Stream(body.0, body.1))
+        self.web.call(method, url, &headers, Outgoing::Stream(body, length))
     }
 
     fn authorization(&self) -> Option<String> {
@@ -272,6 +273,11 @@ impl Client {
         let message = format!("registry \"{domain}\" cannot be reached");
         let hint = if matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup") {
             Some("check the name, and that this machine has a name server".to_owned())
+        } else if wants_certificate(&error) {
+            let at = format!("/etc/containers/certs.d/{domain}");
+            Some(format!(
+                "it wants to see a certificate: put yours and its key into {at}/client.cert and {at}/client.key"
+            ))
         } else if is_certificate(&error) {
             Some(format!("put the certificate of its authority into /etc/containers/certs.d/{domain}/ca.crt"))
         } else if is_not_tls(&error) {

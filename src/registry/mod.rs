@@ -56,13 +56,24 @@ pub struct Found {
 /// # Errors
 /// None has it; configuration files that cannot be understood.
 pub fn find(name: &Reference) -> Result<Found> {
-    let registries = Registries::read()?;
-    for endpoint in registries.endpoints(name)? {
-        let attempt = Repository::connect(&endpoint, Access::Pull).and_then(|repository| {
-            let (manifest, media_type) = repository.manifest(endpoint.reference.wanted())?;
-            Ok(Found { repository, manifest, media_type })
-        });
-        match attempt {
+    at_endpoints(name, |endpoint| {
+        let repository = Repository::connect(endpoint, Access::Pull)?;
+        let (manifest, media_type) = repository.manifest(endpoint.reference.wanted())?;
+        Ok(Found { repository, manifest, media_type })
+    })
+}
+
+/// All tags of a repository, in the registry's order.
+///
+/// # Errors
+/// As [`find`].
+pub fn tags(name: &Reference) -> Result<Vec<String>> {
+    at_endpoints(name, |endpoint| Repository::connect(endpoint, Access::Pull)?.tags())
+}
+
+fn at_endpoints<T>(name: &Reference, ask: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
+    for endpoint in Registries::read()?.endpoints(name)? {
+        match ask(&endpoint) {
             Err(error) if endpoint.is_mirror => {
                 let mirror = endpoint.reference.domain();
                 error::warn(&format!("mirror {mirror:?} is passed over: {}", error::message(&error)));
@@ -80,18 +91,20 @@ impl Repository {
     /// Nobody answers; configuration files that cannot be understood.
     pub fn connect(endpoint: &Endpoint, access: Access) -> Result<Self> {
         let (domain, path) = (endpoint.reference.domain(), endpoint.reference.path());
-        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path), access)?;
+        let mut client = Client::connect(domain, endpoint.insecure, credentials::find(domain, path).as_ref(), access)?;
         client.subject = endpoint.reference.repository();
         client.scopes = vec![scope(path, access)];
         Ok(Self { client, path: path.to_owned() })
     }
 
-    /// For what is asked for by its digest: at the registry itself.
+    /// For what is asked for by its digest: at the registry itself, without its mirrors.
     ///
     /// # Errors
     /// As [`Self::connect`]; the registry is blocked.
     pub fn for_pull(name: &Reference) -> Result<Self> {
-        Self::connect(&Registries::read()?.itself(name)?, Access::Pull)
+        let itself = Registries::read()?.endpoints(name)?.pop();
+        let none = || Failure::new(format!("there is no registry for {name}"));
+        Self::connect(&itself.ok_or_else(none)?, Access::Pull)
     }
 
     /// For pushing: at the registry itself. `sources`: repositories there whose blobs may be mounted.
@@ -125,11 +138,10 @@ impl Repository {
     /// # Errors
     /// As [`Self::manifest`] otherwise.
     pub fn manifest_if_any(&self, wanted: &str) -> Result<Option<(Vec<u8>, String)>> {
-        let accept =
-            [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ");
         let what = || format!("manifest of \"{}\"", self.name(wanted));
         let url = self.manifest_url(wanted);
-        let response = self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accept)])).with_context(what)?;
+        let response =
+            self.client.send(&Ask::get(&url, &[(header::ACCEPT.as_str(), &accepted())])).with_context(what)?;
         match response.status().as_u16() {
             200 => {}
             404 => return Ok(None),
@@ -221,6 +233,11 @@ impl Repository {
         let separator = if wanted.contains(':') { '@' } else { ':' };
         format!("{}{separator}{wanted}", self.client.subject)
     }
+}
+
+/// Media types of what a name may lead to.
+fn accepted() -> String {
+    [manifest::OCI_INDEX, manifest::DOCKER_LIST, manifest::OCI_MANIFEST, manifest::DOCKER_MANIFEST].join(", ")
 }
 
 /// A token's scope (distribution specification, "Token Scope Documentation").

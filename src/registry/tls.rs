@@ -23,9 +23,6 @@ const BUNDLES: &[&str] = &[
 /// A certificate file that is there and damaged.
 pub fn config(domain: &str, verify: bool) -> Result<TlsConfig> {
     let builder = TlsConfig::builder();
-    if !verify {
-        return Ok(builder.disable_verification(true).build());
-    }
     let mut authorities = Vec::new();
     let mut client = None;
     for folder in certificates::folders(domain) {
@@ -45,6 +42,9 @@ pub fn config(domain: &str, verify: bool) -> Result<TlsConfig> {
                 _ => {}
             }
         }
+    }
+    if !verify {
+        return Ok(builder.disable_verification(true).client_cert(client).build());
     }
     authorities.extend(of_machine()?);
     let roots = if authorities.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&authorities) };

@@ -139,12 +139,11 @@ impl Repository {
                         }
                         continue;
                     }
-                    // The question how far it came gets a new token.
-                    401 if tries.again() => {}
+                    // The question how far it came gets a new token, or there is a new upload.
+                    401 | 404 | 410 | 416 if tries.again() => {}
                     401 | 403 => return Err(self.client.denied(response)),
                     405 | 501 => return self.send_whole(content, told),
                     413 if piece.is_none() => piece = Some(PIECE),
-                    404 | 410 | 416 if tries.again() => {}
                     429 | 500..=599 => tries.after(response)?,
                     _ => return Err(unexpected("upload", response)),
                 },
@@ -160,12 +159,11 @@ impl Repository {
                 }
                 Err(e) => return Err(self.client.unreachable(e)),
             }
-            at = match self.arrived(&mut upload)? {
-                Some(at) => at,
-                None => {
-                    upload = self.begin_again()?;
-                    0
-                }
+            at = if let Some(at) = self.arrived(&mut upload)? {
+                at
+            } else {
+                upload = self.begin_again()?;
+                0
             };
             if at > best {
                 best = at;
@@ -202,7 +200,7 @@ impl Repository {
         let range = range.map(|length| format!("{at}-{}", at + length - 1));
         let mut headers = vec![(header::CONTENT_TYPE.as_str(), "application/octet-stream")];
         headers.extend(range.as_deref().map(|range| (header::CONTENT_RANGE.as_str(), range)));
-        let answer = self.client.stream(&Method::PATCH, &upload.url, &headers, (&mut counted, length));
+        let answer = self.client.stream(&Method::PATCH, &upload.url, &headers, &mut counted, length);
         if let Some(failure) = counted.failure {
             return Err(failure).context("read it");
         }
@@ -250,7 +248,7 @@ impl Repository {
             content.restart(0).context("read it")?;
             let mut counted = Counted { inner: content, at: 0, told, failure: None };
             let headers = [(header::CONTENT_TYPE.as_str(), "application/octet-stream")];
-            let answer = self.client.stream(&Method::PUT, &url, &headers, (&mut counted, Some(length)));
+            let answer = self.client.stream(&Method::PUT, &url, &headers, &mut counted, Some(length));
             if let Some(failure) = counted.failure {
                 return Err(failure).context("read it");
             }

@@ -195,6 +195,12 @@ pub fn is_certificate(error: &ureq::Error) -> bool {
     text.contains("certificate") || text.contains("UnknownIssuer")
 }
 
+/// The other side asks for a certificate of ours.
+#[must_use]
+pub fn wants_certificate(error: &ureq::Error) -> bool {
+    error.to_string().contains("CertificateRequired")
+}
+
 /// The other side does not speak TLS.
 #[must_use]
 pub fn is_not_tls(error: &ureq::Error) -> bool {

@@ -40,6 +40,19 @@ both!(passes_signals_on, |cx| {
     assert!(ran.code == 5 && ran.out().ends_with("got it\n"), "{ran}");
 });
 
+both!(signals_that_are_the_client_s_alone, |cx| {
+    cx.busybox();
+    let script = "busybox sh -c 'trap \"exit 5\" INT TERM; while :; do echo tick; sleep 0.02; done'";
+    for line in [format!("run --name box --sig-proxy=false {script}"), "attach --no-stdin --sig-proxy=false box".into()]
+    {
+        let running = cx.spawn(&line);
+        running.shows("tick");
+        running.signal(Signal::SIGTERM);
+        assert_eq!(running.wait().code, 143, "{line}");
+        cx.ctr("ps --format '{{.Names}}'").prints("box\n");
+    }
+});
+
 both!(only_what_runs, |cx| {
     cx.busybox();
     cx.ctr("create --name box busybox true").succeeds();

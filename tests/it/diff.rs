@@ -97,3 +97,11 @@ both!(while_everything_changes, |cx| {
         assert!(ran.out().lines().all(|line| line.starts_with(['A', 'C', 'D'])), "{ran}");
     }
 });
+
+both!(names_that_are_not_text, |cx| {
+    cx.busybox();
+    cx.ctr_args(["run", "--name", "c", "busybox", "sh", "-c", "touch \"/tmp/$(printf 'caf\\351\\377\\n\\033x')\""])
+        .prints("");
+    let ran = cx.ctr("diff c");
+    assert_eq!((ran.code, &*ran.stdout), (0, &b"C /tmp\nA /tmp/caf\xe9\xff\n\x1bx\n"[..]), "{ran}");
+});

@@ -136,3 +136,15 @@ both!(on_a_full_disk, |cx| {
     cx.ctr("rm -f box").prints("box\n");
     std::fs::remove_dir(cx.root().join("here")).unwrap();
 });
+
+both!(names_that_are_not_text, |cx| {
+    cx.busybox();
+    let script =
+        "mkdir \"/$(printf 'd\\377')\"; touch \"/$(printf 'd\\377/caf\\351')\"; ln -s \"$(printf '\\376')\" /link";
+    cx.ctr_args(["run", "--name", "c", "busybox", "sh", "-c", script]).prints("");
+    let ran = cx.host("$ctr export c | tar t --quoting-style=literal | grep -a ^d");
+    assert_eq!((ran.code, &*ran.stdout), (0, &b"dev/\nd\xff/\nd\xff/caf\xe9\n"[..]), "{ran}");
+    cx.host("$ctr export c | $ctr import - back >/dev/null; $ctr run --rm back sh -c 'echo d*/caf*; readlink link' | od -An -c").prints(
+        "   d 377   /   c   a   f 351  \\n 376  \\n\n",
+    );
+});

@@ -60,9 +60,26 @@ both!(limits, |cx| {
 both!(system, |cx| play(cx, include_str!("data/golden/system.txt")));
 
 /// Commands of other subjects, whose tests are in files of their own.
-const OTHERS: [&str; 15] = [
-    "build", "history", "image", "images", "import", "load", "login", "logout", "manifest", "network", "pull", "push",
-    "rmi", "save", "unshare",
+const OTHERS: &[&str] = &[
+    "build",
+    "history",
+    "image",
+    "images",
+    "import",
+    "load",
+    "login",
+    "logout",
+    "manifest",
+    "network",
+    "pull",
+    "push",
+    "rmi",
+    "save",
+    "unshare",
+    "completion",
+    "search",
+    "tag",
+    "volume",
 ];
 
 #[test]

@@ -111,3 +111,58 @@ fn an_ordinary_user_without_a_cgroup_is_told() {
         cx.leaves_nothing();
     });
 }
+
+#[test]
+fn devices_and_nodes() {
+    if !["blkio", "memory", "cpuset", "devices"].into_iter().all(has_v1) {
+        return;
+    }
+    if disk().is_none() {
+        return skipped("no disk of this machine's has a node in /dev");
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        let (device, numbers) = disk().unwrap();
+        cx.ctr(&format!(
+            "run -d --name box --device-read-bps {device}:1mb --device-write-bps {device}:2mb --device-read-iops {device}:50 \
+             --device-write-iops {device}:100 --memory 100m --memory-swappiness 10 --oom-kill-disable --cpuset-mems 0 \
+             --device-cgroup-rule 'c 10:200 rw' busybox sleep 1000"
+        ))
+        .succeeds();
+        for (controller, file, value) in [
+            ("blkio", "blkio.throttle.read_bps_device", format!("{numbers} 1048576")),
+            ("blkio", "blkio.throttle.write_bps_device", format!("{numbers} 2097152")),
+            ("blkio", "blkio.throttle.read_iops_device", format!("{numbers} 50")),
+            ("blkio", "blkio.throttle.write_iops_device", format!("{numbers} 100")),
+            ("memory", "memory.swappiness", "10".to_owned()),
+            ("cpuset", "cpuset.mems", "0".to_owned()),
+        ] {
+            assert_eq!(limit(cx, controller, file), value, "{file}");
+        }
+        assert!(limit(cx, "memory", "memory.oom_control").starts_with("oom_kill_disable 1\n"));
+        assert!(limit(cx, "devices", "devices.list").lines().any(|line| line == "c 10:200 rw"));
+        cx.ctr("update --cpu-period 50000 --cpu-quota 25000 --memory-reservation 50m box").prints("box\n");
+        assert_eq!(limit(cx, "cpu", "cpu.cfs_period_us"), "50000");
+        assert_eq!(limit(cx, "cpu", "cpu.cfs_quota_us"), "25000");
+        assert_eq!(limit(cx, "memory", "memory.soft_limit_in_bytes"), (50 << 20).to_string());
+        for (flag, says) in [
+            ("--cpuset-mems 77", "Requested memory nodes are not available - requested 77, available: [..]"),
+            ("--device-read-bps /dev/nosuch:1", "[..]\"/dev/nosuch\": no such file or directory"),
+            ("--memory-swappiness 101", "invalid value: 101. Valid memory swappiness range is 0-100"),
+            ("--device-cgroup-rule nosuch", "[..]invalid device cgroup format 'nosuch'"),
+        ] {
+            cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, says);
+        }
+    });
+}
+
+/// A whole disk: its node, and its numbers as the kernel writes them.
+fn disk() -> Option<(String, String)> {
+    let names = std::fs::read_dir("/sys/block").ok()?.flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.into_string().ok()).find_map(|name| {
+        let numbers = std::fs::read_to_string(format!("/sys/block/{name}/dev")).ok()?;
+        let node = format!("/dev/{name}");
+        let is_disk = Path::new(&format!("/sys/block/{name}/device")).exists() && Path::new(&node).exists();
+        is_disk.then(|| (node, numbers.trim().to_owned()))
+    })
+}

@@ -89,7 +89,7 @@ both!(typed_at_a_terminal, |cx| {
     terminal.line(&format!("clear; $ctr login -u eve {}; echo code=$?", registry.host));
     terminal.ends_with("Password:");
     terminal.keys(&["C-c"]);
-    terminal.shows("code=130");
+    terminal.ends_with("$");
     assert_eq!(terminal.settings(), before);
 });
 
@@ -108,7 +108,7 @@ both!(another_file, |cx| {
     cx.ctr(&format!("pull -q {reference}")).fails_saying(1, "denied");
     // Skopeo's is read as well.
     cx.host(&format!(
-        "echo '{PASSWORD}' | skopeo login -q --tls-verify=false -u ada --password-stdin --authfile {} {host}",
+        "echo '{PASSWORD}' | skopeo login --tls-verify=false -u ada --password-stdin --authfile {} {host}",
         file.display()
     ))
     .succeeds_talking();
@@ -152,7 +152,11 @@ both!(programs_that_keep_secrets, |cx| {
     cx.make_file("home/.docker/config.json", format!(r#"{{"credHelpers": {{"{host}": "mine", "b.io": "none"}}}}"#));
     cx.ctr_reads(&format!("login -u ada --password-stdin {host}"), PASSWORD).is(0, "Login Succeeded\n", "");
     cx.ctr(&format!("pull -q {reference}")).prints(&format!("{reference}\n"));
-    cx.ctr("logout b.io").fails_saying(1, "docker-credential-none");
+    cx.ctr("logout b.io").is(
+        1,
+        "Removing login credentials for b.io\n",
+        "ctr: run \"docker-credential-none\": no such file or directory\nhint: install docker-credential-none\n",
+    );
 });
 
 both!(a_token_in_place_of_the_password, |cx| {

@@ -266,13 +266,25 @@ both!(options_are_checked_as_docker_does, |cx| {
 
 both!(broken_pipes_end_quietly, |cx| {
     cx.busybox();
-    cx.ctr("run --name box --log-driver local busybox seq 1 300000").succeeds();
+    cx.ctr("run --name box --log-driver local busybox sh -c 'seq 1 300000; touch /new'").succeeds();
     cx.host("$ctr logs box | head -n 1").is(0, "1\n", "");
     cx.host("$ctr ps -a --format '{{.Names}}' | head -n 0").is(0, "", "");
     cx.host("{ $ctr logs box || echo $? >&2; } | head -n 1").is(0, "1\n", "141\n");
     // A pipe whose reader has left already.
     let gone = "rm -f f; mkfifo f; true <f & exec 5>f; wait";
-    for command in ["ps -a", "inspect box", "run --help", "logs box", "images", "version", "exec yes echo x"] {
+    for command in [
+        "ps -a",
+        "export box",
+        "cp box:/bin -",
+        "diff box",
+        "events --until 0s",
+        "inspect box",
+        "run --help",
+        "logs box",
+        "images",
+        "version",
+        "exec yes echo x",
+    ] {
         if command.starts_with("exec") {
             cx.ctr("run -d --name yes busybox sleep 1000").succeeds();
         }

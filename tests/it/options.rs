@@ -225,3 +225,24 @@ both!(what_can_mean_nothing_here_is_said_by_name, |cx| {
         cx.ctr(&format!("run --rm {flag} busybox true")).refuses(125, message);
     }
 });
+
+both!(what_is_noted_of_a_container, |cx| {
+    cx.busybox();
+    cx.make_file("cwd/labels", "one=1\n# none\n\ntwo\n");
+    cx.ctr("create --name box --annotation a.b=c --label-file labels --label one=x -P -t -w /there --cgroupns host busybox a")
+        .succeeds();
+    cx.ctr("inspect -f '{{json .HostConfig.Annotations}} {{json .Config.Labels}} {{.HostConfig.PublishAllPorts}}' box")
+        .prints("{\"a.b\":\"c\"} {\"one\":\"x\",\"two\":\"\"} true\n");
+    cx.ctr("inspect -f '{{.Config.Tty}} {{.Config.WorkingDir}} {{.HostConfig.CgroupnsMode}}' box")
+        .prints("true /there host\n");
+    cx.ctr("create --label-file nosuch busybox").refuses(125, "open nosuch: no such file or directory");
+    cx.ctr("create --cgroupns nosuch busybox").refuses(125, "--cgroupns: invalid CGROUP mode");
+    let paths =
+        |mode: &str| cx.ctr(&format!("run --rm --cgroupns {mode} busybox cut -d: -f3 /proc/self/cgroup")).succeeds();
+    if cx.is_root() {
+        assert!(paths("private").lines().all(|path| path == "/"));
+        assert!(paths("host").lines().any(|path| path != "/"));
+    }
+    let addresses = cx.ctr("run --rm --link-local-ip 169.254.3.4 busybox ip -4 addr show eth0").succeeds();
+    assert!(addresses.contains("inet 169.254.3.4/16 "), "{addresses}");
+});

@@ -1,6 +1,6 @@
 //! `ctr ps`.
 
-use crate::support::{Entry, Image, Terminal, both, until};
+use crate::support::{Entry, Image, Registry, Terminal, both, until};
 
 both!(the_table, |cx| {
     cx.ctr("ps").prints("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n");
@@ -208,4 +208,26 @@ both!(watching, |cx| {
     terminal.keys(&["C-c"]);
     terminal.line("echo left");
     terminal.shows("left");
+});
+
+both!(a_terminal_of_one_column, |cx| {
+    cx.busybox();
+    let reference = Registry::plain().push(&Image::small("narrow:v1", [Entry::file("x", 0o644, "x")]));
+    cx.ctr("create --name first busybox true").succeeds();
+    // Only the tables that are redrawn in place are cut: what scrolls is the terminal's to break.
+    let terminal = Terminal::open(cx);
+    for (command, text) in [
+        ("ps -a --format {{.Names}}", "first"),
+        ("images --format {{.Repository}}", "busybox"),
+        ("stats --no-stream --format {{.Name}} first", "first"),
+        ("system df --format {{.Type}}", "Build Cache"),
+        (&format!("pull {reference}"), &*reference),
+        ("run --nosuch", "run --help'"),
+        ("run --rm -t busybox echo works", "works"),
+        ("rm first", "first"),
+    ] {
+        terminal.line(&format!("clear; stty cols 1 rows 1; $ctr {command}; stty cols 80 rows 24; echo through"));
+        terminal.shows(&format!("{text}\n"));
+        terminal.ends_with("through\n$ ");
+    }
 });

@@ -75,7 +75,7 @@ both!(what_was_made_here_is_pulled_by_others, |cx| {
     let said = out.lines().last().unwrap().split(' ').nth(2).unwrap().to_owned();
     assert_eq!(digest_of(&reference, ""), said);
     cx.ctr("images --digests --format '{{.Repository}} {{.Digest}}'")
-        .prints(&format!("[..]{}/push/{who}/made {said}\n[..]", registry.host));
+        .prints(&format!("{}/push/{who}/made {said}\nbusybox <none>\n", registry.host));
     // The compressed layer is remembered: nothing is sent again.
     let again = cx.ctr(&format!("push {reference}")).succeeds();
     assert!(!again.contains(": Pushed") && again.ends_with(out.lines().last().unwrap()), "{again}");
@@ -180,7 +180,10 @@ both!(goes_on_where_the_connection_broke, |cx| {
         let patches = asked.iter().filter(|line| line.starts_with("PATCH")).count();
         assert_eq!(patches, 4, "{asked:#?}");
         if packing == Packing::Gzip {
-            assert!(asked.iter().any(|line| line.contains(" 1000")), "no part was named: {asked:#?}");
+            assert!(
+                asked.iter().any(|line| line.starts_with("PATCH") && line.split(' ').count() == 3),
+                "no part was named: {asked:#?}"
+            );
         }
         // The same layer twice has the same name, or the registry would not have taken it.
         cx.ctr(&format!("rmi -f {reference}")).succeeds();
@@ -189,7 +192,7 @@ both!(goes_on_where_the_connection_broke, |cx| {
 });
 
 both!(one_that_breaks_for_ever_fails, |cx| {
-    let server = Uploads::start(Whims { breaks: Some((1, 1000)), ..Whims::default() });
+    let server = Uploads::start(Whims { breaks: Some((0, 1000)), ..Whims::default() });
     let reference = loaded(cx, &image(&server.host, "broken/always:1", Packing::Gzip));
     cx.ctr(&format!("push -q {reference}")).fails_saying(1, "the connection broke 5 times");
     cx.leaves_nothing();
@@ -253,7 +256,7 @@ both!(a_token_is_asked_for_pushing, |cx| {
     server.change(Whims { demand: Some(("Bearer t0k3n".into(), challenge.clone())), ..Whims::default() });
     let reference = loaded(cx, &image(&server.host, "token/app:1", Packing::Gzip));
     cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));
-    assert_eq!(server.asked().iter().filter(|line| line.contains("/token")).count(), 1, "{:#?}", server.asked());
+    assert_eq!(server.asked().iter().filter(|line| *line == "GET /token").count(), 1, "{:#?}", server.asked());
     // A token that is never taken ends it.
     server.change(Whims { demand: Some(("Bearer other".into(), challenge)), ..Whims::default() });
     server.forget();

@@ -101,3 +101,14 @@ both!(for_a_second_process_too, |cx| {
     cx.ctr("exec box sh -c 'echo $KEY; cat /run/secrets/key'").prints("hidden\nhidden");
     cx.ctr("inspect -f '{{json .Config.Env}}' box").prints("[\"KEY=seen\"[..]]\n");
 });
+
+both!(no_trace_of_it_is_left_in_the_container_s_files, |cx| {
+    cx.busybox();
+    cx.make_file("cwd/key", "never-to-be-seen\n");
+    cx.ctr("secret create key key").succeeds();
+    cx.ctr("run --name box --secret key busybox cat /run/secrets/key").prints("never-to-be-seen\n");
+    cx.ctr("diff box").prints("");
+    cx.host("$ctr export box | grep -ac never-to-be-seen || :").prints("0\n");
+    cx.ctr("commit box made").succeeds();
+    cx.ctr("run --rm made sh -c 'test -e /run || echo none'").prints("none\n");
+});

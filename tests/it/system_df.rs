@@ -4,11 +4,12 @@ use crate::support::{Entry, Image, both};
 
 both!(each_layer_counts_once, |cx| {
     cx.ctr("system df").prints(
-        "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
-         Images          0         0         0B        0B\n\
-         Containers      0         0         0B        0B\n\
-         Local Volumes   0         0         0B        0B\n\
-         Build Cache     0         0         0B        0B\n",
+        "TYPE                TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+         Images              0         0         0B        0B\n\
+         Containers          0         0         0B        0B\n\
+         Local Volumes       0         0         0B        0B\n\
+         Build Cache         0         0         0B        0B\n\
+         Compressed Layers   0         0         0B        0B\n",
     );
     cx.busybox();
     cx.load(&Image::small("small:1", [Entry::file("more", 0o644, vec![b'x'; 5000])]));
@@ -30,7 +31,7 @@ both!(each_layer_counts_once, |cx| {
     assert_eq!(bytes("Containers"), "Containers 2 1 100kB 100kB (100%)");
     cx.ctr("system df --format json").is(
         0,
-        "{\"Active\":\"2\",\"Reclaimable\":\"0B (0%)\",\"Size\":\"[..]MB\",\"TotalCount\":\"2\",\"Type\":\"Images\"}\n[..]\n[..]\n[..]\n",
+        "{\"Active\":\"2\",\"Reclaimable\":\"0B (0%)\",\"Size\":\"[..]MB\",\"TotalCount\":\"2\",\"Type\":\"Images\"}\n[..]\n[..]\n[..]\n[..]\n",
         "",
     );
 

@@ -129,3 +129,28 @@ both!(without_one_s_own_id, |cx| {
     cx.ctr(&line).prints("65534\n0\n");
     cx.ctr("run --rm --userns host busybox sh -c 'cut -c1-10 /proc/self/uid_map | head -n 1'").prints("         0\n");
 });
+
+both!(files_have_the_container_s_owners_running_and_stopped, |cx| {
+    if !give_root_ids(cx) {
+        return;
+    }
+    cx.busybox();
+    let script = "touch /tmp/made; chown 7:8 /tmp/made; sleep 1000";
+    cx.ctr_args(["run", "-d", "--init", "--name", "box", "--userns", "auto", "busybox", "sh", "-c", script]).succeeds();
+    crate::support::until("it is made", || cx.ctr("exec box stat -c %u /tmp/made").out() == "7\n");
+    cx.make_file("cwd/file", "x\n");
+    let seen = "$ctr export box | tar tv --numeric-owner | grep -E ' (tmp/made|home/alice/|etc/group)$' | cut -d' ' -f2 | sort; \
+                $ctr cp box:/tmp/made - | tar tv --numeric-owner | cut -d' ' -f2";
+    let owners = "0/0\n1000/1000\n7/8\n7/8\n";
+    cx.host(seen).prints(owners);
+    cx.host("$ctr cp file box:/tmp/in").prints("");
+    cx.ctr("stop -t 0 box").prints("box\n");
+    cx.host(seen).prints(owners);
+    cx.host("$ctr cp file box:/tmp/later").prints("");
+    cx.ctr("diff box").prints("C /tmp\nA /tmp/in\nA /tmp/later\nA /tmp/made\n");
+    cx.ctr("commit box made").succeeds();
+    for ids in ["", "--userns auto"] {
+        cx.ctr(&format!("run --rm {ids} made stat -c %u:%g /tmp/made /tmp/in /tmp/later /home/alice"))
+            .prints("7:8\n0:0\n0:0\n1000:1000\n");
+    }
+});

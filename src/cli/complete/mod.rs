@@ -117,8 +117,7 @@ fn answer(before: &[&str], current: &str) -> Answer {
         Store::existing(value("root"), value("runroot")).ok().flatten()
     };
     match words {
-        [] => Answer::of(commands("", current)),
-        ["help"] => Answer::of(commands("", current)),
+        [] | ["help"] => Answer::of(commands("", current)),
         ["help", group] if is_group(group) => Answer::of(commands(group, current)),
         ["help", ..] => Answer::nothing(),
         [group] if is_group(group) && current.starts_with('-') => Answer::of(help_flag()),

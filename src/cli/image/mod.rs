@@ -1,5 +1,14 @@
 //! Commands of the group `image` that have no short form, and what `images` shows as a tree.
 
+mod diff;
+mod mount;
 mod platforms;
+mod scp;
+mod tree;
 
-pub(super) use platforms::show as platforms;
+pub use self::diff::Diff;
+pub use self::mount::{Mount, Unmount};
+pub use self::scp::Scp;
+pub use self::tree::Tree;
+
+pub(super) use self::platforms::show as platforms;

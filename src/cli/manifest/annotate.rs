@@ -11,7 +11,7 @@ use crate::image::reference::Reference;
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr manifest add web:1 web:1-arm64
-  ctr manifest add --arch arm --variant v7 web:1 docker://registry.example.com/web:arm")]
+  ctr manifest add --arch arm --variant v7 web:1 example.com/web:arm")]
 pub struct Add {
     /// All images of an IMAGE that is a list, not just the one for this machine
     #[arg(long)]
@@ -56,6 +56,8 @@ impl Run for Annotate {
 
 /// Remove an image from a local manifest list
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr manifest remove web:1 web:1-arm64")]
 pub struct Remove {
     #[arg(value_name = "MANIFEST_LIST")]
     list: Reference,

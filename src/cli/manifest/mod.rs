@@ -4,11 +4,13 @@
 mod annotate;
 mod create;
 mod inspect;
+mod push;
 mod rm;
 
 pub use self::annotate::{Add, Annotate, Remove};
 pub use self::create::Create;
 pub use self::inspect::Inspect;
+pub use self::push::Push;
 pub use self::rm::{Exists, Rm};
 
 use crate::image::manifests::Notes;
@@ -17,25 +19,25 @@ use crate::image::manifests::Notes;
 #[derive(Debug, Default, clap::Args)]
 struct Said {
     /// Set an annotation for the image
-    #[arg(long, value_name = "key=value", value_parser = pair)]
+    #[arg(long, value_name = "name=value", value_parser = pair)]
     annotation: Vec<(String, String)>,
     /// Set architecture
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "name")]
     arch: Option<String>,
     /// Set features that the processor has to have
-    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    #[arg(long, value_name = "list", value_delimiter = ',')]
     features: Vec<String>,
     /// Set operating system
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "name")]
     os: Option<String>,
     /// Set operating system feature
-    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    #[arg(long, value_name = "list", value_delimiter = ',')]
     os_features: Vec<String>,
     /// Set operating system version
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "text")]
     os_version: Option<String>,
     /// Set architecture variant
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "name")]
     variant: Option<String>,
 }
 

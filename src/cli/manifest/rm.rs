@@ -9,6 +9,8 @@ use crate::userns;
 
 /// Delete one or more manifest lists from local storage
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr manifest rm web:1")]
 pub struct Rm {
     #[arg(value_name = "MANIFEST_LIST", required = true)]
     lists: Vec<String>,
@@ -24,7 +26,10 @@ impl Run for Rm {
 
 /// Tell whether there is such a manifest list
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "It prints nothing: the exit code is 0 if there is one, 1 if there is none.")]
+#[command(after_help = "Examples:
+  ctr manifest exists web:1 || echo none
+
+It prints nothing: the exit code is 0 if there is one, 1 if there is none.")]
 pub struct Exists {
     #[arg(value_name = "MANIFEST_LIST")]
     list: String,

@@ -34,7 +34,6 @@ use crate::error::{Failure, exit};
 use crate::image::PullPolicy;
 use crate::image::platform::Platform;
 use crate::monitor::log::Driver;
-use crate::store::names;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -169,9 +168,6 @@ impl Options {
             return pending::refused("--disable-content-trust=false");
         }
         let name = identity.name.clone().map(|n| n.strip_prefix('/').map(str::to_owned).unwrap_or(n));
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
-            names::check(name).map_err(|failure| failure.exit(exit::ENGINE))?;
-        }
         let pull = match identity.pull.as_str() {
             "always" | "true" => PullPolicy::Always,
             "missing" | "" | "false" => PullPolicy::Missing,

@@ -10,13 +10,17 @@ use crate::cli::{Globals, Run, output, ps};
 use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
 use crate::container::start;
+use crate::image::compressed;
 use crate::image::prune::{Space, Spaces};
 use crate::image::reference::Reference;
 use crate::store::{Id, Store};
 
 /// Show how much space images and containers take, each layer counted once
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "Examples:
+#[command(after_help = "Compressed layers are what a push or a save gives on; ctr image prune --blobs drops those that
+can be pulled again. What nothing refers to goes with the next ctr rmi or ctr image prune.
+
+Examples:
   ctr system df
   ctr system df -v
   ctr system df --format '{{.Type}} {{.Reclaimable}}'")]
@@ -125,7 +129,8 @@ impl Run for Df {
             containers.iter().filter(|row| row.container.state.image_id == space.entry.image.as_str()).count()
         };
         if !self.verbose {
-            let kinds = kinds(&spaces, &containers, |space| made_from(space) > 0);
+            let mut kinds = Vec::from(kinds(&spaces, &containers, |space| made_from(space) > 0));
+            kinds.extend(own_kinds(&store)?);
             output::print(&listing(KINDS, &["Type", "TotalCount", "Active", "Size", "Reclaimable"], format, &kinds)?);
             return Ok(0);
         }
@@ -168,6 +173,26 @@ impl Df {
             }
         }
     }
+}
+
+/// What Docker has no line for: the layers as they were pulled, and what nothing refers to (any more).
+fn own_kinds(store: &Store) -> Result<Vec<Kind>> {
+    let compressed = compressed::space(store)?;
+    let mut kinds = vec![Kind {
+        name: "Compressed Layers",
+        total: compressed.count,
+        active: compressed.only,
+        size: compressed.size,
+        reclaimable: compressed.reclaimable,
+        has_share: true,
+    }];
+    // Where that cannot be told, `system check` says why.
+    let (count, bytes) = compressed::unreferenced(store).unwrap_or_default();
+    if count > 0 {
+        let name = "Unreferenced";
+        kinds.push(Kind { name, total: count, active: 0, size: bytes, reclaimable: bytes, has_share: true });
+    }
+    Ok(kinds)
 }
 
 fn names<T>(columns: &[Column<T>]) -> Vec<&'static str> {

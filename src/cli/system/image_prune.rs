@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::cli::complete::Kind;
 use crate::cli::prune::{self, Filters, Pruned};
 use crate::cli::{Globals, Run};
+use crate::error::{Failure, exit};
 use crate::events;
 use crate::image::{self, blobs};
 use crate::store::Store;
@@ -16,11 +17,16 @@ use crate::userns;
 
 Examples:
   ctr image prune -f                           those without a name
-  ctr image prune -a --filter until=240h       built ten days ago or earlier")]
+  ctr image prune -a --filter until=240h       built ten days ago or earlier
+  ctr image prune --blobs                      no image, but what only a push needs")]
 pub struct ImagePrune {
     /// Those with a name too
     #[arg(short, long)]
     all: bool,
+    /// The compressed layers of pulled images instead: nothing needs them to run, and a push or save fetches
+    /// them again
+    #[arg(long)]
+    blobs: bool,
     /// Only those that match: until=24h, label=a=b, label!=a
     #[arg(long, value_name = "name=value", value_parser = crate::cli::filter::pair,
         add = Kind::Words(&["dangling=false", "dangling=true", "label!=", "label=", "until="]))]
@@ -32,13 +38,15 @@ pub struct ImagePrune {
 
 impl Run for ImagePrune {
     fn run(self, globals: &Globals) -> Result<u8> {
+        if self.blobs {
+            return self.drop_blobs(globals);
+        }
         let mut all = self.all;
         let mut given = self.filter;
         // `dangling=false` is Docker's older way to say --all.
         for (_, value) in given.extract_if(.., |(name, _)| name == "dangling") {
             let is_dangling = crate::cli::options::boolean(&value);
-            all |=
-                !is_dangling.map_err(|_| crate::error::Failure::new(format!("invalid filter 'dangling={value}'")))?;
+            all |= !is_dangling.map_err(|_| Failure::new(format!("invalid filter 'dangling={value}'")))?;
         }
         let filters = Filters::check(&given)?;
         let warning = if all {
@@ -55,6 +63,27 @@ impl Run for ImagePrune {
         pruned.print();
         prune::print_reclaimed(pruned.reclaimed);
         Ok(pruned.code)
+    }
+}
+
+impl ImagePrune {
+    fn drop_blobs(&self, globals: &Globals) -> Result<u8> {
+        if self.all || !self.filter.is_empty() {
+            let failure = Failure::new("--blobs is about all images: --all and --filter say nothing beside it");
+            return Err(failure.exit(exit::ENGINE).into());
+        }
+        let warning = "WARNING! This will remove the compressed layers of all images that can be pulled again.";
+        if !self.force && !prune::agreed(warning) {
+            return Ok(0);
+        }
+        let mut pruned = Pruned::default();
+        for (digest, size) in image::compressed::drop_all(&globals.store()?)? {
+            pruned.note("Deleted Blobs:", digest.as_str(), Ok(()));
+            pruned.reclaimed += size;
+        }
+        pruned.print();
+        prune::print_reclaimed(pruned.reclaimed);
+        Ok(0)
     }
 }
 

@@ -17,7 +17,7 @@ const UNKNOWN: &str = "credentials not found in native keychain";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Secret {
+struct Entry {
     #[serde(rename = "ServerURL", default)]
     server: String,
     username: String,
@@ -34,7 +34,7 @@ pub fn get(name: &str, server: &str) -> Result<Option<Credentials>> {
         // This is how it says that it has none.
         return Ok(None);
     }
-    let answer: Secret =
+    let answer: Entry =
         serde_json::from_slice(&output.stdout).with_context(|| format!("answer of {:?}", program(name)))?;
     Ok(match answer.username.as_str() {
         TOKEN => Some(Credentials::IdentityToken(answer.secret)),
@@ -52,7 +52,7 @@ pub fn store(name: &str, server: &str, credentials: &Credentials) -> Result<()> 
         Credentials::Password { user, password } => (user.clone(), password.clone()),
         Credentials::IdentityToken(token) => (TOKEN.to_owned(), token.clone()),
     };
-    let request = serde_json::to_string(&Secret { server: server.to_owned(), username, secret })?;
+    let request = serde_json::to_string(&Entry { server: server.to_owned(), username, secret })?;
     done(name, "store", &ask(name, "store", &request)?).map(drop)
 }
 

@@ -48,7 +48,8 @@ pub struct Mirror {
     #[serde(default)]
     pub insecure: bool,
     #[serde(default)]
-    pub pull_from_mirror: From,
+    #[serde(rename = "pull-from-mirror")]
+    pub serves: From,
 }
 
 /// What a mirror is asked for.
@@ -99,7 +100,7 @@ impl Table {
         if self.mirror.iter().any(|mirror| mirror.location.is_empty()) {
             return Err(format!("a mirror of {prefix:?} has no location"));
         }
-        if self.mirror_by_digest_only && self.mirror.iter().any(|mirror| mirror.pull_from_mirror != From::All) {
+        if self.mirror_by_digest_only && self.mirror.iter().any(|mirror| mirror.serves != From::All) {
             return Err(format!("pull-from-mirror and mirror-by-digest-only for {prefix:?} exclude each other"));
         }
         Ok(())
@@ -133,7 +134,7 @@ impl Settings {
             if table.location.starts_with('*') {
                 table.location.clear();
             }
-            table.file = path.to_owned();
+            path.clone_into(&mut table.file);
             self.tables.retain(|old| old.prefix() != table.prefix());
             self.tables.push(table);
         }

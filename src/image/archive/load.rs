@@ -4,7 +4,7 @@
 //! and so their digests. Everything is brought into the store first; then one change of the index
 //! names all of it, and what a failure leaves is taken away again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 
 use anyhow::{Context, Result};
@@ -77,7 +77,12 @@ impl Found {
         match &self.list {
             Some((descriptor, _)) if !self.names.is_empty() => {
                 for name in &self.names {
-                    let list = List { name: name.stored().to_string(), descriptor: descriptor.clone(), is_made: false };
+                    let list = List {
+                        name: name.stored().to_string(),
+                        descriptor: descriptor.clone(),
+                        is_made: false,
+                        sources: BTreeMap::new(),
+                    };
                     index.add_list(list, entries());
                 }
             }
@@ -200,7 +205,10 @@ impl Loading<'_> {
             if matches!(manifest::parse(&bytes)?, Document::Index(_)) {
                 return Err(Failure::new("damaged archive: an index that leads to an index").into());
             }
-            images.push(self.manifest(&bytes)?);
+            let mut ready = self.manifest(&bytes)?;
+            // The index knows better: many tools write the variant there alone.
+            ready.entry.manifest.platform = entry.platform.clone().or(ready.entry.manifest.platform);
+            images.push(ready);
         }
         if self.platform.is_some() || (chosen.len() == 1 && others.is_empty() && entries.len() == 1) {
             return Ok(Found { names: Vec::new(), images, list: None });

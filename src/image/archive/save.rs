@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use crate::image::pack::tar::Writer;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::tar::{Entry as Member, Kind};
-use crate::image::{blobs, entry_for, no_such_image, note, refetch};
+use crate::image::{additional, blobs, entry_for, no_such_image, note, refetch};
 use crate::store::{Lock, Store};
 
 /// What readers the archive is for.
@@ -35,6 +36,8 @@ pub enum Format {
 /// An image to be saved, by some of its names.
 #[derive(Debug)]
 struct Saved {
+    /// The own store, or an additional one.
+    home: Store,
     entry: Entry,
     names: BTreeSet<Reference>,
     /// What the names lead to, where that is an index.
@@ -47,8 +50,8 @@ pub struct Archive {
     images: Vec<Saved>,
     /// What each of the images is made of.
     listed: Vec<Contents>,
-    /// In the order that they are written in.
-    blobs: Vec<Digest>,
+    /// In the order that they are written in, and where each is.
+    blobs: Vec<(Digest, PathBuf)>,
     _held: Vec<Lock>,
 }
 
@@ -66,27 +69,34 @@ pub fn gather(store: &Store, wanted: &[String], platform: Option<&Platform>, for
     let index = Index::read(store)?;
     let mut images: Vec<Saved> = Vec::new();
     for wanted in wanted {
-        select(store, &index, wanted, platform, &mut images)?;
+        if select(store, &index, wanted, platform, &mut images)? {
+            continue;
+        }
+        let elsewhere = additional::find(store, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?.home;
+        select(&elsewhere, &Index::read(&elsewhere)?, wanted, platform, &mut images)?;
     }
     let mut archive = Archive { format, images: Vec::new(), listed: Vec::new(), blobs: Vec::new(), _held: Vec::new() };
     for image in images {
-        let contents = archive.manifest(store, &index, &image.entry)?;
+        let home = &image.home;
+        let its = if home.root() == store.root() { index.clone() } else { Index::read(home)? };
+        let contents = archive.manifest(home, &its, &image.entry)?;
         archive.listed.push(contents);
         if let Some(list) = &image.list {
-            archive.list(store, &index, list)?;
+            archive.list(home, &its, list)?;
         }
         archive.images.push(image);
     }
     Ok(archive)
 }
 
+/// False: there is no such image in this store.
 fn select(
     store: &Store,
     index: &Index,
     wanted: &str,
     platform: Option<&Platform>,
     images: &mut Vec<Saved>,
-) -> Result<()> {
+) -> Result<bool> {
     let add = |entry: &Entry, name: Option<Reference>, images: &mut Vec<Saved>| {
         let list = name.as_ref().filter(|_| platform.is_none()).and_then(|name| index.list(&name.to_string())).cloned();
         let same = |saved: &&mut Saved| {
@@ -95,7 +105,12 @@ fn select(
         };
         match images.iter_mut().find(same) {
             Some(saved) => saved.names.extend(name),
-            None => images.push(Saved { entry: entry.clone(), names: name.into_iter().collect(), list }),
+            None => images.push(Saved {
+                home: store.clone(),
+                entry: entry.clone(),
+                names: name.into_iter().collect(),
+                list,
+            }),
         }
     };
     let reference = wanted.parse::<Reference>().ok();
@@ -114,15 +129,15 @@ fn select(
         }
     }
     if !seen.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
-    let entry = entry_for(store, index, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?;
+    let Some(entry) = entry_for(store, index, wanted, platform)? else { return Ok(false) };
     // An id or a digest names the image and none of its tags.
     let own = entry.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
     let by_name =
         reference.is_some_and(|name| name.tag().is_some() && name.digest().is_none() && Some(name.stored()) == own);
     add(entry, own.filter(|_| by_name), images);
-    Ok(())
+    Ok(true)
 }
 
 impl Archive {
@@ -175,12 +190,12 @@ impl Archive {
     }
 
     fn add(&mut self, store: &Store, digest: &Digest) -> Result<()> {
-        if self.blobs.contains(digest) {
+        if self.blobs.iter().any(|(known, _)| known == digest) {
             return Ok(());
         }
         let lock = blobs::pin(store, digest)?.with_context(|| format!("blob {:?} is missing", digest.short()))?;
         self._held.push(lock);
-        self.blobs.push(digest.clone());
+        self.blobs.push((digest.clone(), blobs::path(store, digest)));
         Ok(())
     }
 
@@ -203,9 +218,8 @@ impl Archive {
         for folder in ["blobs/", "blobs/sha256/"] {
             out.add(&member(Kind::Directory, folder, 0), None).context("write the archive")?;
         }
-        for digest in &self.blobs {
-            let path = blobs::path(store, digest);
-            let file = File::open(&path).with_context(|| format!("read {path:?}"))?;
+        for (digest, path) in &self.blobs {
+            let file = File::open(path).with_context(|| format!("read {path:?}"))?;
             let entry = member(Kind::File, &blob_name(digest), file.metadata()?.len());
             out.add(&entry, Some(&file)).context("write the archive")?;
         }

@@ -1,5 +1,7 @@
 //! `pull --all-platforms`: all that an index leads to, and the index.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
 use super::{Pulled, Report, configuration, fetch_all, pull};
@@ -11,6 +13,7 @@ use crate::image::index::{Descriptor, Entry, Index, List};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
 
@@ -23,6 +26,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
     let Found { repository, manifest: top, .. } = registry::find(name)?;
     let Document::Index(mut entries) = manifest::parse(&top)? else { return pull(store, name, None, report) };
     let digest = Digest::of(&top);
+    trust::check(name, &repository, std::slice::from_ref(&digest))?;
     let stored = name.stored().to_string();
     let newer = Index::read(store)?.list(&stored).is_none_or(|list| list.descriptor.digest != digest);
     // For this machine first: that is what the name alone means from then on.
@@ -35,10 +39,14 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), Platform::to_string);
         let bytes = repository.manifest(entry.digest.as_str()).with_context(what)?.0;
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(what)? else { continue };
+        trust::check(name, &repository, &[digest.clone(), entry.digest.clone()])?;
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);
         } else {
-            images.push(image(store, &repository, &bytes, &manifest, &digest, report).with_context(what)?);
+            let mut ready = image(store, &repository, &bytes, &manifest, &digest, report).with_context(what)?;
+            // The index knows better: many tools write the variant there alone.
+            ready.entry.manifest.platform = entry.platform.clone().or(ready.entry.manifest.platform);
+            images.push(ready);
         }
     }
     held.push(blobs::put(store, &top)?.1);
@@ -51,10 +59,10 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
     };
     Index::change(store, |index| {
         let entries: Vec<Entry> = images.iter().map(|image| image.entry.clone()).collect();
-        index.add_list(List { name: stored, descriptor, is_made: false }, entries);
+        index.add_list(List { name: stored, descriptor, is_made: false, sources: BTreeMap::new() }, entries);
         Ok(())
     })?;
-    events::image(store, &name.familiar(), &name.familiar_repository(), "pull", &std::collections::BTreeMap::new());
+    events::image(store, &name.familiar(), &name.familiar_repository(), "pull", &BTreeMap::new());
     Ok(Pulled { digest, newer })
 }
 

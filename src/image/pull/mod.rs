@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result};
 
 use self::fetch::{Fetched, Pull};
-use crate::error::Failure;
+use crate::config::registries::Registries;
+use crate::error::{self, Failure};
 use crate::events;
 use crate::image::blobs;
 use crate::image::commit::Complete;
@@ -25,6 +26,7 @@ use crate::image::layers::{Claim, Pinned};
 use crate::image::manifest::{self, Document, Manifest};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::image::unpack::Powers;
 use crate::registry::{self, Found, Repository};
 use crate::store::{Lock, Store};
@@ -58,6 +60,33 @@ pub struct Pulled {
     pub newer: bool,
 }
 
+/// What a name may mean, the likeliest first: one without a registry means what `registries.conf` says,
+/// and without that file Docker Hub's.
+///
+/// # Errors
+/// It is not a name; the file cannot be understood.
+pub fn candidates(text: &str) -> Result<Vec<Reference>> {
+    if !Reference::is_short(text) {
+        return Ok(vec![text.parse::<Reference>()?.or_latest()]);
+    }
+    Ok(Registries::read()?.candidates(text)?.into_iter().map(Reference::or_latest).collect())
+}
+
+/// Does something with the first of several names that it can be done with.
+///
+/// # Errors
+/// The last one's, where it can be done with none.
+pub fn first<T>(names: &[Reference], act: impl Fn(&Reference) -> Result<T>) -> Result<T> {
+    let mut rest = names.iter().peekable();
+    while let Some(name) = rest.next() {
+        match act(name) {
+            Err(e) if rest.peek().is_some() => error::warn(&format!("{name}: {}", error::message(&e))),
+            other => return other,
+        }
+    }
+    Err(Failure::new("there is no registry to search").into())
+}
+
 /// Pulls an image. The process is in the user's namespace.
 ///
 /// # Errors
@@ -70,6 +99,9 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
+    let mut digests = vec![digest.clone(), Digest::of(&bytes)];
+    digests.dedup();
+    trust::check(name, &repository, &digests)?;
     let (config, _held) = configuration(store, &repository, &manifest.config.digest)?;
     let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     // What an index chose is for the platform that the index says; nobody chose a single image.

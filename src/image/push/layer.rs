@@ -1,34 +1,35 @@
 //! One layer: asked for, mounted, or sent.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
 use super::content::{Blob, Packed, Stoppable};
-use super::{Packing, Report, Sources};
+use super::{How, Report, Sources};
 use crate::error::{self, Failure};
-use crate::image::blobs::{self, Temporary};
-use crate::image::digest::{Digest, Hasher};
+use crate::image::blobs;
+use crate::image::digest::Digest;
 use crate::image::index::Descriptor;
 use crate::image::layers::{self, PackedBlob};
 use crate::image::manifest;
-use crate::image::reference::Reference;
 use crate::image::unpack::Compression;
+use crate::registry::Repository;
 use crate::registry::upload::{Begun, Content};
-use crate::registry::{self, Repository};
 use crate::store::{Lock, Store};
 
 pub struct Job<'a> {
     pub store: &'a Store,
     pub repository: &'a Repository,
     pub sources: &'a Sources,
-    pub packing: Packing,
+    pub how: How,
     pub diff: &'a Digest,
     pub layer: &'a Descriptor,
     pub report: &'a dyn Report,
     pub stop: &'a AtomicBool,
+    /// Brings back the blob that the store has no more.
+    pub refetch: &'a dyn Fn() -> Result<Lock>,
 }
 
 impl Job<'_> {
@@ -40,7 +41,7 @@ impl Job<'_> {
             Some(_) => compression(self.store, digest)?,
             None => by_type(&self.layer.media_type),
         };
-        let Packing { format, level, force } = self.packing;
+        let How { format, level, force, .. } = self.how;
         let becomes = match stored {
             Compression::None => true,
             is => force && (is != format || level.is_some()),
@@ -65,7 +66,7 @@ impl Job<'_> {
             platform: None,
             annotations: None,
         };
-        let level = self.packing.level();
+        let level = self.how.level();
         let record = layers::find(self.store, self.diff)?;
         let known = record.into_iter().flat_map(|record| record.packed).find(|it| it.is(format, level));
         if let Some(known) = &known
@@ -124,44 +125,7 @@ impl Job<'_> {
 
     /// The blob's lock; where the store has the blob no more, it is fetched from where its image came from.
     fn fetched(&self, held: &mut Option<Lock>) -> Result<Lock> {
-        if let Some(lock) = held.take() {
-            return Ok(lock);
-        }
-        let mut last: Option<anyhow::Error> = None;
-        for from in self.sources.anywhere(&self.layer.digest) {
-            match self.fetch(from) {
-                Ok(lock) => return Ok(lock),
-                Err(error) => last = Some(error),
-            }
-        }
-        let missing = format!("its blob {} is not in the store any more", self.layer.digest);
-        Err(last.map_or_else(
-            || Failure::new(missing.clone()).hint("pull or load the image again").into(),
-            |error| error.context(missing.clone()),
-        ))
-    }
-
-    fn fetch(&self, from: &Reference) -> Result<Lock> {
-        let digest = &self.layer.digest;
-        let registry::Found { repository, .. } = registry::find(from)?;
-        let mut source = repository.blob_from(digest, self.layer.size, 0)?;
-        let temporary = Temporary::in_dir(&blobs::dir(self.store));
-        let mut file = temporary.create()?;
-        let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 256 << 10]);
-        loop {
-            match source.read(&mut buffer)? {
-                0 => break,
-                n => {
-                    hasher.update(&buffer[..n]);
-                    file.write_all(&buffer[..n])?;
-                }
-            }
-        }
-        let is = hasher.finish();
-        if is != *digest {
-            return Err(Failure::new(format!("the registry sent something else: its digest is {is}")).into());
-        }
-        blobs::publish(self.store, digest, &temporary)
+        held.take().map_or_else(|| (self.refetch)(), Ok)
     }
 }
 

@@ -1,4 +1,11 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::image::Image;
 use super::*;
+use crate::image::manifest;
+use crate::image::platform::Platform;
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -6,7 +13,7 @@ fn image(media_type: &str, layer: &str) -> Image {
     let text = format!(
         r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"{D}","size":2}},"layers":[{{"mediaType":"{layer}","digest":"{D}","size":3,"annotations":{{"a":"b"}}}}],"annotations":{{"x":"y"}}}}"#
     );
-    let Ok(Document::Manifest(manifest)) = manifest::parse(text.as_bytes()) else { panic!("{text}") };
+    let Ok(manifest::Document::Manifest(manifest)) = manifest::parse(text.as_bytes()) else { panic!("{text}") };
     Image {
         id: Digest::of(b"i"),
         bytes: text.into_bytes(),
@@ -51,16 +58,4 @@ fn new_layers_are_called_as_the_manifests_format_has_it() {
     assert_eq!((kind.as_str(), &whole["mediaType"]), (manifest::OCI_MANIFEST, &json!(manifest::OCI_MANIFEST)));
     assert_eq!(whole["config"]["mediaType"], manifest::OCI_CONFIG);
     assert_eq!(whole["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
-}
-
-#[test]
-fn repositories_of_the_same_registry_are_sources() {
-    let name: Reference = "a.io/new/app:1".parse().expect("a name");
-    let blob = Digest::of(b"x");
-    let mut sources = Sources::default();
-    for place in ["a.io/base/os", "a.io/new/app", "b.io/base/os", "a.io/other"] {
-        sources.add_near(&blob, place, &name);
-    }
-    assert_eq!(sources.near(&blob), Some("base/os"));
-    assert_eq!(sources.all(), ["base/os"]);
 }

@@ -17,6 +17,13 @@ use super::{Image, Netns, Sandbox, until};
 pub const USER: &str = "ada";
 pub const PASSWORD: &str = "lovelace 1843";
 
+/// What a registry with TLS wants to see.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    Password,
+    Certificate,
+}
+
 #[derive(Debug)]
 pub struct Registry {
     /// `127.0.0.1:PORT`, or `localhost:PORT` where the certificate counts.
@@ -31,7 +38,7 @@ impl Registry {
     /// The one without TLS or password.
     pub fn plain() -> &'static Self {
         static PLAIN: OnceLock<Registry> = OnceLock::new();
-        let start = || Self::start(&base().join("registry/plain"), Ipv4Addr::LOCALHOST, false);
+        let start = || Self::start(&base().join("registry/plain"), Ipv4Addr::LOCALHOST, None);
         PLAIN.get_or_init(|| Netns::of_this_process().inside(start)).in_reach()
     }
 
@@ -39,10 +46,20 @@ impl Registry {
     pub fn secure() -> &'static Self {
         static SECURE: OnceLock<Registry> = OnceLock::new();
         let start = || {
-            let registry = Self::start(&base().join("registry/secure"), Ipv4Addr::LOCALHOST, true);
+            let registry = Self::start(&base().join("registry/secure"), Ipv4Addr::LOCALHOST, Some(Asks::Password));
             Self { host: registry.host.replace("127.0.0.1", "localhost"), ..registry }
         };
         SECURE.get_or_init(|| Netns::of_this_process().inside(start)).in_reach()
+    }
+
+    /// One that lets those in who show a certificate of its authority; no password.
+    pub fn mutual() -> &'static Self {
+        static MUTUAL: OnceLock<Registry> = OnceLock::new();
+        let start = || {
+            let registry = Self::start(&base().join("registry/mutual"), Ipv4Addr::LOCALHOST, Some(Asks::Certificate));
+            Self { host: registry.host.replace("127.0.0.1", "localhost"), ..registry }
+        };
+        MUTUAL.get_or_init(|| Netns::of_this_process().inside(start)).in_reach()
     }
 
     /// Those that are shared are on the loopback that this process began with, tests on their own.
@@ -54,10 +71,10 @@ impl Registry {
 
     /// One more with both, in `dir`, on an address of the network that this thread is in.
     pub fn elsewhere(dir: &Path, address: Ipv4Addr) -> Self {
-        Self::start(dir, address, true)
+        Self::start(dir, address, Some(Asks::Password))
     }
 
-    fn start(dir: &Path, address: Ipv4Addr, secure: bool) -> Self {
+    fn start(dir: &Path, address: Ipv4Addr, secure: Option<Asks>) -> Self {
         let dir = dir.to_owned();
         fs::create_dir_all(dir.join("data")).unwrap();
         // The port is free when this lets go of it, and nobody else here asks for one by number.
@@ -69,16 +86,17 @@ impl Registry {
              enabled: true\nhttp:\n  addr: {listens}:{port}\n",
             dir.join("data").display()
         );
-        if secure {
+        if let Some(asks) = secure {
             certificates(&dir, address);
             let words = ["-Bbn", USER, PASSWORD];
             let htpasswd = Command::new("htpasswd").args(words).output().expect("htpasswd (apache2-utils)").stdout;
             fs::write(dir.join("htpasswd"), htpasswd).unwrap();
             let at = dir.display();
-            config += &format!(
-                "  tls:\n    certificate: {at}/server.pem\n    key: {at}/server.key\n\
-                 auth:\n  htpasswd:\n    realm: tests\n    path: {at}/htpasswd\n"
-            );
+            config += &format!("  tls:\n    certificate: {at}/server.pem\n    key: {at}/server.key\n");
+            config += &match asks {
+                Asks::Certificate => format!("    clientcas:\n      - {at}/authority.pem\n"),
+                Asks::Password => format!("auth:\n  htpasswd:\n    realm: tests\n    path: {at}/htpasswd\n"),
+            };
         }
         fs::write(dir.join("config.yml"), config).unwrap();
         let log = fs::File::create(dir.join("log")).unwrap();
@@ -93,7 +111,7 @@ impl Registry {
             command.spawn().expect("docker-registry: run sh tests/setup.sh --tests").wait()
         });
         until("the registry listens", || TcpStream::connect((address, port)).is_ok());
-        let authority = secure.then(|| dir.join("authority.pem"));
+        let authority = secure.map(|_| dir.join("authority.pem"));
         Self { host: format!("{address}:{port}"), authority, dir, pushed: Mutex::new(()) }
     }
 
@@ -124,6 +142,12 @@ impl Registry {
         let dir = make_dirs(sandbox, &format!("home/.config/containers/certs.d/{}", self.host));
         fs::copy(self.authority.as_ref().expect("a registry with TLS"), dir.join("ca.crt")).unwrap();
         dir
+    }
+
+    /// Gives a sandbox a certificate of this registry's authority, in the folder that [`Self::trust`] made.
+    pub fn introduce(&self, folder: &Path) {
+        fs::copy(self.dir.join("client.pem"), folder.join("client.cert")).unwrap();
+        fs::write(folder.join("client.key"), fs::read(self.dir.join("client.key")).unwrap()).unwrap();
     }
 
     /// Gives a sandbox the password, as `docker login` stores it.
@@ -157,6 +181,10 @@ fn certificates(dir: &Path, address: Ipv4Addr) {
         printf 'subjectAltName=DNS:localhost,IP:%s\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' "$1" >ext
         openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 30 -extfile ext \
             -out server.pem
+        openssl req -newkey rsa:2048 -nodes -subj /CN=ada -keyout client.key -out client.csr
+        printf 'basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n' >client-ext
+        openssl x509 -req -in client.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 30 \
+            -extfile client-ext -out client.pem
     "#;
     let done =
         Command::new("sh").arg("-ec").arg(script).arg("sh").arg(address.to_string()).current_dir(dir).output().unwrap();

@@ -88,6 +88,13 @@ impl Server {
         format!("{}/{}", self.host, image.name)
     }
 
+    /// Answers `to` as it does `from`.
+    pub fn copy(&self, from: &str, to: &str) {
+        let mut shelf = self.shelf.lock().unwrap();
+        let reply = shelf.replies.get(from).unwrap_or_else(|| panic!("no {from}")).clone();
+        shelf.replies.insert(to.to_owned(), reply);
+    }
+
     /// Changes an answer that is there already.
     pub fn change(&self, path: &str, change: impl FnOnce(&mut Reply)) {
         change(self.shelf.lock().unwrap().replies.get_mut(path).unwrap_or_else(|| panic!("no {path}")));

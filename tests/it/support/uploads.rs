@@ -181,6 +181,9 @@ fn read_body(
         }
         true
     };
+    if most == Some(0) {
+        return false;
+    }
     if let Some(length) = headers.get("content-length") {
         return one(reader, length.parse().unwrap(), body);
     }
