@@ -18,6 +18,9 @@ pub mod exit {
     pub const KILLED: u8 = SIGNALLED + 9;
 }
 
+/// Characters of an error that are printed: what a stranger's document has in a place can be all of it.
+const MAX_TEXT: usize = 8 << 10;
+
 /// A link of an error's chain that knows more than its sentence.
 #[derive(Debug)]
 pub struct Failure {
@@ -131,10 +134,15 @@ pub fn render(error: &anyhow::Error) -> String {
 /// A text that quotes strangers (an image, an archive, a registry), with nothing in it that a
 /// terminal would obey.
 fn harmless(text: &str) -> String {
-    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    // Those that turn the direction of writing can let a word read as another one.
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_order = |c: char| turns(c) || (c.is_control() && !matches!(c, '\n' | '\t'));
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    for c in text.chars().take(MAX_TEXT) {
         if is_order(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if text.chars().nth(MAX_TEXT).is_some() {
+        out.push('\u{2026}');
     }
     out
 }

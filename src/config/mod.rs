@@ -13,13 +13,16 @@ pub mod policy;
 pub mod proxies;
 pub mod registries;
 
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 pub use self::credentials::Credentials;
+
+/// Bytes of a file that people write.
+const MAX_TEXT: u64 = 16 << 20;
 
 /// A variable of the environment that is set to something.
 fn variable(name: &str) -> Option<PathBuf> {
@@ -38,7 +41,12 @@ fn docker() -> Option<PathBuf> {
 }
 
 fn read_text(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_TEXT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    };
+    match read() {
         Ok(text) => Ok(Some(text)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(e).with_context(|| format!("read {path:?}")),
@@ -55,6 +63,17 @@ pub(crate) fn host(domain: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a host is reached from this machine alone, or from the cable it hangs on: loopback, and the
+/// link-local addresses by which a cloud's machine asks for its own keys.
+pub(crate) fn is_of_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_near = |address: IpAddr| match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_near)
 }
 
 /// Whether a host is an address in a network such as `10.0.0.0/8`.

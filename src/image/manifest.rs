@@ -27,6 +27,8 @@ pub fn layer_type(compression: Compression) -> &'static str {
 
 /// Layers of an image: overlayfs takes some 500, Docker 127.
 const MAX_LAYERS: usize = 500;
+/// Bytes of a blob, so that sums of lies do not overflow: a pebibyte.
+const MAX_SIZE: u64 = 1 << 50;
 
 /// What a manifest's address can lead to.
 #[derive(Debug)]
@@ -69,14 +71,23 @@ pub fn parse(bytes: &[u8]) -> Result<Document> {
             .hint("push it again with a present-day tool, which writes schema 2 or OCI")
             .into());
     }
+    let kind = probe.media_type;
+    let is_called = |names: [&str; 2]| {
+        let why = format!("damaged manifest: it calls itself {kind:?}, which it is not");
+        if kind.is_empty() || names.contains(&kind.as_str()) { Ok(()) } else { Err(Failure::new(why)) }
+    };
     match (probe.manifests, probe.config, probe.layers) {
         // A document that is both would be read one way here and the other way elsewhere
         // (CVE-2021-41190).
         (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
             Err(Failure::new("damaged manifest: it is an index and a manifest at once").into())
         }
-        (Some(manifests), None, None) => Ok(Document::Index(manifests)),
+        (Some(manifests), None, None) => {
+            is_called([OCI_INDEX, DOCKER_LIST])?;
+            Ok(Document::Index(manifests))
+        }
         (None, Some(_), Some(_)) => {
+            is_called([OCI_MANIFEST, DOCKER_MANIFEST])?;
             let manifest: Manifest = serde_json::from_slice(bytes).context("damaged manifest")?;
             let kind = &manifest.config.media_type;
             if !kind.is_empty() && !kind.contains("image.config") && !kind.contains("container.image.v1") {
@@ -92,10 +103,44 @@ pub fn parse(bytes: &[u8]) -> Result<Document> {
             if manifest.layers.len() > MAX_LAYERS {
                 return Err(Failure::new(format!("the image has more than {MAX_LAYERS} layers")).into());
             }
+            if let Some(blob) = manifest.layers.iter().chain([&manifest.config]).find(|blob| blob.size > MAX_SIZE) {
+                let why = format!("damaged manifest: blob {:?} has {} bytes", blob.digest.short(), blob.size);
+                return Err(Failure::new(why).into());
+            }
             Ok(Document::Manifest(manifest))
         }
         _ => Err(Failure::new("damaged manifest: neither an image nor an index of images").into()),
     }
+}
+
+/// [`parse`] of what a registry sent as `media_type`, which must not contradict it: others could go by that
+/// (CVE-2021-41190).
+///
+/// # Errors
+/// As [`parse`]; it is called what it is not.
+pub fn parse_sent(bytes: &[u8], media_type: &str) -> Result<Document> {
+    let document = parse(bytes)?;
+    let others = match document {
+        Document::Index(_) => [OCI_MANIFEST, DOCKER_MANIFEST],
+        Document::Manifest(_) => [OCI_INDEX, DOCKER_LIST],
+    };
+    if others.contains(&media_type) {
+        let why = format!("damaged manifest: the registry calls it {media_type:?}, which it is not");
+        return Err(Failure::new(why).into());
+    }
+    Ok(document)
+}
+
+/// Whether a document is as long as the one that leads to it says.
+///
+/// # Errors
+/// It is not.
+pub fn check_size(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+    let (said, is) = (descriptor.size, bytes.len());
+    if said == is as u64 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("blob {:?} has {is} bytes, the manifest says {said}", descriptor.digest.short())).into())
 }
 
 /// The media type of an index; where it names none, the standard's.

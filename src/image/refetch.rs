@@ -61,7 +61,8 @@ fn fetch(store: &Store, source: &Reference, blob: &Descriptor) -> Result<Lock> {
     } else if blob.size == 0 {
         take(&repository.document(&blob.digest)?)?;
     } else {
-        let mut reader = repository.blob_from(&blob.digest, blob.size, 0)?;
+        // An endless one is not what the digest says, and must not fill the disk.
+        let mut reader = repository.blob_from(&blob.digest, blob.size, 0)?.take(blob.size.saturating_add(1));
         let mut buffer = vec![0; 128 << 10];
         loop {
             match reader.read(&mut buffer)? {

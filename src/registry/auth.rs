@@ -8,7 +8,8 @@ use base64::Engine;
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::web::{Outgoing, Web};
+use super::pace::Paced;
+use super::web::{Outgoing, Web, may_lead};
 use crate::config::Credentials;
 use crate::error::Failure;
 
@@ -112,8 +113,8 @@ pub struct Given {
     pub refresh: Option<String>,
 }
 
-/// Asks for a token. `secure`: the registry is spoken to over TLS, so its authorization service
-/// must be too, or the password would go over the wire as it is.
+/// Asks for a token. `base`: where the registry is; where it is spoken to over TLS, its authorization
+/// service must be too, or the password would go over the wire as it is.
 ///
 /// # Errors
 /// The service refuses, or is not to be trusted with a password.
@@ -121,7 +122,7 @@ pub fn token(
     web: &Web,
     wanted: &Wanted<'_>,
     credentials: Option<&Credentials>,
-    secure: bool,
+    base: &str,
     domain: &str,
 ) -> Result<Given> {
     #[derive(Deserialize)]
@@ -131,11 +132,7 @@ pub fn token(
         refresh_token: Option<String>,
     }
     let realm = wanted.realm;
-    if secure && !realm.starts_with("https://") {
-        return Err(
-            Failure::new(format!("the registry sends us to {realm:?} for a token, which is without TLS")).into()
-        );
-    }
+    may_lead(base, realm).context("ask for a token")?;
     let mut fields: Vec<(&str, &str)> = wanted.service.iter().map(|service| ("service", *service)).collect();
     let answer = match credentials {
         Some(Credentials::IdentityToken(token)) => {
@@ -176,7 +173,7 @@ pub fn token(
         .into());
     }
     let mut bytes = Vec::new();
-    answer.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut bytes)?;
+    Paced::new(answer.into_body().into_reader()).take(MAX_ANSWER).read_to_end(&mut bytes)?;
     let answer: Answer = serde_json::from_slice(&bytes).with_context(|| format!("token of {realm:?}"))?;
     let access = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
     // It becomes part of a header.

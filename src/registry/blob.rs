@@ -9,10 +9,13 @@ use ureq::http::header;
 
 use super::Repository;
 use super::client::{Ask, TRIES, unexpected};
+use super::pace::Paced;
 use crate::error::Failure;
 use crate::image::digest::Digest;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Bytes from one break to the next by which a transfer gets on: one that gives a byte each time never ends.
+const ENOUGH: u64 = 64 << 10;
 
 /// Reads a blob from its beginning to its end. When the connection breaks, the rest is asked for
 /// with a Range request; a registry that ignores it sends all again, and the known part is skipped.
@@ -23,9 +26,11 @@ pub struct BlobReader<'a> {
     /// What the manifest says.
     size: u64,
     read: u64,
-    body: Option<BodyReader<'static>>,
-    /// Breaks since the last byte that came.
+    body: Option<Paced<BodyReader<'static>>>,
+    /// Breaks since it got on.
     breaks: u32,
+    /// Bytes since the last break.
+    since: u64,
 }
 
 impl Repository {
@@ -35,7 +40,7 @@ impl Repository {
     /// It is not there.
     pub fn blob_from(&self, digest: &Digest, size: u64, start: u64) -> Result<BlobReader<'_>> {
         let mut reader =
-            BlobReader { repository: self, digest: digest.clone(), size, read: start, body: None, breaks: 0 };
+            BlobReader { repository: self, digest: digest.clone(), size, read: start, body: None, breaks: 0, since: 0 };
         reader.connect()?;
         Ok(reader)
     }
@@ -55,7 +60,7 @@ impl BlobReader<'_> {
             200 => 0,
             _ => return Err(unexpected("the blob", response)),
         };
-        let mut body = response.into_body().into_reader();
+        let mut body = Paced::new(response.into_body().into_reader());
         let known = self.read - starts;
         if io::copy(&mut (&mut body).take(known), &mut io::sink())? < known {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -83,13 +88,17 @@ impl Read for BlobReader<'_> {
                 Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended too early"),
                 Ok(n) => {
                     self.read += n as u64;
-                    self.breaks = 0;
+                    self.since += n as u64;
+                    if self.since >= ENOUGH {
+                        self.breaks = 0;
+                    }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => e,
             };
             self.body = None;
+            self.since = 0;
             self.breaks += 1;
             if self.breaks >= TRIES {
                 let text = format!("the connection broke {TRIES} times at byte {} of {}: {why}", self.read, self.size);

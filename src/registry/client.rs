@@ -11,6 +11,7 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
+use super::pace::Paced;
 use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin, wants_certificate};
 use crate::config::Credentials;
 use crate::error::Failure;
@@ -22,6 +23,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Redirects of one request.
 const MAX_HOPS: u32 = 10;
+/// Characters of what a registry says that are passed on.
+const MAX_SAID: usize = 400;
 /// Bytes of what a registry says of an error.
 const MAX_COMPLAINT: u64 = 64 << 10;
 
@@ -215,8 +218,7 @@ impl Client {
                 scopes.extend(scope.filter(|scope| !self.scopes.contains(scope)));
                 let offline = self.access == Access::None;
                 let wanted = auth::Wanted { realm: &realm, service: service.as_deref(), scopes: &scopes, offline };
-                let secure = self.base.starts_with("https://");
-                let given = auth::token(&self.web, &wanted, self.credentials.as_ref(), secure, &self.domain)?;
+                let given = auth::token(&self.web, &wanted, self.credentials.as_ref(), &self.base, &self.domain)?;
                 if let (Some(token), Ok(mut identity)) = (given.refresh, self.identity.lock()) {
                     *identity = Some(token);
                 }
@@ -317,13 +319,23 @@ pub fn complaint(response: Response<Body>) -> String {
     }
     let mut bytes = Vec::new();
     // Half of it says as much.
-    let _ = response.into_body().into_reader().take(MAX_COMPLAINT).read_to_end(&mut bytes);
+    let _ = Paced::new(response.into_body().into_reader()).take(MAX_COMPLAINT).read_to_end(&mut bytes);
     let errors: Option<Errors> = serde_json::from_slice(&bytes).ok();
     let said = errors.into_iter().flat_map(|it| it.errors).map(|it| {
         let code = it.code.to_lowercase().replace('_', " ");
         if it.message.is_empty() { code } else { format!("{code}: {}", it.message) }
     });
-    said.take(3).collect::<Vec<_>>().join("; ")
+    one_line(&said.take(3).collect::<Vec<_>>().join("; "))
+}
+
+/// A stranger's words within a sentence of ours: no line of its own, no order to a terminal, and an end.
+fn one_line(said: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut line: String = said.trim().chars().map(clean).take(MAX_SAID).collect();
+    if said.trim().chars().nth(MAX_SAID).is_some() {
+        line.push('\u{2026}');
+    }
+    line
 }
 
 /// An answer that is none of those that were expected.
@@ -401,7 +413,7 @@ fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
 
 /// A small answer's bytes.
 pub fn body(response: Response<Body>, what: impl FnOnce() -> String) -> Result<Vec<u8>> {
-    crate::image::blobs::bounded(response.into_body().into_reader()).with_context(what)
+    crate::image::blobs::bounded(Paced::new(response.into_body().into_reader())).with_context(what)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod account;
 mod auth;
 mod blob;
 mod client;
+mod pace;
 pub mod search;
 mod tls;
 pub mod upload;
@@ -31,10 +32,13 @@ use crate::config::registries::{Endpoint, Registries};
 use crate::error::{self, Failure};
 use crate::image::digest::Digest;
 use crate::image::manifest;
-use crate::image::reference::Reference;
+use crate::image::reference::{self, Reference};
 
 pub use blob::BlobReader;
 pub use client::Access;
+
+/// Tags of one repository.
+const MAX_TAGS: usize = 100_000;
 
 /// One repository of one registry.
 #[derive(Debug)]
@@ -207,8 +211,15 @@ impl Repository {
         let mut all = Vec::new();
         search::pages(&self.client, first, what, |bytes| {
             all.extend(serde_json::from_slice::<Tags>(bytes)?.tags.unwrap_or_default());
+            if all.len() > MAX_TAGS {
+                return Err(Failure::new(format!("{} has more than {MAX_TAGS} tags", self.client.subject)).into());
+            }
             Ok(true)
         })?;
+        // They become parts of addresses and names of the store.
+        if let Some(wrong) = all.iter().find(|tag| !reference::is_tag(tag)) {
+            return Err(Failure::new(format!("the registry names a tag {wrong:?}, which is none")).into());
+        }
         Ok(all)
     }
 

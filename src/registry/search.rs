@@ -59,6 +59,10 @@ pub fn search(domain: &str, term: &str, limit: usize) -> Result<Vec<Match>> {
         }
     }
     found.truncate(limit);
+    for it in &mut found {
+        it.name.retain(|c| !c.is_control());
+        it.description = it.description.take().map(|text| text.replace(char::is_control, " "));
+    }
     Ok(found)
 }
 
@@ -86,7 +90,7 @@ fn by_catalog(client: &Client, term: &str, limit: usize) -> Result<Vec<Match>> {
 }
 
 /// Pages of a list that are fetched: a registry that never ends has an end here.
-const MAX_PAGES: usize = 10_000;
+const MAX_PAGES: usize = 1000;
 
 /// All pages of a list, one after the other (distribution specification, "Pagination"). `each` says
 /// whether it wants more.
@@ -105,14 +109,14 @@ pub(super) fn pages(
         let next = response.headers().get(header::LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
         let next = next.map(|next| follow(&url, &next)).transpose()?;
         if !each(&body(response, &what)?)? {
-            break;
+            return Ok(());
         }
         match next {
             Some(next) => url = next,
-            None => break,
+            None => return Ok(()),
         }
     }
-    Ok(())
+    Err(Failure::new(format!("{}: the registry's list has more than {MAX_PAGES} pages", what())).into())
 }
 
 /// The address in `Link: </v2/x/tags/list?last=b>; rel="next"` (RFC 8288).

@@ -9,7 +9,7 @@ use ureq::http::{Method, Request, Response, header};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use super::tls;
-use crate::config::proxies;
+use crate::config::{self, proxies};
 use crate::error::Failure;
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -114,13 +114,14 @@ struct Address<'a> {
     port: u16,
     /// From the first slash on.
     rest: &'a str,
+    has_user: bool,
 }
 
 impl<'a> Address<'a> {
     fn parse(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let (authority, has_user) = authority.rsplit_once('@').map_or((authority, false), |(_, host)| (host, true));
         let usual = match scheme {
             "https" => 443,
             "http" => 80,
@@ -130,7 +131,7 @@ impl<'a> Address<'a> {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
             _ => (authority, usual),
         };
-        (!host.is_empty()).then_some(Self { scheme, host, port, rest })
+        (!host.is_empty()).then_some(Self { scheme, host, port, rest, has_user })
     }
 }
 
@@ -146,7 +147,7 @@ pub fn same_origin(one: &str, other: &str) -> bool {
 /// Where a `Location` leads to from the address that answered with it (RFC 3986, section 5).
 ///
 /// # Errors
-/// Nowhere.
+/// Nowhere, or to where [`may_lead`] lets nobody be sent.
 pub fn follow(from: &str, location: &str) -> Result<String> {
     let nowhere = || Failure::new(format!("the registry redirects to {location:?}, which is no address"));
     let to = if location.contains("://") {
@@ -165,8 +166,30 @@ pub fn follow(from: &str, location: &str) -> Result<String> {
             format!("{origin}{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder))
         }
     };
-    Address::parse(&to).ok_or_else(nowhere)?;
+    may_lead(from, &to)?;
     Ok(to)
+}
+
+/// Whether a server may send us on to an address, by a redirect or as its token service: not out of TLS,
+/// not from afar to what listens on this machine alone, and not with a password that it made up.
+///
+/// # Errors
+/// It may not, and why; or it is no address.
+pub fn may_lead(from: &str, to: &str) -> Result<()> {
+    let refused = |why: &str| Failure::new(format!("the registry sends us on to {to:?}, which {why}"));
+    let (Some(origin), Some(target)) = (Address::parse(from), Address::parse(to)) else {
+        return Err(refused("is no address").into());
+    };
+    if target.has_user {
+        return Err(refused("has a user name in it").into());
+    }
+    if origin.scheme == "https" && target.scheme != "https" {
+        return Err(refused("is without TLS").into());
+    }
+    if config::is_of_machine(target.host) && !config::is_of_machine(origin.host) {
+        return Err(refused("is an address of this machine or its nearest network").into());
+    }
+    Ok(())
 }
 
 /// Whether another try may go better: the connection broke, or nobody answered in time.
@@ -195,10 +218,12 @@ pub fn is_certificate(error: &ureq::Error) -> bool {
     text.contains("certificate") || text.contains("UnknownIssuer")
 }
 
-/// The other side asks for a certificate of ours.
+/// The other side asks for a certificate of ours: the alert of RFC 8446, section 6.2, and the one that
+/// older servers send.
 #[must_use]
 pub fn wants_certificate(error: &ureq::Error) -> bool {
-    error.to_string().contains("CertificateRequired")
+    let text = error.to_string();
+    text.contains("alert: CertificateRequired") || text.contains("alert: BadCertificate")
 }
 
 /// The other side does not speak TLS.

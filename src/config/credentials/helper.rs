@@ -34,8 +34,9 @@ pub fn get(name: &str, server: &str) -> Result<Option<Credentials>> {
         // This is how it says that it has none.
         return Ok(None);
     }
-    let answer: Entry =
-        serde_json::from_slice(&output.stdout).with_context(|| format!("answer of {:?}", program(name)))?;
+    let answer: Entry = serde_json::from_slice(&output.stdout)
+        .map_err(|e| super::damaged(&e))
+        .with_context(|| format!("answer of {:?}", program(name)))?;
     Ok(match answer.username.as_str() {
         TOKEN => Some(Credentials::IdentityToken(answer.secret)),
         "" if answer.secret.is_empty() => None,

@@ -7,7 +7,7 @@ mod keep;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::Engine;
 use serde::Deserialize;
 
@@ -83,8 +83,13 @@ pub fn find(domain: &str, repository: &str) -> Option<Credentials> {
 /// A file that is there and cannot be read; a credential helper that fails.
 fn read_credentials(path: &Path, domain: &str, repository: &str) -> Result<Option<Credentials>> {
     let Some(text) = read_text(path)? else { return Ok(None) };
-    let file: AuthFile = serde_json::from_str(&text).context("damaged")?;
+    let file: AuthFile = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
     file.find(domain, repository)
+}
+
+/// Where a file is damaged. What the reader says of it can be a secret.
+fn damaged(error: &serde_json::Error) -> Failure {
+    Failure::new(format!("damaged, in line {}, column {}", error.line(), error.column()))
 }
 
 /// Files that may have credentials, in the order in which they are asked: containers-auth.json(5),

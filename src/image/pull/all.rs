@@ -23,10 +23,11 @@ use crate::store::{Lock, Store};
 /// As [`pull`].
 pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    let Found { repository, manifest: top, .. } = registry::find(name)?;
-    let Document::Index(mut entries) = manifest::parse(&top)? else { return pull(store, name, None, report) };
+    let Found { repository, manifest: top, media_type } = registry::find(name)?;
+    let Document::Index(mut entries) = manifest::parse_sent(&top, &media_type)? else {
+        return pull(store, name, None, report);
+    };
     let digest = Digest::of(&top);
-    trust::check(name, &repository, std::slice::from_ref(&digest))?;
     let stored = name.stored().to_string();
     let newer = Index::read(store)?.list(&stored).is_none_or(|list| list.descriptor.digest != digest);
     // For this machine first: that is what the name alone means from then on.
@@ -75,6 +76,7 @@ fn image(
     report: &dyn Report,
 ) -> Result<Ready> {
     let (config, _held) = configuration(store, repository, &manifest.config.digest)?;
+    manifest::check_size(&manifest.config, &config)?;
     let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     let fetched = fetch_all(store, repository, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();

@@ -95,15 +95,15 @@ pub fn first<T>(names: &[Reference], act: impl Fn(&Reference) -> Result<T>) -> R
 /// next try.
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    partial::sweep(store);
-    let Found { repository, manifest: top, .. } = registry::find(name)?;
+    let Found { repository, manifest: top, media_type } = registry::find(name)?;
     let digest = Digest::of(&top);
-    let is_single = matches!(manifest::parse(&top)?, Document::Manifest(_));
+    let is_single = matches!(manifest::parse_sent(&top, &media_type)?, Document::Manifest(_));
     let (bytes, manifest) = resolve(&repository, top, platform)?;
     let mut digests = vec![digest.clone(), Digest::of(&bytes)];
     digests.dedup();
     trust::check(name, &repository, &digests)?;
     let (config, _held) = configuration(store, &repository, &manifest.config.digest)?;
+    manifest::check_size(&manifest.config, &config)?;
     let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
     // What an index chose is for the platform that the index says; nobody chose a single image.
     if let Some(wanted) = platform.filter(|_| is_single) {
@@ -165,6 +165,7 @@ fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -
                 let wanted = platform.cloned().unwrap_or_else(Platform::host);
                 let chosen = platform::choose(&entries, &wanted)?;
                 bytes = repository.manifest(chosen.digest.as_str())?.0;
+                manifest::check_size(chosen, &bytes)?;
             }
         }
     }

@@ -25,6 +25,8 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const KIND: &str = "cosign container image signature";
 /// Signatures of one image that are looked at.
 const MAX_SIGNATURES: usize = 100;
+/// Bytes of such a text; cosign writes some three hundred.
+const MAX_PAYLOAD: usize = 64 << 10;
 
 /// A text and the signature of it.
 #[derive(Debug)]
@@ -167,7 +169,10 @@ fn fetch(repository: &Repository, digests: &[Digest]) -> Result<Vec<Signature>> 
             let note = layer.annotations.as_ref().and_then(|notes| notes.get(SIGNATURE));
             // One that is damaged is none; another may be good.
             let Some(Ok(signature)) = note.map(|text| STANDARD.decode(text.trim())) else { continue };
-            all.push(Signature { payload: repository.document(&layer.digest)?, signature });
+            let payload = repository.document(&layer.digest)?;
+            if payload.len() <= MAX_PAYLOAD {
+                all.push(Signature { payload, signature });
+            }
         }
     }
     Ok(all)
