@@ -101,7 +101,7 @@ pub fn create(store: &Store, new: New) -> Result<Created> {
         // Best effort: what stays is swept later.
         let _ = tree::remove(&temporary);
     })?;
-    let is_there = new.image.as_ref().map_or(Ok(true), |image| image.is_there());
+    let is_there = new.image.as_ref().map_or(Ok(true), crate::image::Image::is_there);
     let claimed = match is_there {
         // From the rename on a removal of the image sees this container and spares its layers; one
         // that was faster has taken the image out of the index before.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::error::Failure;
 use crate::image::digest::Digest;
+use crate::image::pull::partial;
 use crate::store::record::{self, Durability};
 use crate::store::{Lock, Store, sweep, tree};
 
@@ -95,7 +96,7 @@ pub fn publish(store: &Store, digest: &Digest, written: &Temporary) -> Result<Lo
 }
 
 /// What comes before anything is written: makes the OCI image layout's folders and its marker file,
-/// and removes what killed commands left.
+/// and removes what killed commands left, and what nobody has come back for.
 ///
 /// # Errors
 /// They cannot be made.
@@ -109,6 +110,7 @@ pub fn prepare(store: &Store) -> Result<()> {
         record::replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, Durability::Unsynced)
             .with_context(|| format!("write {marker:?}"))?;
     }
+    partial::sweep(store);
     for dir in [store.layers(), dir, store.image_layout()] {
         for garbage in sweep::garbage(&dir) {
             // Another one may be at it as well.

@@ -140,15 +140,13 @@ pub fn entry_for<'a>(
     let is_for = |entry: &&Entry| entry.manifest.platform.as_ref().is_some_and(|own| own.satisfies(platform));
     let same_name = found.name.as_deref().filter(|_| !remove::is_id_of(wanted, &found.image));
     let fits = same_name.and_then(|name| index.named(name).find(is_for));
-    match fits.or_else(|| Some(found).filter(is_for)) {
-        Some(entry) => Ok(Some(entry)),
-        None => {
-            let own = found.manifest.platform.clone().unwrap_or_default();
-            let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
-            own.check(platform, &name)?;
-            Ok(Some(found))
-        }
+    let entry = fits.or_else(|| Some(found).filter(is_for));
+    if entry.is_none() {
+        let own = found.manifest.platform.clone().unwrap_or_default();
+        let name = wanted.parse::<Reference>().map_or_else(|_| wanted.to_owned(), |n| n.or_latest().familiar());
+        own.check(platform, &name)?;
     }
+    Ok(entry.or(Some(found)))
 }
 
 /// A list that was made here leads to an image if that is here by another name.

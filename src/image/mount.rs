@@ -40,7 +40,7 @@ pub fn mount(store: &Store, image: &Image) -> Result<PathBuf> {
     let empty = empty(store)?;
     fs::create_dir_all(&place).with_context(|| format!("make {place:?}"))?;
     let layers: Vec<PathBuf> = image.layers.iter().map(|layer| image.home.layers().join(layer)).collect();
-    overlay(&layers, empty, &place).with_context(|| format!("mount the image at {place:?}"))?;
+    overlay(&layers, &empty, &place).with_context(|| format!("mount the image at {place:?}"))?;
     note_of(store, image, "mount");
     Ok(place)
 }
@@ -52,7 +52,7 @@ pub fn mount(store: &Store, image: &Image) -> Result<PathBuf> {
 /// A layer is missing, or the kernel refuses.
 pub fn view(store: &Store, layers: &[PathBuf]) -> Result<OwnedFd> {
     let place = layers::temporary(store)?;
-    overlay(layers, empty(store)?, place.path()).context("mount the image")?;
+    overlay(layers, &empty(store)?, place.path()).context("mount the image")?;
     let tree = sys::mount::copy_tree(place.path(), false);
     umount2(place.path(), MntFlags::MNT_DETACH)?;
     Ok(tree?)
@@ -66,9 +66,9 @@ fn empty(store: &Store) -> Result<PathBuf> {
 }
 
 /// `empty`: a folder with nothing in it, since overlayfs wants two layers or more.
-fn overlay(layers: &[PathBuf], empty: PathBuf, place: &Path) -> Result<()> {
+fn overlay(layers: &[PathBuf], empty: &Path, place: &Path) -> Result<()> {
     let mut opened: Vec<OwnedFd> = Vec::new();
-    for path in layers.iter().chain([&empty]) {
+    for path in layers.iter().map(PathBuf::as_path).chain([empty]) {
         opened.push(File::open(path).with_context(|| format!("open layer {path:?}"))?.into());
     }
     if layers.is_empty() {

@@ -350,7 +350,7 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
 ///
 /// # Errors
 /// As [`collect`].
-pub fn collect_of(store: &Store, names: &HashSet<String>) -> Result<HashSet<String>> {
+pub(super) fn collect_of(store: &Store, names: &HashSet<String>) -> Result<HashSet<String>> {
     collect_if(store, |name| names.contains(name))
 }
 

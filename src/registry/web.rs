@@ -218,10 +218,12 @@ pub fn is_certificate(error: &ureq::Error) -> bool {
     text.contains("certificate") || text.contains("UnknownIssuer")
 }
 
-/// The other side asks for a certificate of ours.
+/// The other side asks for a certificate of ours: the alert of RFC 8446, section 6.2, and the one that
+/// older servers send.
 #[must_use]
 pub fn wants_certificate(error: &ureq::Error) -> bool {
-    error.to_string().contains("CertificateRequired")
+    let text = error.to_string();
+    text.contains("alert: CertificateRequired") || text.contains("alert: BadCertificate")
 }
 
 /// The other side does not speak TLS.

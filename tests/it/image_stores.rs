@@ -60,13 +60,15 @@ both!(what_an_additional_store_has_to_be, |cx| {
     cx.ctr("run --rm app:1 cat /hello").prints("hi\n");
 });
 
-// Kinds of damage, by what is done to which file.
+/// What it is, and how it is done.
+type Damage<'a> = (&'a str, Box<dyn Fn() + 'a>);
+
 both!(damage_stops_nothing_else, |cx| {
     let blobs = |cx: &Sandbox| cx.root().join("image/blobs/sha256");
     let image = app();
     let (config, manifest) = (image.id(), digest(&image.manifest()));
     let layer = image.diff_ids()[1].clone();
-    let kinds: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let kinds: Vec<Damage<'_>> = vec![
         ("no configuration", Box::new(|| fs::remove_file(blobs(cx).join(&config[7..])).unwrap())),
         ("another configuration", Box::new(|| fs::write(blobs(cx).join(&config[7..]), "{").unwrap())),
         ("no manifest", Box::new(|| fs::remove_file(blobs(cx).join(&manifest[7..])).unwrap())),

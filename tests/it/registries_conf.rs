@@ -232,7 +232,7 @@ both!(a_certificate_of_ours, |cx| {
     cx.load(&image("mutual").named(&reference));
     let folder = registry.trust(cx);
     let ran = cx.ctr(&format!("push -q {reference}"));
-    ran.fails_saying(1, "CertificateRequired");
+    ran.fails_saying(1, "Certificate");
     assert!(ran.err().contains(&format!("certs.d/{}/client.cert", registry.host)), "{ran}");
     registry.introduce(&folder);
     cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));

@@ -46,13 +46,12 @@ impl Run for Diff {
         };
         let image = get(&self.image)?;
         let layers = paths(&image);
-        let base = match &self.base {
-            Some(base) => paths(&get(base)?),
+        let base = if let Some(base) = &self.base {
+            paths(&get(base)?)
+        } else {
             // Its topmost layer; above that there may be one of folders alone.
-            None => {
-                let top = layers.iter().position(|path| !path.to_string_lossy().ends_with("-parents"));
-                layers.iter().skip(top.unwrap_or_default() + 1).cloned().collect()
-            }
+            let top = layers.iter().position(|path| !path.to_string_lossy().ends_with("-parents"));
+            layers.iter().skip(top.unwrap_or_default() + 1).cloned().collect()
         };
         let changes = difference(&view(&store, &base)?, &view(&store, &layers)?)
             .with_context(|| format!("compare {}", self.image))?;

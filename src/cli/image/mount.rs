@@ -60,6 +60,9 @@ impl Run for Mount {
 
 /// Unmount an image's root filesystem
 #[derive(Debug, clap::Parser)]
+#[command(after_help = "Examples:
+  ctr image unmount web:1
+  ctr image unmount -a")]
 pub struct Unmount {
     /// All that are mounted
     #[arg(short, long)]

@@ -21,7 +21,7 @@ pub fn show(tops: &[Top]) -> String {
 
     let mut text = format!("{WARNING}\n");
     let total = width + GAP.len() * 4 + Id::SHORT + 10 + 12 + 5;
-    let _ = writeln!(text, "{:>1$}", LEGEND, total);
+    let _ = writeln!(text, "{LEGEND:>total$}");
     let heading = line("IMAGE", width, &["ID", "DISK USAGE", "CONTENT SIZE", "EXTRA"]);
     let _ = writeln!(text, "{}", if stdout().is_terminal() { format!("\x1b[1m{heading}\x1b[0m") } else { heading });
     for (n, top) in tops.iter().enumerate() {
@@ -30,7 +30,9 @@ pub fn show(tops: &[Top]) -> String {
         }
         let names = names(top);
         let (last, others) = names.split_last().map_or((NONE, &[][..]), |(last, others)| (last.as_str(), others));
-        others.iter().for_each(|name| text.extend([name, "\n"]));
+        for name in others {
+            text.extend([name, "\n"]);
+        }
         let sum = |of: fn(&Part) -> u64| top.parts.iter().map(of).sum::<u64>();
         let is_used = top.parts.iter().any(|part| part.is_used);
         let shown = cells(top.id.short(), sum(|p| p.content) + sum(|p| p.unpacked), sum(|p| p.content), is_used);

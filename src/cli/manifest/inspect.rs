@@ -57,7 +57,7 @@ fn show(store: &Store, bytes: &[u8], name: &str, verbose: bool) -> Result<String
         Document::Manifest(manifest) => {
             let media_type = if manifest.media_type.is_empty() { manifest::OCI_MANIFEST } else { &manifest.media_type };
             let own = json!({"mediaType": media_type, "digest": Digest::of(bytes).as_str(), "size": bytes.len()});
-            return indented(&whole(name, own, bytes)?, b"\t");
+            return indented(&whole(name, &own, bytes)?, b"\t");
         }
     };
     let name: Reference = name.strip_prefix("docker://").unwrap_or(name).parse()?;
@@ -66,13 +66,13 @@ fn show(store: &Store, bytes: &[u8], name: &str, verbose: bool) -> Result<String
         let digest: Digest = entry["digest"].as_str().unwrap_or_default().parse()?;
         let bytes = manifests::by_digest(store, &name, &digest)
             .with_context(|| format!("manifest {:?} of {}", digest.short(), name.familiar()))?;
-        all.push(whole(&name.with_digest(digest).to_string(), entry, &bytes)?);
+        all.push(whole(&name.with_digest(digest).to_string(), &entry, &bytes)?);
     }
     indented(&Value::from(all), b"\t")
 }
 
 /// The descriptor, the bytes, and what they say.
-fn whole(name: &str, descriptor: Value, bytes: &[u8]) -> Result<Value> {
+fn whole(name: &str, descriptor: &Value, bytes: &[u8]) -> Result<Value> {
     let is_dockers = descriptor["mediaType"] == manifest::DOCKER_MANIFEST;
     let mut shown = json!({
         "Ref": name,

@@ -8,9 +8,8 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::output::units;
 use crate::image::pull::Report;
 use crate::image::push;
 use crate::sys::terminal;
@@ -176,7 +175,7 @@ impl Layer {
         if self.phase != Phase::Waiting {
             self.bar.set_message(match self.unpacked {
                 0 => String::new(),
-                bytes => format!(" {} unpacked", units::size(bytes)),
+                bytes => format!(" {} unpacked", DecimalBytes(bytes)),
             });
         }
     }

@@ -18,7 +18,7 @@ use crate::userns;
 Examples:
   ctr image prune -f                           those without a name
   ctr image prune -a --filter until=240h       built ten days ago or earlier
-  ctr image prune --blobs                      no image, but what only a push needs")]
+  ctr image prune --blobs                      only what a push needs")]
 pub struct ImagePrune {
     /// Those with a name too
     #[arg(short, long)]

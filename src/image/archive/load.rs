@@ -47,7 +47,9 @@ pub fn load(store: &Store, source: File, platform: Option<&Platform>) -> Result<
     let made = loading.made;
     let outcome = images.and_then(|images| {
         Index::change(store, |index| {
-            images.iter().for_each(|image| image.enter(index));
+            for image in &images {
+                image.enter(index);
+            }
             Ok(())
         })?;
         Ok(images)

@@ -52,7 +52,7 @@ pub struct Archive {
     listed: Vec<Contents>,
     /// In the order that they are written in, and where each is.
     blobs: Vec<(Digest, PathBuf)>,
-    _held: Vec<Lock>,
+    held: Vec<Lock>,
 }
 
 struct Contents {
@@ -75,7 +75,7 @@ pub fn gather(store: &Store, wanted: &[String], platform: Option<&Platform>, for
         let elsewhere = additional::find(store, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?.home;
         select(&elsewhere, &Index::read(&elsewhere)?, wanted, platform, &mut images)?;
     }
-    let mut archive = Archive { format, images: Vec::new(), listed: Vec::new(), blobs: Vec::new(), _held: Vec::new() };
+    let mut archive = Archive { format, images: Vec::new(), listed: Vec::new(), blobs: Vec::new(), held: Vec::new() };
     for image in images {
         let home = &image.home;
         let its = if home.root() == store.root() { index.clone() } else { Index::read(home)? };
@@ -194,7 +194,7 @@ impl Archive {
             return Ok(());
         }
         let lock = blobs::pin(store, digest)?.with_context(|| format!("blob {:?} is missing", digest.short()))?;
-        self._held.push(lock);
+        self.held.push(lock);
         self.blobs.push((digest.clone(), blobs::path(store, digest)));
         Ok(())
     }

@@ -95,7 +95,6 @@ pub fn first<T>(names: &[Reference], act: impl Fn(&Reference) -> Result<T>) -> R
 /// next try.
 pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report: &dyn Report) -> Result<Pulled> {
     blobs::prepare(store)?;
-    partial::sweep(store);
     let Found { repository, manifest: top, media_type } = registry::find(name)?;
     let digest = Digest::of(&top);
     let is_single = matches!(manifest::parse_sent(&top, &media_type)?, Document::Manifest(_));
