@@ -1,6 +1,8 @@
 //! What a registry has: by Docker Hub's search, which some others have as well, or by the names in the
 //! catalog of the distribution specification.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use ureq::http::header;
@@ -101,7 +103,11 @@ pub(super) fn pages(
     mut each: impl FnMut(&[u8]) -> Result<bool>,
 ) -> Result<()> {
     let mut url = first;
+    let mut seen = HashSet::new();
     for _ in 0..MAX_PAGES {
+        if !seen.insert(url.clone()) {
+            return Err(Failure::new(format!("{}: the registry's list goes in a circle", what())).into());
+        }
         let response = client.send(&Ask::get(&url, &[]))?;
         if response.status().as_u16() != 200 {
             return Err(unexpected(&what(), response));

@@ -58,6 +58,8 @@ mod pull;
 mod pull_again;
 mod push;
 mod registries_conf;
+mod registry_attacks;
+mod registry_redirects;
 mod rename;
 mod restart;
 mod rm;

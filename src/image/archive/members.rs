@@ -21,6 +21,8 @@ use crate::image::unpack::{self, Compression, Decoder};
 
 /// Members that are remembered: an image has some hundred at most.
 const MAX_MEMBERS: usize = 100_000;
+/// Bytes of their names.
+const MAX_NAMES: usize = 16 << 20;
 /// Links from member to member that are followed.
 const MAX_LINKS: usize = 8;
 
@@ -63,6 +65,7 @@ impl Archive {
         let length = archive.file.metadata()?.len();
         // Small: it is refilled behind each member's data, which are not read here.
         let mut reader = Reader::new(BufReader::with_capacity(2048, archive.file.try_clone()?));
+        let mut names = 0;
         while let Some(entry) = reader.next_entry()? {
             let start = reader.seek_past()?;
             let Ok(path) = clean(&entry.path) else { continue };
@@ -89,8 +92,9 @@ impl Archive {
                 }
                 _ => {}
             }
-            if archive.files.len() + archive.links.len() > MAX_MEMBERS {
-                return Err(Failure::new(format!("it has more than {MAX_MEMBERS} members")).into());
+            names += entry.path.len() + entry.link.len();
+            if archive.files.len() + archive.links.len() > MAX_MEMBERS || names > MAX_NAMES {
+                return Err(Failure::new(format!("it has more than {MAX_MEMBERS} members, or too long names")).into());
             }
         }
         Ok(archive)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::{Pulled, Report, configuration, fetch_all, pull};
+use crate::error::Failure;
 use crate::events;
 use crate::image::blobs;
 use crate::image::commit::{Complete, Ready};
@@ -49,6 +50,9 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
             ready.entry.manifest.platform = entry.platform.clone().or(ready.entry.manifest.platform);
             images.push(ready);
         }
+    }
+    if images.is_empty() {
+        return Err(Failure::new(format!("{} is an index without an image", name.familiar())).into());
     }
     held.push(blobs::put(store, &top)?.1);
     let descriptor = Descriptor {

@@ -21,6 +21,10 @@ pub struct Reply {
     pub slow: Option<Duration>,
     /// Send this many bytes of spaces for a body.
     pub endless: Option<u64>,
+    /// Send these bytes, the head among them, and nothing else; then hang up.
+    pub raw: Option<Vec<u8>>,
+    /// Behind them these again and again, until nobody listens any more.
+    pub for_ever: Option<Vec<u8>>,
 }
 
 impl Reply {
@@ -32,7 +36,25 @@ impl Reply {
             broken: None,
             slow: None,
             endless: None,
+            raw: None,
+            for_ever: None,
         }
+    }
+
+    /// An answer byte for byte, behind which the connection ends.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { raw: Some(bytes.into()), ..Self::ok("", "") }
+    }
+
+    /// With one more header.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// To another address.
+    pub fn redirect(status: u16, location: &str) -> Self {
+        Self { status, ..Self::ok("text/plain", "elsewhere") }.with("Location", location)
     }
 }
 
@@ -41,6 +63,8 @@ impl Reply {
 struct Shelf {
     replies: HashMap<String, Reply>,
     asked: Vec<String>,
+    /// Each `Authorization` that came.
+    told: Vec<String>,
     /// The `Authorization` that images are given for, and the `WWW-Authenticate` without it.
     demand: Option<(String, String)>,
 }
@@ -55,7 +79,12 @@ pub struct Server {
 impl Server {
     /// Starts it with nothing but `/v2/`.
     pub fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same at an address of the network that this thread is in.
+    pub fn at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let shelf = Arc::new(Mutex::new(Shelf::default()));
         let server = Self { host, shelf: Arc::clone(&shelf) };
@@ -114,6 +143,11 @@ impl Server {
         self.shelf.lock().unwrap().demand = Some((authorization.to_owned(), challenge.to_owned()));
     }
 
+    /// What it was told of who asks: the `Authorization` of each request that has one.
+    pub fn told(&self) -> Vec<String> {
+        self.shelf.lock().unwrap().told.clone()
+    }
+
     /// The requests so far: `GET /v2/`, and ` bytes=10-` behind it for a range.
     pub fn asked(&self) -> Vec<String> {
         self.shelf.lock().unwrap().asked.clone()
@@ -157,6 +191,7 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
         let path = path.split('?').next().unwrap_or_default();
         let reply = {
             let mut shelf = shelf.lock().unwrap();
+            shelf.told.extend(authorization.clone());
             shelf.asked.push(match &range {
                 None => format!("{method} {path}"),
                 Some(range) => format!("{method} {path} {range}"),
@@ -177,7 +212,7 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
                 (None, None) => Reply { status: 404, ..nothing },
             }
         };
-        if answer(stream, method, range.as_deref(), &reply).is_err() || reply.broken.is_some() {
+        if answer(stream, method, range.as_deref(), &reply).is_err() || reply.broken.is_some() || reply.raw.is_some() {
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
@@ -185,6 +220,13 @@ fn serve(stream: &TcpStream, shelf: &Mutex<Shelf>) {
 }
 
 fn answer(mut stream: &TcpStream, method: &str, range: Option<&str>, reply: &Reply) -> std::io::Result<()> {
+    if let Some(raw) = &reply.raw {
+        stream.write_all(raw)?;
+        while let Some(piece) = &reply.for_ever {
+            stream.write_all(piece)?;
+        }
+        return Ok(());
+    }
     let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
     let body = &reply.body[usize::min(from, reply.body.len())..];
     let status = if from > 0 { 206 } else { reply.status };

@@ -25,6 +25,8 @@ pub struct Whims {
     pub demand: Option<(String, String)>,
     /// Say that something else was stored.
     pub lies: bool,
+    /// Send uploads to this address.
+    pub elsewhere: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -260,7 +262,8 @@ fn upload(shelf: &mut Shelf, request: &Request, name: &str, id: &str, body: Vec<
         shelf.whims.busy = Some((status, wait.clone(), times - 1));
         return (status, vec![("Retry-After", wait)], Vec::new());
     }
-    let location = |id: &str| ("Location", format!("/v2/{name}/blobs/uploads/{id}"));
+    let place = shelf.whims.elsewhere.clone().unwrap_or_default();
+    let location = |id: &str| ("Location", format!("{place}/v2/{name}/blobs/uploads/{id}"));
     let has = |shelf: &mut Shelf, digest: &str| {
         shelf.manifests.insert(format!("{name}@{digest}"), (String::new(), Vec::new()));
     };
