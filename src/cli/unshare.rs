@@ -12,7 +12,7 @@ use crate::cli::{Globals, Run};
 use crate::error::{Failure, exit};
 use crate::userns;
 
-/// Run a command in the user's own user namespace, as its root, with mounts of its own
+/// Run a command in the user's own user namespace, as its root
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr unshare [COMMAND] [ARG...]",

@@ -59,8 +59,8 @@ pub enum Identity {
 pub struct Policy {
     pub path: PathBuf,
     default: Vec<Requirement>,
-    /// Requirements for images of registries, by scope.
-    docker: BTreeMap<String, Vec<Requirement>>,
+    /// Requirements by the way that images come by, and by scope.
+    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
 }
 
 #[derive(Deserialize)]
@@ -126,25 +126,31 @@ impl Policy {
         let context = || format!("read {path:?}");
         let written: Written = serde_json::from_str(text).with_context(context)?;
         let default = requirements(&written.default).context("\"default\"").with_context(context)?;
-        let mut docker = BTreeMap::new();
+        let mut transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>> = BTreeMap::new();
         for (transport, scopes) in written.transports.0 {
             for (scope, values) in scopes.0 {
                 let all = requirements(&values)
                     .with_context(|| format!("scope {scope:?} of transport {transport:?}"))
                     .with_context(context)?;
-                if transport == "docker" {
-                    docker.insert(scope, all);
-                }
+                transports.entry(transport.clone()).or_default().insert(scope, all);
             }
         }
-        Ok(Self { path: path.to_owned(), default, docker })
+        Ok(Self { path: path.to_owned(), default, transports })
     }
 
-    /// What holds for an image: the requirements of the narrowest scope that has any.
+    /// What holds for an image of a registry: the requirements of the narrowest scope that has any.
     #[must_use]
     pub fn of(&self, name: &Reference) -> &[Requirement] {
-        let found = scopes(name).into_iter().chain([String::new()]).find_map(|scope| self.docker.get(&scope));
+        let docker = self.transports.get("docker");
+        let found = scopes(name).into_iter().chain([String::new()]).find_map(|scope| docker?.get(&scope));
         found.unwrap_or(&self.default)
+    }
+
+    /// What holds for all that comes by `transport`, such as `docker-archive`. Narrower scopes of it are
+    /// paths and names of files, which say nothing when it comes through a pipe.
+    #[must_use]
+    pub fn of_all(&self, transport: &str) -> &[Requirement] {
+        self.transports.get(transport).and_then(|scopes| scopes.get("")).unwrap_or(&self.default)
     }
 }
 
@@ -285,6 +291,8 @@ mod tests {
         assert_eq!(policy.of(&name("example.com/a")), [Requirement::Reject]);
         assert_eq!(policy.of(&name("localhost:5000/a/b")), [Requirement::Lacking("signedBy".to_owned())]);
         assert_eq!(policy.of(&name("localhost:5000/ab")), [Requirement::Reject]);
+        assert_eq!(policy.of_all("docker-daemon"), [Requirement::AcceptAnything]);
+        assert_eq!(policy.of_all("docker-archive"), [Requirement::Reject]);
     }
 
     #[test]

@@ -94,6 +94,28 @@ both!(rejected_accepted_and_not_supported, |cx| {
     cx.ctr(&format!("pull -q {reference}")).prints(&format!("{reference}\n"));
 });
 
+both!(archives_go_by_their_own_transport, |cx| {
+    let image = Image::small("policy/archived:1", [Entry::file("x", 0o644, "x")]);
+    let (oci, docker) = (image.oci_archive(), image.docker_archive());
+    let load = |archive: &Path| cx.ctr_args(["load", "-q", "-i", archive.to_str().unwrap()]);
+    let refused = |why: &str, file: &str| {
+        format!("ctr: the archive is refused by the policy: {why}\nhint: the policy is \"{file}\"\n")
+    };
+    let file = policy(cx, &json!([{"type": "insecureAcceptAnything"}]), "localhost");
+    load(&oci).is(1, "", &refused("it rejects what comes by \"oci-archive\"", &file));
+    load(&docker).is(1, "", &refused("it rejects what comes by \"docker-archive\"", &file));
+    let signed = json!([{"type": "sigstoreSigned", "keyPath": "/k"}]);
+    let by = |requirements: &Value| {
+        let policy = json!({"default": [{"type": "reject"}], "transports": {"oci-archive": {"": requirements}}});
+        cx.make_file("home/.config/containers/policy.json", policy.to_string());
+    };
+    by(&signed);
+    load(&oci).is(1, "", &refused("it wants a signature, and an archive has none", &file));
+    cx.ctr("images -q").prints("");
+    by(&json!([{"type": "insecureAcceptAnything"}]));
+    load(&oci).prints("Loaded image: policy/archived:1\n");
+});
+
 both!(signatures_of_cosign, |cx| {
     let dir = cx.make_dir("keys");
     openssl(&dir, "ecparam -name prime256v1 -genkey -noout -out ours.key");

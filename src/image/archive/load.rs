@@ -21,6 +21,7 @@ use crate::image::layers::{self, Claim, Pinned};
 use crate::image::manifest::{self, Document};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
+use crate::image::trust;
 use crate::image::unpack::{self, Compression, Powers};
 use crate::image::{note, remove};
 use crate::store::{Lock, Store};
@@ -127,6 +128,7 @@ impl Loading<'_> {
             let Document::Index(entries) = manifest::parse(&bytes).context("index.json")? else {
                 return Err(Failure::new("damaged archive: index.json is not an index").into());
             };
+            trust::check_archive(if listed.is_some() { "docker-archive" } else { "oci-archive" })?;
             return self.layout(&entries, &listed.unwrap_or_default());
         }
         let Some(listed) = listed else {
@@ -137,6 +139,7 @@ impl Loading<'_> {
         if listed.is_empty() {
             return Err(Failure::new("the archive has no image").into());
         }
+        trust::check_archive("docker-archive")?;
         listed.iter().map(|image| self.listed(image)).collect()
     }
 

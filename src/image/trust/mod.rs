@@ -1,4 +1,4 @@
-//! Whether an image that is about to be pulled is accepted: what the policy wants of it, and the
+//! Whether an image that is about to be pulled or loaded is accepted: what the policy wants of it, and the
 //! signatures that lie beside it in its registry, as cosign puts them there.
 //!
 //! A signature is a layer of the manifest with the tag `sha256-DIGEST.sig`: a text that names the image
@@ -72,10 +72,7 @@ pub fn check(name: &Reference, repository: &Repository, digests: &[Digest]) -> R
     let Some(policy) = Policy::read()? else { return Ok(()) };
     let mut signatures = None;
     for requirement in policy.of(name) {
-        let refused = |why: String| {
-            Failure::new(format!("image {:?} is refused by the policy: {why}", name.familiar()))
-                .hint(format!("the policy is {:?}", policy.path))
-        };
+        let refused = |why: String| refusal(&policy, &format!("image {:?}", name.familiar()), &why);
         match requirement {
             Requirement::AcceptAnything => {}
             Requirement::Reject => return Err(refused("it rejects it".to_owned()).into()),
@@ -92,6 +89,29 @@ pub fn check(name: &Reference, repository: &Repository, digests: &[Digest]) -> R
         }
     }
     Ok(())
+}
+
+/// Whether the images of an archive may be loaded. `transport`: what kind of archive it is. There are no
+/// signatures in one, so where the policy wants some, they may not.
+///
+/// # Errors
+/// The policy refuses, or cannot be understood.
+pub fn check_archive(transport: &str) -> Result<()> {
+    let Some(policy) = Policy::read()? else { return Ok(()) };
+    for requirement in policy.of_all(transport) {
+        let why = match requirement {
+            Requirement::AcceptAnything => continue,
+            Requirement::Reject => format!("it rejects what comes by {transport:?}"),
+            Requirement::Sigstore(_) => "it wants a signature, and an archive has none".to_owned(),
+            Requirement::Lacking(kind) => format!("it wants {kind:?}, which is not supported"),
+        };
+        return Err(refusal(&policy, "the archive", &why).into());
+    }
+    Ok(())
+}
+
+fn refusal(policy: &Policy, what: &str, why: &str) -> Failure {
+    Failure::new(format!("{what} is refused by the policy: {why}")).hint(format!("the policy is {:?}", policy.path))
 }
 
 /// Whether one of the signatures is what is wanted; else what is wrong with the last one.
