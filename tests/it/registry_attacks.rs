@@ -171,7 +171,7 @@ both!(bodies_without_an_end, |cx| {
     store(cx);
     let server = Server::start();
     let chunked = |head: &str| {
-        let piece = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+        let piece = [&b"10000\r\n"[..], &*vec![b' '; 0x10000], b"\r\n"].concat();
         let head = format!("HTTP/1.1 {head}\r\nTransfer-Encoding: chunked\r\n\r\n");
         Reply { for_ever: Some(piece), ..Reply::raw(head) }
     };
