@@ -118,7 +118,11 @@ impl Policy {
         Ok(None)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self> {
+    /// What one file says.
+    ///
+    /// # Errors
+    /// It cannot be understood: its name, and where.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let context = || format!("read {path:?}");
         let written: Written = serde_json::from_str(text).with_context(context)?;
         let default = requirements(&written.default).context("\"default\"").with_context(context)?;

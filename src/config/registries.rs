@@ -58,6 +58,16 @@ impl Registries {
         Ok(Self { settings, daemon })
     }
 
+    /// What one file says, as if there were no other.
+    ///
+    /// # Errors
+    /// It cannot be understood: its name, and the line.
+    pub fn of_file(path: &Path, text: &str) -> Result<Self> {
+        let mut settings = Settings::default();
+        settings.add(path, text)?;
+        Ok(Self { settings, daemon: Daemon::default() })
+    }
+
     /// Where an image is pulled from: its mirrors in their order, then the registry itself.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")"
 seconds=${1-600}
 [ $# = 0 ] || shift
-[ $# != 0 ] || set -- reference manifest config layer archive registries
+[ $# != 0 ] || set -- reference manifest config layer archive registries policy
 # What the applier makes goes to memory.
 [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
 export LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="${LIBSECCOMP_LIB_PATH-/usr/lib/$(uname -m)-linux-gnu}"

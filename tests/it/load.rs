@@ -248,3 +248,78 @@ both!(several_platforms, |cx| {
     cx.ctr("images -q --no-trunc").prints(&format!("{}\n", other.id()));
     cx.ctr("load -i both.tar --platform linux/riscv64").refuses(1, "no matching manifest for linux/riscv64 [..]");
 });
+
+/// An archive as `docker save` wrote it, with this for its `manifest.json`.
+fn listed(image: &Image, manifest: &Value) -> Vec<Entry> {
+    let mut all = entries(&members(image)[2..]);
+    all.push(Entry::file("manifest.json", 0o644, manifest.to_string()));
+    all
+}
+
+both!(lists_that_point_elsewhere, |cx| {
+    let image = app();
+    let blob = |digest: &str| digest.replace("sha256:", "blobs/sha256/");
+    let config = blob(&image.id());
+    let layers: Vec<String> = members(&image)[2..4].iter().map(|(name, _)| name.clone()).collect();
+    for path in
+        ["../../../../../../etc/passwd", "/etc/passwd", "blobs/../../etc/passwd", "", ".", "\u{1b}[2J", "a\u{0}b"]
+    {
+        let elsewhere = listed(&image, &json!([{"Config": path, "RepoTags": ["x:1"], "Layers": layers}]));
+        refused(cx, elsewhere, "[..]damaged archive: [..]");
+        let elsewhere = listed(&image, &json!([{"Config": config, "RepoTags": ["x:1"], "Layers": [layers[0], path]}]));
+        refused(cx, elsewhere, "layer \"[..]\": damaged archive: [..]");
+    }
+    for name in
+        ["../../x", "/x:1", "a/UPPER:1", "a:b:c", "\u{1b}[2J", "x:1\nctr: fine", "-f", "x@sha256:1", &"a".repeat(300)]
+    {
+        let named = listed(&image, &json!([{"Config": config, "RepoTags": [name], "Layers": layers}]));
+        refused(cx, named, "invalid reference format[..]");
+    }
+    for layers in [json!([]), json!([layers[0]]), json!([layers[0], layers[1], layers[1]]), Value::Null] {
+        let other = listed(&image, &json!([{"Config": config, "RepoTags": ["x:1"], "Layers": layers}]));
+        refused(cx, other, "damaged image configuration: it has 2 layers, the manifest [..]");
+    }
+    refused(cx, listed(&image, &json!([])), "the archive has no image");
+});
+
+/// It is refused soon and in little memory, from a file and from a pipe.
+#[track_caller]
+fn refused_cheaply(cx: &Sandbox, archive: &[u8]) {
+    let path = publish("greedy", archive);
+    let begin = std::time::Instant::now();
+    let (ran, most) = crate::hostile_layers::watched(cx.spawn(&format!("load -q -i {}", path.display())));
+    assert!(most < 200_000, "{most} KiB of memory\n{ran}");
+    for ran in [ran, cx.ctr_reads("load -q", archive)] {
+        assert!(ran.code == 1 && ran.stdout.is_empty() && ran.err().starts_with("ctr: "), "{ran}");
+    }
+    assert!(begin.elapsed().as_secs() < 30, "it takes too long");
+    cx.ctr("images -qa").prints("");
+    cx.leaves_nothing();
+}
+
+both!(archives_that_want_too_much, |cx| {
+    // A member of eight exbibytes, a sparse one of as many, members without an end.
+    let header = |kind: u8, name: &str| {
+        let mut header = Layer(vec![Entry::file(name, 0o644, "")]).tar();
+        header.truncate(512);
+        header[124..136].copy_from_slice(&[&[0x80, 0, 0, 0][..], &(1_u64 << 63).to_be_bytes()].concat());
+        header[156] = kind;
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        header
+    };
+    for kind in [b'0', b'S', b'L', b'x', b'1'] {
+        refused_cheaply(cx, &[header(kind, "manifest.json"), vec![0; 4096]].concat());
+    }
+    let many: Vec<Entry> = (0..100_100).map(|n| Entry::file(format!("{n}"), 0o644, "")).collect();
+    refused_cheaply(cx, &Layer(many).tar());
+    let long: Vec<Entry> = (0..4500).map(|n| Entry::file(format!("{}{n}", "d/".repeat(1990)), 0o644, "")).collect();
+    refused_cheaply(cx, &Layer(long).tar());
+    // A compressed archive of nothing but zeros, a thousand times larger.
+    let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut member, &vec![0; 1 << 20]).unwrap();
+    refused_cheaply(cx, &member.finish().unwrap().repeat(600));
+    let oci = Layer(entries(&members(&app()))).tar();
+    cx.ctr_reads("load", &oci).prints("Loaded image: app:1\n");
+});

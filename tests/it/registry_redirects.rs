@@ -212,7 +212,7 @@ both!(challenges_without_an_end, |cx| {
         token(body);
         refused(cx, &pull, "manifest of \"[..]\": [..]token[..]");
     }
-    let piece = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+    let piece = [&b"10000\r\n"[..], &*vec![b' '; 0x10000], b"\r\n"].concat();
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     server.put("/token", Reply { for_ever: Some(piece), ..Reply::raw(head) });
     refused(cx, &pull, "manifest of \"[..]\": token of \"[..]\": [..]");
@@ -277,7 +277,7 @@ both!(uploads_that_go_elsewhere, |cx| {
         refused(cx, &push, "[..]the registry sends us on to \"[..]\", which [..]");
     }
     // Answers to an upload without an end, and with orders for the terminal.
-    let piece = [&b"10000\r\n"[..], &[b'\x1b'; 0x10000], b"\r\n"].concat();
+    let piece = [&b"10000\r\n"[..], &*vec![b'\x1b'; 0x10000], b"\r\n"].concat();
     for status in ["202 OK", "201 OK", "400 Bad", "403 No"] {
         let head = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n");
         other.put("/v2/push/blobs/uploads/", Reply { for_ever: Some(piece.clone()), ..Reply::raw(head) });

@@ -1,9 +1,7 @@
 use super::*;
 
 fn registries(text: &str) -> Registries {
-    let mut settings = Settings::default();
-    settings.add(Path::new("/etc/r.conf"), text).expect(text);
-    Registries { settings, daemon: Daemon::default() }
+    Registries::of_file(Path::new("/etc/r.conf"), text).expect(text)
 }
 
 fn name(text: &str) -> Reference {
