@@ -76,8 +76,9 @@ impl ImagePrune {
         if !self.force && !prune::agreed(warning) {
             return Ok(0);
         }
-        let mut pruned = Pruned::default();
-        for (digest, size) in image::compressed::drop_all(&globals.store()?)? {
+        let store = globals.store()?;
+        let mut pruned = Pruned { reclaimed: image::pull::partial::clear(&store), ..Pruned::default() };
+        for (digest, size) in image::compressed::drop_all(&store)? {
             pruned.note("Deleted Blobs:", digest.as_str(), Ok(()));
             pruned.reclaimed += size;
         }
@@ -95,8 +96,9 @@ impl ImagePrune {
 pub fn images(store: &Store, all: bool, filters: &Filters) -> Result<Pruned> {
     blobs::prepare(store)?;
     let removed = image::prune::prune(store, all, |labels, created| filters.matches(labels, created))?;
-    events::pruned(store, "image", removed.reclaimed);
-    let mut pruned = Pruned { reclaimed: removed.reclaimed, ..Pruned::default() };
+    let reclaimed = removed.reclaimed + image::pull::partial::clear(store);
+    events::pruned(store, "image", reclaimed);
+    let mut pruned = Pruned { reclaimed, ..Pruned::default() };
     for line in removed.report {
         // `rmi` writes these words large, `prune` small.
         let (word, rest) = line.split_at(1);

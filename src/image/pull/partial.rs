@@ -104,18 +104,30 @@ pub fn sweep(store: &Store) {
 }
 
 fn sweep_at(dir: &Path, now: SystemTime) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
+    remove(dir, |meta| {
         let age = meta.modified().ok().and_then(|then| now.duration_since(then).ok());
-        if meta.len() > 0 && age.is_none_or(|age| age < STALE) {
-            continue;
-        }
+        meta.len() == 0 || age.is_some_and(|age| age >= STALE)
+    });
+}
+
+/// Removes all that no pull is at work with; returns its bytes.
+pub fn clear(store: &Store) -> u64 {
+    remove(&dir(store), |_| true)
+}
+
+fn remove(dir: &Path, which: impl Fn(&std::fs::Metadata) -> bool) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Some(meta) = entry.metadata().ok().filter(&which) else { continue };
         let path = entry.path();
         // Who pulls holds it; another sweep may be faster.
-        if let Ok(Some(_unused)) = Lock::try_exclusive(&path) {
-            let _ = std::fs::remove_file(&path);
+        if let Ok(Some(_unused)) = Lock::try_exclusive(&path)
+            && std::fs::remove_file(&path).is_ok()
+        {
+            bytes += meta.len();
         }
     }
+    bytes
 }
 
 #[cfg(test)]
@@ -167,5 +179,7 @@ mod tests {
         assert_eq!(left(), 2);
         sweep_at(&dir(&store), SystemTime::now() + STALE * 2);
         assert_eq!(left(), 1, "what somebody is at work on stays");
+        drop(at_work);
+        assert_eq!((clear(&store), left()), (1, 0));
     }
 }
