@@ -297,7 +297,7 @@ fn one_of_a_list_is_for_this_machine() {
     let sample = Sample::new();
     let digest = Digest::of(&sample.manifest);
     let entry = |architecture: &str, digest: &Digest| {
-        json!({"mediaType": manifest::OCI_MANIFEST, "digest": digest.as_str(), "size": 1,
+        json!({"mediaType": manifest::OCI_MANIFEST, "digest": digest.as_str(), "size": sample.manifest.len(),
             "platform": {"os": "linux", "architecture": architecture}})
     };
     let list = json!({"schemaVersion": 2, "mediaType": manifest::OCI_INDEX, "manifests": [
