@@ -14,14 +14,14 @@
 //! runtime/     from an OCI runtime spec to an isolated process; cgroup/, seccomp/
 //! network/     networks and their members on record; bridges (link/), rules (nft/, firewall/), names
 //!              (dns/), the way outside for ordinary users (uplink/), what is wrong (doctor/)
-//! image/       references, manifests, layers, pull, archives
-//! registry/    the OCI distribution protocol
+//! image/       references, manifests, layers; pull, push, archives, other stores, trust
+//! registry/    the OCI distribution protocol, both halves
 //! store/       directories, records, locks, names, trees, garbage
 //! events/      what happened, written down by who did it
 //! check/       whether all that is on record is whole and agrees; reset.rs: away with everything
 //! secret.rs    secrets: files that reach containers and nothing else
 //! userns.rs    the user's own user namespace
-//! config.rs    what registries.conf, auth files and the environment say
+//! config/      what registries.conf, policy.json, auth files and the environment say; it does nothing
 //! error.rs     a sentence, its causes, the way out, the exit code
 //! sys/         safe wrappers for what `nix` lacks: the only unsafe code
 //! ```
@@ -55,7 +55,9 @@
 //!
 //! ```text
 //! ROOT = /var/lib/ctr, or $XDG_DATA_HOME/ctr (~/.local/share/ctr)
-//!   image/                 an OCI image layout, which other tools can read
+//!   image/                 an OCI image layout, which other tools can read; with compressed layers
+//!   image/partial/<digest> the beginning of a blob whose pull was interrupted
+//!   mounts/<image id>      root's `image mount`
 //!   layers/<diff id>/      one unpacked layer, shared by all images that have it
 //!   containers/<id>/       config.json (never changes), state.json (all that ps reads), process.json
 //!                          and alive (while it runs), the log, upper/, work/, hosts, resolv.conf
@@ -91,6 +93,28 @@
 //!   unpacked by its diff id alone. Where its archive left out parent folders, nothing says how
 //!   those are to look; an image then has one more layer on top that holds just these folders with
 //!   the mode and owner that the layers below give them.
+//!
+//! # Images
+//!
+//! - A name for several platforms is an entry of `index.json` that is an index itself; behind it stands
+//!   one entry for each platform that is here, this machine's first: that is what the name alone means.
+//! - Every byte of a layer is checked against the manifest (as it came) and the configuration (as it
+//!   was unpacked) before the layer has a name. What an interrupted pull left is believed no more than
+//!   what a registry sends.
+//! - Compressed layers are kept, so push and save need not make them, and digests stay. A layer made
+//!   here is compressed while it is sent, to the same bytes each time: a connection that broke needs
+//!   no buffer and no file. `layers/<diff id>.json` then has that digest, and which repositories have it.
+//! - Redirects are followed here and not by the HTTP library, so that nothing secret goes elsewhere.
+//! - An additional store is another ROOT that is never written. Root's containers name its layers by
+//!   whole paths; an ordinary user's first use unpacks them from its blobs.
+//! - Where a damaged image makes it impossible to tell what is needed, garbage collection keeps all
+//!   blobs, or all layers, and nothing else stops.
+//!
+//! # The command line
+//!
+//! Help, man pages and completion come from the clap structs alone. The shells' scripts know no
+//! commands: at each TAB they ask `ctr __complete`, which builds the tree of the one command that is
+//! meant, and answers in cobra's protocol. A word that a shell could obey is never offered.
 //!
 //! # What changes while a container runs
 //!
@@ -140,6 +164,8 @@
 //! | power loss | images that a command reported are there; half-written ones are not |
 //! | `kill -9` of the uplink | its connections end; the monitors start another, ports and names go on |
 //! | somebody flushes all rules | the next container, or change of one, loads them all again |
+//! | a pull is interrupted | what came is kept for a day; the next pull checks it and asks for the rest |
+//! | `kill -9` of a push | the image here is untouched; the next push sends what the registry lacks |
 //! | disk full | the path and the reason, exit code 125; what existed works |
 //! | two commands on one container | one after the other; the second says what it found |
 //! | a hostile layer, manifest, archive, registry | an error; nothing outside its directory; bounded memory |

@@ -296,8 +296,9 @@ fn credentials_stay_with_the_registry() {
 fn one_of_a_list_is_for_this_machine() {
     let sample = Sample::new();
     let digest = Digest::of(&sample.manifest);
+    let size = sample.manifest.len();
     let entry = |architecture: &str, digest: &Digest| {
-        json!({"mediaType": manifest::OCI_MANIFEST, "digest": digest.as_str(), "size": sample.manifest.len(),
+        json!({"mediaType": manifest::OCI_MANIFEST, "digest": digest.as_str(), "size": size,
             "platform": {"os": "linux", "architecture": architecture}})
     };
     let list = json!({"schemaVersion": 2, "mediaType": manifest::OCI_INDEX, "manifests": [

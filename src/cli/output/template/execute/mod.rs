@@ -47,6 +47,9 @@ enum Stop {
 
 type Result_<T> = Result<T, Stop>;
 
+/// Characters of an expression that a message shows.
+const SHOWN: usize = 200;
+
 struct Run<'a> {
     template: &'a Parsed,
     out: String,
@@ -62,7 +65,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn mistake(&self, place: &Place, message: impl AsRef<str>) -> Stop {
-        let message = format!("executing {:?} at <{}>: {}", self.name, place.shown, message.as_ref());
+        // Long enough to find the place; what is wrong with it must not drown.
+        let shown: String = place.shown.chars().take(SHOWN).collect();
+        let more = if shown.len() < place.shown.len() { "..." } else { "" };
+        let message = format!("executing {:?} at <{shown}{more}>: {}", self.name, message.as_ref());
         Stop::Mistake(Mistake::new(message, place.offset))
     }
 
