@@ -89,8 +89,12 @@ pub fn join(store: &Store, network: &Network, new: NewMember, bury: impl Fn(&Mem
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(names::not_found(&network.name)),
         locked => locked.with_context(|| format!("lock {place:?}"))?,
     };
-    let mut others = members(store, &network.id)?;
-    others.retain(|member| member.container != *new.container);
+    let (own, others): (Vec<_>, Vec<_>) =
+        members(store, &network.id)?.into_iter().partition(|member| member.container == *new.container);
+    // Of a start that was killed so lately that nobody has put it in order.
+    for dead in &own {
+        bury(dead);
+    }
     let mut seats = Seats { store, network, others, bury: &bury };
     let ipv4 = match (network.subnet(false), new.wanted.ipv4_address) {
         (Some(subnet), wanted) => seats.address(subnet, wanted.map(IpAddr::V4))?,

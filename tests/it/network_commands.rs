@@ -210,9 +210,11 @@ both!(options_that_cannot_be, |cx| {
     refused("--network container:x -p 80", "conflicting options: port publishing and the container type network mode");
     refused("--network container:x --hostname y", "conflicting options: hostname and the network mode");
     refused("--network container:x --dns 1.1.1.1", "conflicting options: dns and the network mode");
-    refused("--network nosuch", "network nosuch not found");
-    refused("--network container:nosuch", "No such container: nosuch");
-    refused("--link nosuch", "--link: could not get container for nosuch: No such container: nosuch");
+    // What Docker's client leaves to its daemon.
+    let missing = |line: &str, message: &str| cx.ctr(&format!("create {line} busybox true")).refuses(1, message);
+    missing("--network nosuch", "network nosuch not found");
+    missing("--network container:nosuch", "No such container: nosuch");
+    missing("--link nosuch", "--link: could not get container for nosuch: No such container: nosuch");
     refused("--network slirp4netns", "the option \"--network slirp4netns\" is not supported yet");
     let warned = cx.ctr("create --network host -p 8080:80 busybox true");
     assert_eq!(warned.err(), "WARNING: Published ports are discarded when using host network mode\n");

@@ -13,7 +13,7 @@ use crate::cli::{Globals, Run, output};
 use crate::error::{Failure, exit};
 use crate::secret::{self, New};
 
-/// Keep a file's content, or what is read, as a secret that containers can be given
+/// Keep a file's content, or what is read, as a secret for containers
 #[derive(Debug, clap::Parser)]
 #[command(
     override_usage = "ctr secret create [OPTIONS] SECRET FILE|-",

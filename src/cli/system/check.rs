@@ -7,7 +7,7 @@ use crate::cli::{Globals, Run, output};
 use crate::error;
 use crate::store::Store;
 
-/// Look whether all records, names, layers and images are whole, and repair what can be
+/// Look whether all that is on record is whole, and repair it
 #[derive(Debug, clap::Parser)]
 #[command(
     after_help = "It says what is wrong, a line for each, and ends with 1 if anything is (that was not repaired).

@@ -6,7 +6,7 @@ use crate::cli::{Globals, Run, output, prune};
 use crate::error::Failure;
 use crate::reset;
 
-/// Remove all containers, images, networks and secrets, and all else that ctr keeps
+/// Remove all containers, images, networks and secrets
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Examples:
   ctr system reset

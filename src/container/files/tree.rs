@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, fchdir};
+use nix::unistd::{Gid, Pid, Uid, fchdir, setfsgid, setfsuid};
 
 use crate::container::bind::Bind;
 use crate::container::config::{ContainerConfig, RootFs};
@@ -22,6 +22,7 @@ use crate::error::Failure;
 use crate::image::unpack::tar::Entry;
 use crate::runtime::{self, Root, rooted};
 use crate::store::{Id, Lock, Store, record};
+use crate::sys::credentials;
 use crate::sys::mount::{self as api, Attributes};
 use crate::sys::openat2::open_in_root;
 use crate::sys::pidfd;
@@ -87,6 +88,18 @@ impl Owners {
         };
         Some((outward(&self.uids, uid)?, outward(&self.gids, gid)?))
     }
+
+    /// What this process makes from here on is the container's root's, until it is given its own owner. The
+    /// kernel makes no file (`EOVERFLOW`) for a user whom the file system's namespace does not know, as root
+    /// is not known to a container with ids of its own.
+    fn make_as_root(&self) -> Result<()> {
+        let (Some((uid, gid)), own) = (self.outward(0, 0), credentials::capabilities()?) else { return Ok(()) };
+        let id = |id: u64| u32::try_from(id).context("an id of the container's root");
+        setfsgid(Gid::from_raw(id(gid)?));
+        setfsuid(Uid::from_raw(id(uid)?));
+        // The last one took those away that are about files: capabilities(7).
+        credentials::set_capabilities(own).context("keep the capabilities")
+    }
 }
 
 /// What is wanted of them.
@@ -133,7 +146,11 @@ impl Entered {
                 let system = ["/proc", "/sys", "/dev"].map(Path::new);
                 let system =
                     system.iter().filter_map(|path| identity(open_in_root(&root, *path, FOLDER).ok()?.as_fd()));
-                return Ok(Tree { system: system.collect(), root, owners: Owners::of_process(pid), _lock: None });
+                let (system, owners) = (system.collect(), Owners::of_process(pid));
+                if access == Access::Write && userns::in_first() {
+                    owners.make_as_root()?;
+                }
+                return Ok(Tree { system, root, owners, _lock: None });
             }
             if access == Access::Read {
                 let root = self.whole(store, config)?;
