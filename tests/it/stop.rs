@@ -151,8 +151,8 @@ both!(cgroups_of_a_start_that_was_killed_are_removed, |cx| {
     let inner = cx.make_dir("source/inner");
     // The monitor sees nothing of it: the process hangs that looks for its working directory.
     let flags = format!("-v {}:/mnt -w /mnt/inner/x", source.display());
-    let Some(hung) = Hung::mount(&inner) else { return skipped("needs root and /dev/fuse") };
     for command in ["rm box", "start box"] {
+        let Some(hung) = Hung::mount(&inner) else { return skipped("needs root and /dev/fuse") };
         let id = cx.ctr(&format!("create --name box {flags} busybox true")).succeeds();
         let starter = cx.spawn("start box");
         let alive = cx.root().join("containers").join(&id).join("alive");
@@ -167,15 +167,18 @@ both!(cgroups_of_a_start_that_was_killed_are_removed, |cx| {
         starter.wait();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
         until("the monitor is gone", || !Path::new("/proc").join(monitor.to_string()).exists());
-        // The process that it had begun to make ends after it.
-        until("nothing of it runs", || cx.ctr("ps --quiet").succeeds().is_empty());
         assert!(!cx.is_root() || cgroups.iter().any(|dir| dir.exists()), "{cgroups:?}");
+        drop(hung);
+        // The process that it had begun to make ends after it, and has its lock until then.
+        until("nothing of it lives", || {
+            let file = std::fs::File::open(&alive).unwrap();
+            nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockSharedNonblock).is_ok()
+        });
         if command == "rm box" {
             cx.ctr(command).prints("box\n");
             assert!(!cgroups.iter().any(|dir| dir.exists()), "{cgroups:?}");
         }
     }
-    drop(hung);
     // The next start makes them anew, and its end removes them.
     cx.ctr("start -a box").prints("");
 });
