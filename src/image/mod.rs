@@ -40,6 +40,7 @@ pub mod mount;
 pub mod obtain;
 pub mod overview;
 pub mod pack;
+mod parallel;
 pub mod parents;
 pub mod platform;
 pub mod prune;

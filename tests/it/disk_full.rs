@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Entry, Image, Sandbox, Server, both, skipped};
+use crate::support::{Entry, Image, Sandbox, Server, both, random, skipped};
 
 /// Puts a tmpfs of so many MiB where the storage root will be.
 pub fn small_disk(cx: &Sandbox, megabytes: u32) -> bool {
@@ -31,20 +31,13 @@ pub fn small_disk_beside(cx: &Sandbox) -> bool {
     true
 }
 
-fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let mut random = std::fs::File::open("/dev/urandom").unwrap();
-    std::io::Read::read_exact(&mut random, &mut bytes).unwrap();
-    bytes
-}
-
 both!(during_a_pull, |cx| {
     if !small_disk(cx, 16) {
         return;
     }
     cx.busybox();
     let server = Server::start();
-    let reference = server.serve_image(&Image::small("big/app:1", [Entry::file("noise", 0o644, noise(30 << 20))]));
+    let reference = server.serve_image(&Image::small("big/app:1", [Entry::file("noise", 0o644, random(30 << 20))]));
     let ran = cx.ctr(&format!("pull -q {reference}"));
     ran.fails_saying(125, "no space left on device");
     // As a part of run it is the engine that failed.
@@ -59,7 +52,7 @@ both!(during_a_load, |cx| {
         return;
     }
     cx.busybox();
-    let archive = Image::small("big:1", [Entry::file("noise", 0o644, noise(30 << 20))]).oci_archive();
+    let archive = Image::small("big:1", [Entry::file("noise", 0o644, random(30 << 20))]).oci_archive();
     cx.ctr(&format!("load -q -i {}", archive.display())).fails_saying(125, "no space left on device");
     cx.ctr("images --format '{{.Repository}}'").prints("busybox\n");
     cx.ctr("run --rm busybox echo intact").prints("intact\n");

@@ -2,21 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Entry, Image, Layer, Packing, Registry, Reply, Server, both, digest, log_in, registry};
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
+use crate::support::{Entry, Image, Layer, Packing, Registry, Reply, Server, both, digest, log_in, noise, registry};
 
 both!(from_a_plain_registry_on_loopback, |cx| {
     let image = Image::small("team/app:v1", [Entry::file("hello", 0o644, "hi\n")]);

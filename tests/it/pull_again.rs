@@ -11,15 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::disk_full::small_disk;
-use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Server, Terminal, both, digest, until};
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let mut random = fs::File::open("/dev/urandom").unwrap();
-    std::io::Read::read_exact(&mut random, &mut bytes).unwrap();
-    bytes
-}
+use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Server, Terminal, both, digest, random, until};
 
 /// Where what came of the image's last layer is kept.
 fn partial(cx: &Sandbox, image: &Image) -> PathBuf {
@@ -40,7 +32,7 @@ fn ranges(server: &Server) -> Vec<u64> {
 
 /// A slow registry with one image.
 fn slowly(server: &Server, name: &str, bytes: usize) -> (Image, String) {
-    let image = Image::small(name, [Entry::file("noise", 0o644, noise(bytes))]);
+    let image = Image::small(name, [Entry::file("noise", 0o644, random(bytes))]);
     let reference = server.serve_image(&image);
     server.change_layers(&image, |reply| reply.slow = Some(Duration::from_secs(6)));
     (image, reference)
@@ -71,7 +63,7 @@ both!(goes_on_when_there_is_room_again, |cx| {
         return;
     }
     let server = Server::start();
-    let image = Image::small("again/full:1", [Entry::file("noise", 0o644, noise(12 << 20))]);
+    let image = Image::small("again/full:1", [Entry::file("noise", 0o644, random(12 << 20))]);
     let reference = server.serve_image(&image);
     cx.ctr(&format!("pull -q {reference}")).fails_saying(125, "no space left on device");
     let came = length(&partial(cx, &image));
@@ -85,12 +77,12 @@ both!(goes_on_when_there_is_room_again, |cx| {
 
 both!(what_is_kept_is_not_believed, |cx| {
     let server = Server::start();
-    let image = Image::small("again/lies:1", [Entry::file("noise", 0o644, noise(300_000))]);
+    let image = Image::small("again/lies:1", [Entry::file("noise", 0o644, random(300_000))]);
     let reference = server.serve_image(&image);
     let kept = partial(cx, &image);
     // Of the right beginning, of a power loss, and longer than the blob is.
     for wrong in
-        [noise(1000), vec![0; 4096], image.blobs()[1].1[..5000].iter().map(|b| b ^ 1).collect(), noise(900_000)]
+        [random(1000), vec![0; 4096], image.blobs()[1].1[..5000].iter().map(|b| b ^ 1).collect(), random(900_000)]
     {
         cx.ctr("images -q").prints("");
         let owner = if cx.is_root() { None } else { Some((cx.account.uid, cx.account.gid)) };
@@ -121,7 +113,7 @@ both!(several_at_once_fetch_each_blob_once, |cx| {
     let server = Server::start();
     let mut image = Image::busybox().named("once/app:1");
     for n in 0..4 {
-        image = image.layer(&Layer::new([Entry::file(format!("file{n}"), 0o644, noise(200_000))]));
+        image = image.layer(&Layer::new([Entry::file(format!("file{n}"), 0o644, random(200_000))]));
     }
     let reference = server.serve_image(&image);
     server.change_layers(&image, |reply| reply.slow = Some(Duration::from_millis(300)));
@@ -245,7 +237,7 @@ fn estargz(files: &[(&str, &[u8])]) -> (Vec<u8>, Vec<u8>) {
 
 both!(estargz_is_gzip, |cx| {
     let server = Server::start();
-    let data = noise(100_000);
+    let data = random(100_000);
     let (blob, plain) = estargz(&[("hello", b"there\n"), ("noise", &data), ("empty", b"")]);
     let image = Image::busybox().named("lazy/estargz:1").layer_blob(blob, digest(&plain));
     let reference = server.serve_image(&image);
@@ -255,7 +247,7 @@ both!(estargz_is_gzip, |cx| {
 });
 
 both!(zstd_chunked_is_zstd, |cx| {
-    let layer = Layer::new([Entry::file("hello", 0o644, "there\n"), Entry::file("noise", 0o644, noise(100_000))]);
+    let layer = Layer::new([Entry::file("hello", 0o644, "there\n"), Entry::file("noise", 0o644, random(100_000))]);
     let image = Image::busybox().named("lazy/chunked:1").packed(Packing::Plain).layer(&layer);
     let registry = Registry::plain();
     let reference = format!("{}/{}", registry.host, image.name);

@@ -1,20 +1,6 @@
 //! `ctr push`: to real registries, and to one that is difficult.
 
-use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Uploads, Whims, both, digest, slay};
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x0123_4567_89ab_cdef_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
+use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Uploads, Whims, both, digest, noise, slay};
 
 /// Gives an image of the store a name in a registry: it is made here, of the image and nothing else.
 fn loaded(cx: &Sandbox, image: &Image) -> String {

@@ -9,8 +9,7 @@ pub mod partial;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
@@ -24,6 +23,7 @@ use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index};
 use crate::image::layers::{Claim, Pinned};
 use crate::image::manifest::{self, Document, Manifest};
+use crate::image::parallel;
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::trust;
@@ -180,38 +180,10 @@ fn fetch_all(
     diffs: &[Digest],
     report: &dyn Report,
 ) -> Result<Vec<Fetched>> {
-    let results: Vec<Mutex<Option<Fetched>>> = diffs.iter().map(|_| Mutex::new(None)).collect();
-    let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stop = AtomicBool::new(false);
     let pull = Pull { store, repository, powers: Powers::now(), report, stop: &stop };
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(descriptor), Some(diff)) = (descriptors.get(n), diffs.get(n)) else { return };
-            match pull.layer(descriptor, diff).with_context(|| format!("layer {:?}", descriptor.digest.short())) {
-                Ok(done) => {
-                    if let Ok(mut result) = results[n].lock() {
-                        *result = Some(done);
-                    }
-                }
-                Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
-                    // The first failure is the cause; those behind it only stopped.
-                    if let Ok(mut failure) = failure.lock() {
-                        failure.get_or_insert(error);
-                    }
-                }
-            }
-        }
-    };
-    std::thread::scope(|threads| {
-        for _ in 0..AT_ONCE.min(diffs.len()) {
-            threads.spawn(work);
-        }
-    });
-    if let Some(error) = failure.into_inner().ok().flatten() {
-        return Err(error);
-    }
-    let done: Option<Vec<Fetched>> = results.into_iter().map(|result| result.into_inner().ok().flatten()).collect();
-    done.ok_or_else(|| Failure::new("a layer was not fetched").into())
+    parallel::each(diffs.len().min(descriptors.len()), AT_ONCE, &stop, |n| {
+        let descriptor = &descriptors[n];
+        pull.layer(descriptor, &diffs[n]).with_context(|| format!("layer {:?}", descriptor.digest.short()))
+    })
 }

@@ -13,8 +13,7 @@ mod sources;
 pub use self::list::push_list;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
@@ -26,6 +25,7 @@ use crate::error::Failure;
 use crate::events;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index};
+use crate::image::parallel;
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::refetch;
@@ -187,57 +187,27 @@ impl Push<'_> {
 
     /// All layers, several at once; bottom first.
     fn layers(&self, to: &To, image: &Image) -> Result<Vec<Descriptor>> {
-        let count = image.diffs.len();
         for diff in image.diffs.iter().rev() {
             self.report.prepare(diff.short());
         }
-        let results: Vec<Mutex<Option<Descriptor>>> = image.diffs.iter().map(|_| Mutex::new(None)).collect();
-        let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(diff), Some(layer)) = (image.diffs.get(n), image.manifest.layers.get(n)) else { return };
-                // The same layer twice is sent once.
-                if image.diffs[..n].contains(diff) {
-                    continue;
-                }
-                let (store, report, how) = (self.store, self.report, self.how);
-                let To { repository, sources } = to;
-                let refetch = || refetch::blob(store, self.index, &image.id, layer);
-                let job = Job { store, repository, sources, how, diff, layer, report, stop: &stop, refetch: &refetch };
-                match job.run().with_context(|| format!("layer {:?}", diff.short())) {
-                    Ok(done) => {
-                        if let Ok(mut result) = results[n].lock() {
-                            *result = Some(done);
-                        }
-                    }
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        // The first failure is the cause; those behind it only stopped.
-                        if let Ok(mut failure) = failure.lock() {
-                            failure.get_or_insert(error);
-                        }
-                    }
-                }
+        let stop = AtomicBool::new(false);
+        let place_of = |diff: &Digest| image.diffs.iter().position(|other| other == diff);
+        let count = image.diffs.len().min(image.manifest.layers.len());
+        let sent = parallel::each(count, AT_ONCE, &stop, |n| {
+            let (diff, layer) = (&image.diffs[n], &image.manifest.layers[n]);
+            // The same layer twice is sent once.
+            if place_of(diff) != Some(n) {
+                return Ok(None);
             }
-        };
-        std::thread::scope(|threads| {
-            for _ in 0..AT_ONCE.min(count) {
-                threads.spawn(work);
-            }
-        });
-        if let Some(error) = failure.into_inner().ok().flatten() {
-            return Err(error);
-        }
-        let done: Vec<Option<Descriptor>> =
-            results.into_iter().map(|result| result.into_inner().ok().flatten()).collect();
-        let mut all = Vec::new();
-        for (n, diff) in image.diffs.iter().enumerate() {
-            let first = image.diffs.iter().position(|other| other == diff).unwrap_or(n);
-            all.push(done[first].clone().ok_or_else(|| Failure::new("a layer was not sent"))?);
-        }
-        Ok(all)
+            let (store, report, how) = (self.store, self.report, self.how);
+            let To { repository, sources } = to;
+            let refetch = || refetch::blob(store, self.index, &image.id, layer);
+            let job = Job { store, repository, sources, how, diff, layer, report, stop: &stop, refetch: &refetch };
+            job.run().map(Some).with_context(|| format!("layer {:?}", diff.short()))
+        })?;
+        let of = |diff: &Digest| sent.get(place_of(diff)?)?.clone();
+        let all: Option<Vec<Descriptor>> = image.diffs.iter().map(of).collect();
+        all.ok_or_else(|| Failure::new("a layer was not sent").into())
     }
 }
 

@@ -40,6 +40,28 @@ pub struct Image {
     packing: Packing,
 }
 
+/// Bytes that do not compress, the same ones each time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Bytes that do not compress, others each time.
+pub fn random(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
+    std::io::Read::read_exact(&mut random, &mut bytes).unwrap();
+    bytes
+}
+
 /// `sha256:` and 64 digits.
 pub fn digest(bytes: &[u8]) -> String {
     let mut text = "sha256:".to_owned();

@@ -26,7 +26,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 pub use apart::{addresses, apart};
-pub use archive::{Image, Packing, architecture, digest, publish};
+pub use archive::{Image, Packing, architecture, digest, noise, publish, random};
 pub use netns::Netns;
 pub use ran::Ran;
 pub use registry::{Registry, log_in};
