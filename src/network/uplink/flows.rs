@@ -28,8 +28,12 @@ const BUFFER: usize = 1 << 20;
 /// Turns between two looks at what else is ready.
 const TURNS: usize = 32;
 
-/// How often flows whose container has left are looked at. One that moved nothing since is cut.
+/// After how long without a byte a flow whose container has left is cut, when there are some that the
+/// other side does not take.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// And when there are none: the last ones may still be between the two namespaces.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// How many flows a thread may have that has so many descriptors of its own: two each, with some
 /// kept back for everything else.
@@ -84,8 +88,9 @@ struct Flow<T> {
     owner: Owner,
     tag: T,
     queued: bool,
-    /// The container has left. What it sent is still delivered.
-    left: bool,
+    /// The container has left, and this is cut then, unless something goes through. What was sent is
+    /// still delivered.
+    left: Option<Instant>,
     /// Something went through since the last look at those that are left.
     moved: bool,
 }
@@ -198,7 +203,7 @@ impl<T> Flows<T> {
             owner,
             tag,
             queued: false,
-            left: false,
+            left: None,
             moved: false,
         };
         match self.free.pop() {
@@ -316,24 +321,34 @@ impl<T> Flows<T> {
         }
     }
 
-    /// The owner's container has left: its side is cut at once, and what it had sent goes on to where
+    /// The owner's container has left: nothing more goes to it, and what it had sent goes on to where
     /// it was sent to.
     pub fn leave(&mut self, owner: Owner) {
+        let now = Instant::now();
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             let Some(flow) = &mut self.slots[index as usize].flow else { continue };
-            if flow.owner != owner || flow.left {
+            if flow.owner != owner || flow.left.is_some() {
                 continue;
             }
-            flow.left = true;
+            flow.left = Some(now);
             self.leaving += 1;
+            let Some(inside) = &mut flow.inside else {
+                self.reset(index);
+                continue;
+            };
+            // What says so may be among the events that are about to be looked at.
+            inside.readable = true;
             match flow.turn(&mut self.buffer) {
                 Ok(_) if flow.is_over() => self.end(index),
-                Ok(_) if flow.has_more() => {}
-                _ => self.reset(index),
+                Ok(turn) => {
+                    self.look = earlier(self.look, flow.wait(now));
+                    if turn == Turn::Again && !flow.queued {
+                        flow.queued = true;
+                        self.queue.push_back(index);
+                    }
+                }
+                Err(Broken) => self.reset(index),
             }
-        }
-        if self.leaving > 0 && self.look.is_none() {
-            self.look = Some(Instant::now() + GRACE);
         }
     }
 
@@ -362,20 +377,26 @@ impl<T> Flows<T> {
         if self.look.is_none_or(|look| now < look) {
             return;
         }
+        let mut look = None;
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             let Some(flow) = &mut self.slots[index as usize].flow else { continue };
-            if flow.left && !std::mem::take(&mut flow.moved) {
+            let Some(end) = flow.left else { continue };
+            if std::mem::take(&mut flow.moved) {
+                look = earlier(look, flow.wait(now));
+            } else if end <= now {
                 self.reset(index);
+            } else {
+                look = earlier(look, end);
             }
         }
-        self.look = (self.leaving > 0).then(|| now + GRACE);
+        self.look = look;
     }
 
     /// Both sockets are closed; what they hold still goes out.
     fn end(&mut self, index: u32) {
         if let Some(flow) = self.take(index) {
             // Nobody is there who could take the rest.
-            if let (true, Some(inside)) = (flow.left, &flow.inside) {
+            if let (Some(_), Some(inside)) = (flow.left, &flow.inside) {
                 abort(&inside.socket);
             }
             self.ended.push(flow.tag);
@@ -388,7 +409,7 @@ impl<T> Flows<T> {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         self.count -= 1;
-        self.leaving -= usize::from(flow.left);
+        self.leaving -= usize::from(flow.left.is_some());
         if let Some(own) = self.per_owner.get_mut(&flow.owner) {
             own.all -= 1;
             own.begun -= usize::from(flow.inside.is_none());
@@ -405,7 +426,7 @@ impl<T> Flow<T> {
     fn turn(&mut self, buffer: &mut [u8]) -> Result<Turn, Broken> {
         let Some(inside) = &mut self.inside else { return Ok(Turn::Waits) };
         let up = self.up.copy(inside, &mut self.outside, buffer, &mut self.moved)?;
-        if self.left {
+        if self.left.is_some() {
             return Ok(up);
         }
         let down = self.down.copy(&mut self.outside, inside, buffer, &mut self.moved)?;
@@ -413,13 +434,19 @@ impl<T> Flow<T> {
     }
 
     fn is_over(&self) -> bool {
-        self.up.over && (self.down.over || self.left)
+        self.up.over && (self.down.over || self.left.is_some())
     }
 
-    /// Whether the container's side still holds what is to be passed on.
-    fn has_more(&self) -> bool {
-        !self.up.rest.is_empty() || self.inside.as_ref().is_some_and(|inside| inside.readable)
+    /// Until when this waits for something to go through, now that the container has left.
+    fn wait(&mut self, now: Instant) -> Instant {
+        let has_more = !self.up.rest.is_empty() || self.inside.as_ref().is_some_and(|inside| inside.readable);
+        let end = now + if has_more { GRACE } else { SETTLE };
+        *self.left.insert(end)
     }
+}
+
+fn earlier(look: Option<Instant>, other: Instant) -> Option<Instant> {
+    look.into_iter().chain([other]).min()
 }
 
 impl Way {
