@@ -1,6 +1,7 @@
 //! A blob's bytes, over as many connections as it takes.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,7 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes from one break to the next by which a transfer gets on: one that gives a byte each time never ends.
 const ENOUGH: u64 = 64 << 10;
 
-/// Reads a blob from its beginning to its end. When the connection breaks, the rest is asked for
+/// Reads a blob, or a part of it, from its beginning to its end. When the connection breaks, the rest is asked for
 /// with a Range request; a registry that ignores it sends all again, and the known part is skipped.
 /// The caller checks the digest.
 pub struct BlobReader<'a> {
@@ -25,6 +26,10 @@ pub struct BlobReader<'a> {
     digest: Digest,
     /// What the manifest says.
     size: u64,
+    /// The first byte that is not read any more.
+    end: u64,
+    /// Nobody wants the rest: a registry that sends all of it is of no use.
+    is_part: bool,
     read: u64,
     body: Option<Paced<BodyReader<'static>>>,
     /// Breaks since it got on.
@@ -39,8 +44,22 @@ impl Repository {
     /// # Errors
     /// It is not there.
     pub fn blob_from(&self, digest: &Digest, size: u64, start: u64) -> Result<BlobReader<'_>> {
+        self.blob_reader(digest, size, start..size, false)
+    }
+
+    /// The bytes of a part of it. `size` is the whole blob's.
+    ///
+    /// # Errors
+    /// As [`Self::blob_from`]; the registry does not heed what part it is asked for.
+    pub fn blob_part(&self, digest: &Digest, size: u64, part: Range<u64>) -> Result<BlobReader<'_>> {
+        self.blob_reader(digest, size, part, true)
+    }
+
+    fn blob_reader(&self, digest: &Digest, size: u64, part: Range<u64>, is_part: bool) -> Result<BlobReader<'_>> {
+        let digest = digest.clone();
+        let Range { start: read, end } = part;
         let mut reader =
-            BlobReader { repository: self, digest: digest.clone(), size, read: start, body: None, breaks: 0, since: 0 };
+            BlobReader { repository: self, digest, size, end, is_part, read, body: None, breaks: 0, since: 0 };
         reader.connect()?;
         Ok(reader)
     }
@@ -49,14 +68,22 @@ impl Repository {
 impl BlobReader<'_> {
     fn connect(&mut self) -> Result<()> {
         let url = self.repository.blob_url(&self.digest);
-        let range = format!("bytes={}-", self.read);
-        let headers: &[(&str, &str)] = if self.read == 0 { &[] } else { &[(header::RANGE.as_str(), &range)] };
+        let range = if self.is_part {
+            format!("bytes={}-{}", self.read, self.end.saturating_sub(1))
+        } else {
+            format!("bytes={}-", self.read)
+        };
+        let headers: &[(&str, &str)] =
+            if !self.is_part && self.read == 0 { &[] } else { &[(header::RANGE.as_str(), &range)] };
         let response = self.repository.client.send(&Ask::get(&url, headers))?;
         self.repository.found(&response, &self.digest)?;
         let starts = match response.status().as_u16() {
             206 => range_start(response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()))
                 .filter(|start| *start == self.read)
                 .ok_or_else(|| Failure::new("the registry sent another part of the blob than was asked for"))?,
+            200 if self.is_part => {
+                return Err(Failure::new("the registry sends blobs as a whole only").into());
+            }
             200 => 0,
             _ => return Err(unexpected("the blob", response)),
         };
@@ -74,7 +101,11 @@ impl Read for BlobReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let attempt = match &mut self.body {
-                Some(body) => body.read(into),
+                // A whole blob goes to its end, so that one that is too long is noticed.
+                Some(body) if !self.is_part => body.read(into),
+                // And a part, for the connection to serve the next request.
+                Some(body) if self.read == self.end => return body.read(&mut [0]).map(|_| 0),
+                Some(body) => body.take(self.end - self.read).read(into),
                 None => match self.connect() {
                     Ok(()) => continue,
                     // A registry that is started anew refuses connections for a while.
@@ -84,7 +115,7 @@ impl Read for BlobReader<'_> {
                 },
             };
             let why = match attempt {
-                Ok(0) if self.read >= self.size => return Ok(0),
+                Ok(0) if self.read >= self.end => return Ok(0),
                 Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended too early"),
                 Ok(n) => {
                     self.read += n as u64;

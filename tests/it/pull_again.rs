@@ -246,11 +246,11 @@ both!(estargz_is_gzip, |cx| {
         .prints("there\n   100000 /noise\n        0 /empty\n");
 });
 
-both!(zstd_chunked_is_zstd, |cx| {
-    let layer = Layer::new([Entry::file("hello", 0o644, "there\n"), Entry::file("noise", 0o644, random(100_000))]);
-    let image = Image::busybox().named("lazy/chunked:1").packed(Packing::Plain).layer(&layer);
-    let registry = Registry::plain();
-    let reference = format!("{}/{}", registry.host, image.name);
+/// An image of one layer with these files, as podman and skopeo push zstd:chunked.
+fn push_chunked(image: &str, files: &[(&str, &[u8])]) -> String {
+    let files = files.iter().map(|(name, data)| Entry::file(name, 0o644, *data));
+    let image = Image::busybox().named(image).packed(Packing::Plain).layer(&Layer::new(files));
+    let reference = format!("{}/{}", Registry::plain().host, image.name);
     let mut copy = Command::new("skopeo");
     copy.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress-format", "zstd:chunked"]);
     copy.arg(format!("oci-archive:{}", image.oci_archive().display())).arg(format!("docker://{reference}"));
@@ -260,6 +260,39 @@ both!(zstd_chunked_is_zstd, |cx| {
     raw.args(["inspect", "--raw", "--tls-verify=false"]).arg(format!("docker://{reference}"));
     let manifest = String::from_utf8(raw.output().unwrap().stdout).unwrap();
     assert!(manifest.contains("zstd-chunked.manifest-checksum"), "{manifest}");
-    cx.ctr(&format!("pull -q {reference}")).succeeds();
-    cx.ctr(&format!("run --rm {reference} sh -c 'cat /hello; wc -c /noise'")).prints("there\n100000 /noise\n");
+    reference
+}
+
+both!(zstd_chunked_updates_fetch_what_has_changed, |cx| {
+    let whose = if cx.is_root() { "root" } else { "user" };
+    let (old, new) = (random(300_000), random(200_000));
+    // Names and sizes at which headers and what fills up blocks differ.
+    let (a, b, c) = (random(2_000_000), random(70_001), random(1));
+    let first = [("hello", &b"there\n"[..]), ("a", &a), ("b", &b), ("c", &c), ("changes", &old)];
+    let mut second = first;
+    second[4].1 = &new;
+    let names = [1, 2].map(|n| format!("lazy/chunked-{whose}:{n}"));
+    let [first, second] = [(0, &first[..]), (1, &second[..])].map(|(n, files)| push_chunked(&names[n], files));
+    cx.ctr(&format!("pull -q {first}")).succeeds();
+    cx.ctr(&format!("run --rm {first} sh -c 'cat /hello; wc -c /changes'")).prints("there\n300000 /changes\n");
+    let update = cx.ctr(&format!("pull {second}"));
+    let sizes = |line: &str| line.split_once(": Reusing 2.07MB of 2.27MB").map(|_| ());
+    assert!(update.out().lines().find_map(sizes).is_some(), "{update}");
+    assert!(!update.out().contains("Retrying"), "{update}");
+    update.succeeds();
+    let check = "cat /hello; wc -c /changes; cat /a /b /c | sha256sum";
+    let sum = digest(&[a, b, c].concat()).replace("sha256:", "");
+    let said = format!("there\n200000 /changes\n{sum}  -\n");
+    cx.ctr_args(["run", "--rm", &second, "sh", "-c", check]).prints(&said);
+    // The registry's own bytes: another tool finds the whole blob, and all is in order.
+    let copied = cx.home().join("copied");
+    let layout = format!("oci:{}:{second}", cx.root().join("image").display());
+    let copy = cx.host(&format!("skopeo copy -q --insecure-policy {layout} dir:{} 2>/dev/null", copied.display()));
+    copy.succeeds();
+    cx.ctr("system check").succeeds();
+    // With the old image and its blob gone, all is fetched.
+    cx.ctr(&format!("rmi {first} {second}")).succeeds();
+    let whole = cx.ctr(&format!("pull {second}"));
+    assert!(!whole.out().contains("Reusing"), "{whole}");
+    whole.succeeds();
 });

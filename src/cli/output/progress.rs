@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::units;
 use crate::image::pull::Report;
 use crate::image::push;
 use crate::sys::terminal;
@@ -74,6 +75,7 @@ impl Report for Silence {
     fn exists(&self, _: &str) {}
     fn bytes(&self, _: &str, _: u64) {}
     fn unpacked(&self, _: &str, _: u64) {}
+    fn reused(&self, _: &str, _: u64, _: u64) {}
     fn again(&self, _: &str) {}
     fn complete(&self, _: &str) {}
 }
@@ -99,6 +101,9 @@ impl Report for Lines {
     }
     fn bytes(&self, _: &str, _: u64) {}
     fn unpacked(&self, _: &str, _: u64) {}
+    fn reused(&self, layer: &str, bytes: u64, of: u64) {
+        self.line(layer, &format!("Reusing {} of {}", units::size(bytes), units::size(of)));
+    }
     fn again(&self, layer: &str) {
         self.line(layer, "Retrying from the beginning");
     }
@@ -116,6 +121,8 @@ struct Bars {
 struct Layer {
     bar: ProgressBar,
     unpacked: u64,
+    /// Bytes of it that were here, and all.
+    reused: Option<(u64, u64)>,
     phase: Phase,
 }
 
@@ -140,7 +147,8 @@ impl Bars {
             let bar = self.all.add(ProgressBar::new(size).with_prefix(layer.to_owned()));
             bar.set_style(style(WORD));
             bar.set_message("Waiting");
-            layers.insert(layer.to_owned(), Layer { bar, unpacked: 0, phase: Phase::Waiting });
+            let new = Layer { bar, unpacked: 0, reused: None, phase: Phase::Waiting };
+            layers.insert(layer.to_owned(), new);
         }
         if let Some(layer) = layers.get_mut(layer) {
             change(layer);
@@ -210,14 +218,28 @@ impl Report for Bars {
             layer.told();
         });
     }
+    fn reused(&self, layer: &str, bytes: u64, of: u64) {
+        self.with(layer, 0, |layer| {
+            layer.reused = Some((bytes, of));
+        });
+    }
     fn again(&self, layer: &str) {
         self.with(layer, 0, |layer| {
             layer.unpacked = 0;
+            layer.reused = None;
             layer.enter(Phase::Downloading);
         });
     }
     fn complete(&self, layer: &str) {
-        self.end(layer, "Pull complete");
+        let mut reused = None;
+        self.with(layer, 0, |layer| reused = layer.reused);
+        match reused {
+            Some((bytes, of)) => {
+                let parts = format!("Pull complete, {} of {} reused", units::size(bytes), units::size(of));
+                self.end(layer, parts);
+            }
+            None => self.end(layer, "Pull complete"),
+        }
     }
 }
 

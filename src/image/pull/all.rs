@@ -45,7 +45,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
         if entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
             held.extend(as_it_is(store, &repository, &bytes, &manifest)?);
         } else {
-            let mut ready = image(store, &repository, &bytes, &manifest, &digest, report).with_context(what)?;
+            let mut ready = image(store, &repository, name, &bytes, &manifest, &digest, report).with_context(what)?;
             // The index knows better: many tools write the variant there alone.
             ready.entry.manifest.platform = entry.platform.clone().or(ready.entry.manifest.platform);
             images.push(ready);
@@ -74,6 +74,7 @@ pub fn pull_all(store: &Store, name: &Reference, report: &dyn Report) -> Result<
 fn image(
     store: &Store,
     repository: &Repository,
+    name: &Reference,
     bytes: &[u8],
     manifest: &Manifest,
     index: &Digest,
@@ -82,7 +83,7 @@ fn image(
     let (config, _held) = configuration(store, repository, &manifest.config.digest)?;
     manifest::check_size(&manifest.config, &config)?;
     let (_, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
-    let fetched = fetch_all(store, repository, &manifest.layers, &diffs, report)?;
+    let fetched = fetch_all(store, repository, name, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
     let manifest_type =
         if manifest.media_type.is_empty() { manifest::OCI_MANIFEST } else { manifest.media_type.as_str() };

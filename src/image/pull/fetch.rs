@@ -8,11 +8,13 @@ use anyhow::Result;
 
 use super::Report;
 use super::partial::Partial;
+use super::reuse::{self, Assembly, Plan};
 use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::digest::Digest;
 use crate::image::index::Descriptor;
 use crate::image::layers::{self, Claim, Pinned};
+use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers, Streamed};
 use crate::registry::{BlobReader, Repository};
 use crate::store::{Lock, Store};
@@ -24,6 +26,8 @@ pub type Fetched = (Pinned, Option<Lock>);
 pub struct Pull<'a> {
     pub store: &'a Store,
     pub repository: &'a Repository,
+    /// By which the image is asked for.
+    pub name: &'a Reference,
     pub powers: Powers,
     pub report: &'a dyn Report,
     /// Another layer has failed.
@@ -55,11 +59,11 @@ impl Pull<'_> {
         // The claim is for the files. A blob can belong to two claims, by a manifest that is wrong: who
         // comes second goes without what is known of it.
         let (lock, done) = if let Some(mut partial) = Partial::open(self.store, &descriptor.digest, descriptor.size)? {
-            let done = self.resume(descriptor, diff, &mut partial, &unpacked)?;
+            let done = self.with_partial(descriptor, diff, &mut partial, &unpacked)?;
             (partial.publish(self.store, &done.blob)?, done)
         } else {
             let blob = Temporary::in_dir(&blobs::dir(self.store));
-            let mut source = Source::new(self, descriptor, None)?;
+            let mut source = Source::new(self, descriptor, None, None)?;
             let done = self.unpack(&mut source, descriptor, diff, (&mut blob.create()?, 0), &unpacked)?;
             (blobs::publish(self.store, &done.blob, &blob)?, done)
         };
@@ -68,15 +72,18 @@ impl Pull<'_> {
         Ok((pinned, Some(lock)))
     }
 
-    /// Reads what is known, then fetches the rest; where that does not fit, all of it.
-    fn resume(
+    /// Reads what is known, then fetches the rest, but for what other layers have; where that does not
+    /// fit, all of it.
+    fn with_partial(
         &self,
         descriptor: &Descriptor,
         diff: &Digest,
         partial: &mut Partial,
         unpacked: &Temporary,
     ) -> Result<Streamed> {
-        let mut source = Source::new(self, descriptor, Some(partial))?;
+        let plan = self.plan(descriptor, partial.known);
+        let is_guess = partial.known > 0 || plan.is_some();
+        let mut source = Source::new(self, descriptor, Some(partial), plan)?;
         let known = partial.known;
         let first = self.unpack(&mut source, descriptor, diff, (&mut partial.file, known), unpacked);
         let Err(error) = first else { return first };
@@ -85,12 +92,12 @@ impl Pull<'_> {
         }
         // What is wrong stays wrong: it must not meet the next try as well.
         partial.restart()?;
-        if known == 0 {
+        if !is_guess {
             return Err(error);
         }
         self.report.again(descriptor.digest.short());
         layers::empty(unpacked)?;
-        let mut source = Source::new(self, descriptor, None)?;
+        let mut source = Source::new(self, descriptor, None, None)?;
         let second = self.unpack(&mut source, descriptor, diff, (&mut partial.file, 0), unpacked);
         if let Err(error) = &second
             && !source.broke
@@ -99,6 +106,18 @@ impl Pull<'_> {
             partial.restart()?;
         }
         second
+    }
+
+    /// How the rest can be put together of what is here, where it can.
+    fn plan(&self, descriptor: &Descriptor, known: u64) -> Option<Plan> {
+        if known == descriptor.size || !Plan::is_for(descriptor) {
+            return None;
+        }
+        let donors = reuse::donors(self.store, self.name).ok()?;
+        // What is wrong with its table does not matter to who fetches all of it.
+        let plan = Plan::make(self.store, self.repository, descriptor, &donors).ok()??;
+        self.report.reused(descriptor.digest.short(), plan.reused, descriptor.size);
+        Some(plan)
     }
 
     /// `copy`: the file that the blob is written to, and how much of it is there.
@@ -134,39 +153,60 @@ fn is_of_the_disk(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A blob: what is known of it, then the rest from the registry. Ends when another layer failed.
+/// A blob: what is known of it, then the rest from the registry or by a plan. Ends when another layer failed.
 struct Source<'a> {
     pull: &'a Pull<'a>,
     descriptor: &'a Descriptor,
     known: Option<io::Take<File>>,
-    rest: Option<BlobReader<'a>>,
+    plan: Option<Plan>,
+    rest: Option<Rest<'a>>,
     read: u64,
     /// The registry did not give what was asked of it, or another layer failed.
     broke: bool,
 }
 
+enum Rest<'a> {
+    Plain(BlobReader<'a>),
+    Planned(Assembly<'a>),
+}
+
+impl Read for Rest<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(into),
+            Self::Planned(assembly) => assembly.read(into),
+        }
+    }
+}
+
 impl<'a> Source<'a> {
-    fn new(pull: &'a Pull<'a>, descriptor: &'a Descriptor, partial: Option<&Partial>) -> Result<Self> {
+    fn new(
+        pull: &'a Pull<'a>,
+        descriptor: &'a Descriptor,
+        partial: Option<&Partial>,
+        plan: Option<Plan>,
+    ) -> Result<Self> {
         // By a position of its own: the other one stands where the next bytes go.
         let known = match partial.filter(|partial| partial.known > 0) {
             Some(partial) => Some(partial.reader()?.take(partial.known)),
             None => None,
         };
+        let mut source = Self { pull, descriptor, known, plan, rest: None, read: 0, broke: false };
         // Asked for at once where nothing is known, so that what is wrong is said before anything is made.
-        let rest = match &known {
-            None => Some(pull.repository.blob_from(&descriptor.digest, descriptor.size, 0)?),
-            Some(_) => None,
-        };
-        Ok(Self { pull, descriptor, known, rest, read: 0, broke: false })
+        if source.known.is_none() {
+            source.rest()?;
+        }
+        Ok(source)
     }
 
-    fn registry(&mut self) -> io::Result<&mut BlobReader<'a>> {
-        if self.rest.is_none() {
-            let (digest, size) = (&self.descriptor.digest, self.descriptor.size);
-            let reader = self.pull.repository.blob_from(digest, size, self.read).map_err(io::Error::other)?;
-            self.rest = Some(reader);
-        }
-        self.rest.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn rest(&mut self) -> Result<&mut Rest<'a>> {
+        let (pull, descriptor) = (self.pull, self.descriptor);
+        let rest = match (self.rest.take(), self.plan.take()) {
+            (Some(rest), _) => rest,
+            (None, Some(plan)) => Rest::Planned(Assembly::new(plan, pull.repository, descriptor, self.read)),
+            (None, None) => Rest::Plain(pull.repository.blob_from(&descriptor.digest, descriptor.size, self.read)?),
+        };
+        Ok(self.rest.insert(rest))
     }
 }
 
@@ -188,7 +228,7 @@ impl Read for Source<'_> {
         if self.rest.is_none() && self.read == self.descriptor.size {
             return Ok(0);
         }
-        let got = self.registry().and_then(|reader| reader.read(into));
+        let got = self.rest().map_err(io::Error::other).and_then(|rest| rest.read(into));
         match got {
             Ok(n) => {
                 self.read += n as u64;

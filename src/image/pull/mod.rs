@@ -6,6 +6,7 @@
 mod all;
 mod fetch;
 pub mod partial;
+mod reuse;
 #[cfg(test)]
 mod tests;
 
@@ -46,7 +47,10 @@ pub trait Report: Sync {
     fn bytes(&self, layer: &str, more: u64);
     /// So many more bytes of its archive were unpacked.
     fn unpacked(&self, layer: &str, more: u64);
-    /// What an earlier pull has left of it is of no use: it is fetched from its beginning.
+    /// So many of its bytes other layers have: they are not fetched.
+    fn reused(&self, layer: &str, bytes: u64, of: u64);
+    /// What an earlier pull has left of it, or another layer has, is of no use: it is fetched from its
+    /// beginning.
     fn again(&self, layer: &str);
     fn complete(&self, layer: &str);
 }
@@ -116,7 +120,7 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
         .iter()
         .any(|e| e.name.as_deref() == Some(&stored) && e.image == image && e.repo_digest.as_ref() == Some(&digest));
 
-    let fetched = fetch_all(store, &repository, &manifest.layers, &diffs, report)?;
+    let fetched = fetch_all(store, &repository, name, &manifest.layers, &diffs, report)?;
     let (layers, locks): (Vec<Pinned>, Vec<Option<Lock>>) = fetched.into_iter().unzip();
     let manifest_type =
         if manifest.media_type.is_empty() { manifest::OCI_MANIFEST } else { manifest.media_type.as_str() };
@@ -176,12 +180,13 @@ fn resolve(repository: &Repository, top: Vec<u8>, platform: Option<&Platform>) -
 fn fetch_all(
     store: &Store,
     repository: &Repository,
+    name: &Reference,
     descriptors: &[Descriptor],
     diffs: &[Digest],
     report: &dyn Report,
 ) -> Result<Vec<Fetched>> {
     let stop = AtomicBool::new(false);
-    let pull = Pull { store, repository, powers: Powers::now(), report, stop: &stop };
+    let pull = Pull { store, repository, name, powers: Powers::now(), report, stop: &stop };
     parallel::each(diffs.len().min(descriptors.len()), AT_ONCE, &stop, |n| {
         let descriptor = &descriptors[n];
         pull.layer(descriptor, &diffs[n]).with_context(|| format!("layer {:?}", descriptor.digest.short()))

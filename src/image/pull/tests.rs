@@ -14,17 +14,17 @@ use super::*;
 use crate::image::find;
 
 /// What is answered to a path: a status, headers, a body.
-type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+pub type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
 type Handler = dyn Fn(&str, &HashMap<String, String>) -> Answer + Send + Sync;
 
 /// A registry on a loopback port; its thread ends with the process.
-struct Server {
-    address: String,
+pub struct Server {
+    pub address: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn start(answer: impl Fn(&str, &HashMap<String, String>) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start(answer: impl Fn(&str, &HashMap<String, String>) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -38,11 +38,11 @@ impl Server {
         Self { address, asked }
     }
 
-    fn name(&self) -> Reference {
+    pub fn name(&self) -> Reference {
         format!("{}/app:1", self.address).parse().expect("reference")
     }
 
-    fn asked(&self, part: &str) -> usize {
+    pub fn asked(&self, part: &str) -> usize {
         self.asked.lock().expect("log").iter().filter(|path| path.contains(part)).count()
     }
 }
@@ -81,10 +81,10 @@ fn serve(stream: TcpStream, answer: &Handler, log: &Mutex<Vec<String>>) {
 
 /// An image of one layer, as a registry has it.
 #[derive(Clone)]
-struct Sample {
-    layer: Vec<u8>,
-    config: Vec<u8>,
-    manifest: Vec<u8>,
+pub struct Sample {
+    pub layer: Vec<u8>,
+    pub config: Vec<u8>,
+    pub manifest: Vec<u8>,
 }
 
 impl Sample {
@@ -99,7 +99,7 @@ impl Sample {
         Self::of(&layer, &Digest::of(&layer))
     }
 
-    fn of(layer: &[u8], diff: &Digest) -> Self {
+    pub fn of(layer: &[u8], diff: &Digest) -> Self {
         let config = json!({
             "architecture": Platform::host().architecture, "os": "linux",
             "config": {"Cmd": ["x"], "ExposedPorts": null, "Labels": null},
@@ -116,7 +116,7 @@ impl Sample {
     }
 
     /// What a good registry answers.
-    fn answer(&self, path: &str) -> Answer {
+    pub fn answer(&self, path: &str) -> Answer {
         let known = [&self.layer, &self.config, &self.manifest];
         let body = if path.ends_with("/manifests/1") {
             Some(&self.manifest)
@@ -130,7 +130,7 @@ impl Sample {
         }
     }
 
-    fn is_layer(&self, path: &str) -> bool {
+    pub fn is_layer(&self, path: &str) -> bool {
         path.ends_with(Digest::of(&self.layer).as_str())
     }
 }
@@ -142,11 +142,12 @@ impl Report for Silent {
     fn exists(&self, _: &str) {}
     fn bytes(&self, _: &str, _: u64) {}
     fn unpacked(&self, _: &str, _: u64) {}
+    fn reused(&self, _: &str, _: u64, _: u64) {}
     fn again(&self, _: &str) {}
     fn complete(&self, _: &str) {}
 }
 
-fn store() -> (TempDir, Store) {
+pub fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().expect("tempdir");
     let store = Store::open(Some(&dir.path().join("root")), Some(&dir.path().join("run"))).expect("store");
     (dir, store)
