@@ -23,6 +23,8 @@ class Account:
         self.root = root
         self.name = "root" if root else "rootless"
         self.dir = f"{WORK}/{self.name}"
+        # Where the engines keep images; a measurement may put another file system there.
+        self.disk = self.dir
         for part in ("", "/home", "/run", "/podman", "/podman-run", "/ctr", "/ctr-run"):
             os.mkdir(self.dir + part, 0o700 if part == "/run" else 0o755)
             if not root:
@@ -35,10 +37,10 @@ class Account:
         }
 
     def ctr(self, *words):
-        return [f"{WORK}/ctr", "--root", self.dir + "/ctr", "--runroot", self.dir + "/ctr-run", *words]
+        return [f"{WORK}/ctr", "--root", self.disk + "/ctr", "--runroot", self.dir + "/ctr-run", *words]
 
     def podman(self, *words):
-        roots = ["--root", self.dir + "/podman", "--runroot", self.dir + "/podman-run"]
+        roots = ["--root", self.disk + "/podman", "--runroot", self.dir + "/podman-run"]
         return ["/usr/bin/podman", *roots, "--storage-driver", "overlay", *words]
 
     def become(self):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import re
 import resource  # noqa: F401: os.wait4 looks for it when this is a user who may not read where Python lies
 import shutil
 import signal
@@ -23,9 +25,10 @@ UNPACK = {"gzip": "gzip -dc", "zstd": "zstd -dc"}
 
 
 class Registry:
-    """Debian's docker-registry on loopback."""
+    """Debian's docker-registry on loopback; its log tells how much it has sent."""
 
     def __init__(self):
+        self.log = f"{WORK}/registry.log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -34,18 +37,25 @@ class Registry:
         config = f"{WORK}/registry.yml"
         with open(config, "w", encoding="ascii") as file:
             file.write(
-                "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n"
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n"
                 f"    rootdirectory: {WORK}/registry\n  delete:\n    enabled: true\nhttp:\n  addr: {self.host}\n"
             )
         env = {"PATH": PATH, "OTEL_TRACES_EXPORTER": "none"}
         words = ["docker-registry", "serve", config]
-        self.server = subprocess.Popen(words, env=env, stdin=NULL, stdout=NULL, stderr=NULL)
+        with open(self.log, "wb") as log:
+            self.server = subprocess.Popen(words, env=env, stdin=NULL, stdout=log, stderr=NULL)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
                 return
             except ConnectionRefusedError:
                 time.sleep(0.02)
+
+    def sent(self):
+        """Bytes of answers until now, as its log has them: `"GET … HTTP/1.1" 200 BYTES "" …`."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            found = (re.search(r'" \d{3} (\d+) ', line) for line in log)
+            return sum(int(bytes[1]) for bytes in found if bytes)
 
     def empty(self):
         """Forgets all repositories; it keeps nothing in memory."""
@@ -70,7 +80,7 @@ class Image:
         for group in groups:
             tar = f"{WORK}/layer.tar"
             words = ["tar", "-C", "/", "--no-recursion", "--null", "-T", "-", "--numeric-owner", "-cf", tar]
-            subprocess.run(words, input="\0".join(group).encode(), check=True)
+            subprocess.run(words, input="\0".join(with_folders(group)).encode(), check=True)
             self.size += os.path.getsize(tar)
             diffs.append("sha256:" + subprocess.check_output(["sha256sum", tar]).split()[0].decode())
             with open(tar, "rb") as plain, open(tar + ".packed", "wb") as packed:
@@ -116,9 +126,20 @@ class Image:
 
     def by_shell(self, account):
         """All layers at once, each unpacked while it comes; no digest is looked at."""
-        into = f"{account.dir}/by-shell"
+        into = f"{account.disk}/by-shell"
         each = [f"mkdir -p {into}/{n}; curl -fsS {url} | {UNPACK[self.packing]} | tar -x -C {into}/{n}" for n, url in enumerate(self.urls)]
         return ["/bin/sh", "-ec", "".join(f"({line}) & " for line in each) + "wait"]
+
+
+def with_folders(paths):
+    """Each folder before what is in it, as the layers of images have them."""
+    seen = {"": None}
+    for path in paths:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            seen["/".join(parts[:depth])] = None
+        seen[path] = None
+    return list(seen)[1:]
 
 
 def big_files(count):
@@ -181,27 +202,80 @@ def table(title, rows):
     print(flush=True)
 
 
+class Disk:
+    """A file system in memory, made anew for each run: neither the speed of a disk is measured, nor what
+    was deleted before. ext4 does not give out an inode again in the minutes after its file was deleted,
+    and looks at one after the other: every run would be slower than the one before it, whoever's it is."""
+
+    def __init__(self, account):
+        self.account = account
+        self.memory = f"{WORK}/memory"
+        os.makedirs(self.memory, exist_ok=True)
+        if not os.path.ismount(self.memory):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "bench", self.memory], check=True)
+        account.disk = f"{account.dir}/disk"
+        os.makedirs(account.disk, exist_ok=True)
+
+    def renew(self):
+        self.remove()
+        image = f"{self.memory}/disk"
+        with open(image, "wb") as file:
+            file.truncate(8 << 30)
+        made = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image]
+        subprocess.run(made, check=True)
+        subprocess.run(["mount", "-o", "loop", image, self.account.disk], check=True)
+        if not self.account.root:
+            os.chown(self.account.disk, USER.pw_uid, USER.pw_gid)
+
+    def remove(self):
+        if os.path.ismount(self.account.disk):
+            subprocess.run(["umount", "-l", self.account.disk], check=True)
+            os.remove(f"{self.memory}/disk")
+
+    def synced(self):
+        """Milliseconds until all is on it."""
+        begin = time.perf_counter()
+        subprocess.run(["sync", "-f", self.account.disk], check=True)
+        return (time.perf_counter() - begin) * 1000
+
+
 def measure_pull(accounts, images, _):
     def rows():
         for account in accounts:
+            disk = Disk(account)
             for image in images:
-                gone = ["/bin/rm", "-rf", f"{account.dir}/by-shell", f"{account.dir}/copied"]
                 copy = ["/usr/bin/skopeo", "copy", "-q", "--insecure-policy", "--src-tls-verify=false"]
                 jobs = {
-                    "ctr": (account.ctr("pull", "-q", image.reference), [account.ctr("rmi", image.reference)]),
-                    "podman": (
-                        account.podman("pull", "-q", "--tls-verify=false", image.reference),
-                        [account.podman("rmi", image.reference)],
-                    ),
-                    "the shell": (image.by_shell(account), [gone]),
-                    "skopeo, nothing unpacked": (
-                        [*copy, f"docker://{image.reference}", f"oci:{account.dir}/copied:1"],
-                        [gone],
-                    ),
+                    "ctr": account.ctr("pull", "-q", image.reference),
+                    "podman": account.podman("pull", "-q", "--tls-verify=false", image.reference),
+                    "the shell": image.by_shell(account),
+                    "skopeo, nothing unpacked": [*copy, f"docker://{image.reference}", f"oci:{account.disk}/copied:1"],
                 }
-                yield f"{image.what}, {account.name}", account.apart(lambda j=jobs: in_turn(j))
+                times, synced, memory = ({name: [] for name in jobs} for _ in range(3))
+                for round in range(ROUNDS + 1):
+                    for name, argv in jobs.items():
+                        disk.renew()
+                        took, used = account.apart(lambda a=argv: timed(a))
+                        if round:
+                            times[name].append(took)
+                            synced[name].append(took + disk.synced())
+                            memory[name].append(used)
+                        if name == "podman" and not account.root:
+                            # Its process that waits keeps the file system.
+                            account.output(account.podman("system", "migrate"))
+                taken = {name: (statistics.median(times[name]), statistics.median(synced[name])) for name in jobs}
+                yield f"{image.what}, {account.name}", taken, max(memory["ctr"])
+            disk.remove()
+            account.disk = account.dir
 
-    table("`pull`", rows())
+    print("| `pull` | ctr | memory | beside it, and when that is on the disk too |")
+    print("| --- | ---: | ---: | --- |")
+    for what, taken, memory in rows():
+        ctr = taken["ctr"][0]
+        ratio = lambda took: f"{shown(took)} ({took / ctr:.2f}x)"
+        others = [f"{name} {ratio(took)}, {ratio(synced)}" for name, (took, synced) in taken.items() if name != "ctr"]
+        print(f"| {what} | {shown(ctr)} | {memory / 1024:.0f} MiB | {'; '.join(others)} |", flush=True)
+    print(flush=True)
 
 
 def measure_push(accounts, images, registry):
@@ -287,7 +361,77 @@ def measure_list(accounts, *_):
     table("`images`", rows())
 
 
-MEASURES = {"pull": measure_pull, "push": measure_push, "archives": measure_archives, "list": measure_list}
+def one_package(paths):
+    """The files of one of the machine's packages among them: of the one whose size is the nearest to a
+    twentieth of all."""
+    owners = {}
+    for listed in pathlib.Path("/var/lib/dpkg/info").glob("*.list"):
+        for line in listed.read_text(encoding="utf-8").splitlines():
+            owners[line[1:]] = listed.stem
+    packages = {}
+    for path in paths:
+        if path in owners:
+            packages.setdefault(owners[path], []).append(path)
+    sizes = {name: sum(os.path.getsize("/" + path) for path in files) for name, files in packages.items()}
+    name = min(sizes, key=lambda name: abs(sizes[name] - MEGABYTES * 1_000_000 / 20))
+    return set(packages[name]), sizes[name]
+
+
+def measure_update(accounts, _, registry):
+    """From an image to the next, of one package more in the same layer: with a table of contents that
+    says which parts are new (zstd:chunked), and without."""
+    paths = big_files(1)[0]
+    package, size = one_package(paths)
+    chunked = f"{WORK}/storage.conf"
+    with open(chunked, "w", encoding="ascii") as file:
+        file.write('[storage]\ndriver = "overlay"\n[storage.options]\npull_options = {enable_partial_images = "true"}\n')
+    os.chmod(chunked, 0o644)
+    names = []
+    for tag, taken in (("1", [path for path in paths if path not in package]), ("2", paths)):
+        image = Image(registry, [taken], "gzip")
+        names.append(f"{registry.host}/bench/update:{tag}")
+        words = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress-format", "zstd:chunked"]
+        subprocess.run([*words, f"oci:{image.layout}:1", f"docker://{names[-1]}"], check=True)
+        what = f"{image.size / 1e6:.0f} MB, {size / 1e6:.0f} MB of it new"
+        shutil.rmtree(image.layout)
+    first, second = names
+
+    def rows():
+        for account in accounts:
+            partly = lambda *words: ["/usr/bin/env", f"CONTAINERS_STORAGE_CONF={chunked}", *account.podman(*words)]
+            engines = {"ctr": account.ctr, "podman": account.podman, "podman, partial images on": partly}
+            flags = {name: [] if name == "ctr" else ["--tls-verify=false"] for name in engines}
+            taken, sent = {}, {}
+            for name, engine in engines.items():
+                account.output(engine("pull", "-q", *flags[name], first))
+                before = registry.sent()
+                pull = engine("pull", "-q", *flags[name], second)
+                account.output(pull)
+                sent[name] = registry.sent() - before
+                remove = engine("rmi", second)
+                account.output(remove)
+                taken |= account.apart(lambda j={name: (pull, [remove])}: in_turn(j))
+                account.output(engine("rmi", "-f", first))
+            yield f"{what}, {account.name}", taken, sent
+
+    print("| update by `pull` | ctr | fetched | beside it |")
+    print("| --- | ---: | ---: | --- |")
+    for what, taken, sent in rows():
+        ctr = taken["ctr"][0]
+        others = [
+            f"{name} {shown(took)} ({took / ctr:.2f}x), {sent[name] / 1e6:.1f} MB" for name, (took, _) in taken.items() if name != "ctr"
+        ]
+        print(f"| {what} | {shown(ctr)} | {sent['ctr'] / 1e6:.1f} MB | {'; '.join(others)} |", flush=True)
+    print(flush=True)
+
+
+MEASURES = {
+    "pull": measure_pull,
+    "update": measure_update,
+    "push": measure_push,
+    "archives": measure_archives,
+    "list": measure_list,
+}
 
 
 
@@ -301,7 +445,7 @@ def main():
     registry = Registry()
     try:
         images = []
-        if set(wanted) - {"list"}:
+        if set(wanted) - {"list", "update"}:
             chosen = os.environ.get("CTR_BENCH_IMAGES", "gzip1 gzip8 zstd1 zstd8").split()
             images = [Image(registry, big_files(int(name[4:])), name[:4]) for name in chosen]
         for image in images:

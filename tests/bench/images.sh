@@ -4,7 +4,7 @@
 # after round; medians and ratios as tables for the README. By root (or with sudo); needs what
 # `sh tests/setup.sh --bench` installs, python3, and 20 GB of disk. Nothing here passes or fails.
 #
-#   sh tests/bench/images.sh [WHAT…]    pull, push, archives, list; all of them unless named
+#   sh tests/bench/images.sh [WHAT…]    pull, update, push, archives, list; all of them unless named
 #   CTR_BIN=path/to/ctr                 measure this binary instead of the release build
 #   CTR_BENCH_ROUNDS=5                  how often each number is taken
 #   CTR_BENCH_IMAGES="gzip1 zstd8"      only these: how they are compressed, and into how many layers

@@ -302,18 +302,37 @@ impl<'a> Assembly<'a> {
         Self { plan, repository, layer, at, number: 0, remote: None, whole: false }
     }
 
-    fn ask(&mut self, piece: &Range<u64>, into: &mut [u8]) -> io::Result<usize> {
+    /// From the registry, up to `end`.
+    fn ask(&mut self, end: u64, into: &mut [u8]) -> io::Result<usize> {
         let (digest, size) = (&self.layer.digest, self.layer.size);
-        if self.remote.is_none() && !self.whole {
-            match self.repository.blob_part(digest, size, self.at..piece.end) {
-                Ok(reader) => self.remote = Some(reader),
-                Err(_) => self.whole = true,
+        let remote = match self.remote.take() {
+            Some(remote) => remote,
+            None => {
+                let part = (!self.whole).then(|| self.repository.blob_part(digest, size, self.at..end).ok()).flatten();
+                self.whole |= part.is_none();
+                match part {
+                    Some(part) => part,
+                    None => self.repository.blob_from(digest, size, self.at).map_err(io::Error::other)?,
+                }
+            }
+        };
+        self.remote.insert(remote).read(into)
+    }
+
+    /// Of the present piece; nothing where a donor is not what it was.
+    fn read_piece(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(Piece { range, from }) = self.plan.pieces.get(self.number) else { return Ok(0) };
+        let room = into.len().min(usize::try_from(range.end - self.at).unwrap_or(usize::MAX));
+        let (into, within, end) = (&mut into[..room], self.at - range.start, range.end);
+        match *from {
+            From::Registry => self.ask(end, into),
+            // Its disk is damaged, or somebody has cut it.
+            From::Donor(number, offset) => Ok(self.plan.donors[number].0.read_at(into, offset + within).unwrap_or(0)),
+            From::Tail => {
+                let rest = usize::try_from(within).ok().and_then(|within| self.plan.tail.get(within..));
+                rest.unwrap_or_default().read(into)
             }
         }
-        if self.remote.is_none() {
-            self.remote = Some(self.repository.blob_from(digest, size, self.at).map_err(io::Error::other)?);
-        }
-        self.remote.as_mut().map_or(Ok(0), |remote| remote.read(into))
     }
 }
 
@@ -321,34 +340,15 @@ impl Read for Assembly<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while !self.whole && self.plan.pieces.get(self.number).is_some_and(|piece| piece.range.end <= self.at) {
             self.number += 1;
-            // To its end, for the connection to serve the next request.
-            if let Some(mut done) = self.remote.take() {
-                done.read(&mut [0])?;
-            }
+            // To its end, for the connection to serve the next request; what is wrong with that one shows there.
+            let _ = self.remote.take().map(|mut done| done.read(&mut [0]));
         }
-        if into.is_empty() {
-            return Ok(0);
+        let mut n = if self.whole { 0 } else { self.read_piece(into)? };
+        if n == 0 && self.at < self.layer.size && !into.is_empty() {
+            self.whole = true;
+            n = self.ask(self.layer.size, into)?;
         }
-        let Some(Piece { range, from }) = self.plan.pieces.get(self.number).cloned() else { return Ok(0) };
-        let room = into.len().min(usize::try_from(range.end - self.at).unwrap_or(usize::MAX));
-        let within = self.at - range.start;
-        let n = match from {
-            _ if self.whole => self.ask(&range, into)?,
-            From::Registry => self.ask(&range, &mut into[..room])?,
-            From::Donor(number, offset) => {
-                let donor = &self.plan.donors[number].0;
-                donor.read_at(&mut into[..room], offset + within).ok().filter(|n| *n > 0).unwrap_or_else(|| {
-                    // Its disk is damaged, or somebody has cut it.
-                    self.whole = true;
-                    0
-                })
-            }
-            From::Tail => {
-                let rest = usize::try_from(within).ok().and_then(|within| self.plan.tail.get(within..));
-                rest.unwrap_or_default().read(&mut into[..room])?
-            }
-        };
         self.at += n as u64;
-        if n == 0 && self.whole && self.remote.is_none() { self.read(into) } else { Ok(n) }
+        Ok(n)
     }
 }
