@@ -92,21 +92,28 @@ pub fn stream_from(
     let applier = Applier::new(dir, powers).with_context(|| format!("unpack into {dir:?}"))?;
     let (compressed_in, compressed_out) = queue::pair();
     let (plain_in, plain_out) = queue::pair();
+    let first = filled(&mut source, compressed_in.buffer())?;
+    let compression = Compression::detect(&first)?;
+    // Who has less to do hashes: gzip takes longer to decompress than files to make, zstd does not.
+    let (early, late) = if compression == Compression::Gzip { (false, true) } else { (true, false) };
+    let mut first = Some(first);
     std::thread::scope(|threads| {
-        let second = threads.spawn(move || decompress(compressed_out, &plain_in));
-        let third = threads.spawn(move || unpack(applier, plain_out, told.made));
+        let second = threads.spawn(move || decompress(compressed_out, compression, &plain_in, early));
+        let third = threads.spawn(move || unpack(applier, plain_out.told(told.made), late));
 
         let mut hasher = Hasher::default();
         let mut size = 0;
         let mut begun = 0;
         let fetched = (|| -> Result<()> {
             loop {
-                let mut chunk = compressed_in.buffer();
-                let n = fill(&mut source, &mut chunk)?;
+                let chunk = match first.take() {
+                    Some(first) => first,
+                    None => filled(&mut source, compressed_in.buffer())?,
+                };
+                let n = chunk.len();
                 if n == 0 {
                     return Ok(());
                 }
-                chunk.truncate(n);
                 size += n as u64;
                 if size > limit {
                     return Err(Failure::new(format!("it is larger than the {limit} bytes that were promised")).into());
@@ -132,43 +139,46 @@ pub fn stream_from(
         let (second, third) = (join(second), join(third));
         fetched?;
         // A stage that fails makes the one before it stop without an error of its own.
-        let compression = match second {
-            Ok(Some(compression)) => compression,
-            Ok(None) => {
-                third?;
-                return Err(Failure::new("the archive was not read to its end").into());
-            }
-            Err(error) => return Err(error.into()),
+        let is_whole = second?;
+        let (hashed_late, applied) = third?;
+        let Some(hashed_early) = is_whole else {
+            return Err(Failure::new("the archive was not read to its end").into());
         };
-        let (diff, applied) = third?;
+        let diff = if early { hashed_early } else { hashed_late }.finish();
         Ok(Streamed { blob: hasher.finish(), blob_size: size, compression, diff, applied })
     })
 }
 
 /// The second stage; `None` when the third one gave up.
-fn decompress(mut input: queue::Output, output: &queue::Input) -> io::Result<Option<Compression>> {
-    let compression = Compression::detect(input.fill_buf()?)?;
+fn decompress(
+    input: queue::Output,
+    compression: Compression,
+    output: &queue::Input,
+    hashes: bool,
+) -> io::Result<Option<Hasher>> {
     let mut plain = Decoder::new(input, compression)?;
+    let mut hasher = Hasher::default();
     loop {
-        let mut chunk = output.buffer();
-        let n = fill(&mut plain, &mut chunk)?;
-        if n == 0 {
+        let chunk = filled(&mut plain, output.buffer())?;
+        if chunk.is_empty() {
             plain.finish()?;
-            return Ok(Some(compression));
+            return Ok(Some(hasher));
         }
-        chunk.truncate(n);
+        if hashes {
+            hasher.update(&chunk);
+        }
         if output.send(chunk).is_err() {
             return Ok(None);
         }
     }
 }
 
-/// The third stage. It has less to do than the second, so it is the one that hashes.
-fn unpack(mut applier: Applier, input: queue::Output, made: &(dyn Fn(u64) + Sync)) -> Result<(Digest, Applied)> {
+/// The third stage.
+fn unpack(mut applier: Applier, input: queue::Output, hashes: bool) -> Result<(Hasher, Applied)> {
     // Of this thread alone from here on: modes are as the archive says, without a chmod for each.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let mut reader = Reader::new(input.hashed(made));
+    let mut reader = Reader::new(if hashes { input.hashed() } else { input });
     while let Some(entry) = reader.next_entry()? {
         applier.add(&entry, &mut reader)?;
     }
@@ -178,14 +188,14 @@ fn unpack(mut applier: Applier, input: queue::Output, made: &(dyn Fn(u64) + Sync
     loop {
         let n = input.fill_buf()?.len();
         if n == 0 {
-            return Ok((input.digest(), applied));
+            return Ok((input.hasher(), applied));
         }
         input.consume(n);
     }
 }
 
-/// Fills `buffer` as far as the source goes.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// As much of `buffer` as the source fills; empty at its end.
+fn filled(source: &mut impl Read, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..]) {
@@ -195,7 +205,8 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
             Err(e) => return Err(e),
         }
     }
-    Ok(filled)
+    buffer.truncate(filled);
+    Ok(buffer)
 }
 
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use crate::image::digest::{Digest, Hasher};
+use crate::image::digest::Hasher;
 
 /// Bytes of a buffer: large enough that a queue's cost does not show, small enough for the cache.
 const BUFFER: usize = 128 << 10;
@@ -23,7 +23,8 @@ pub struct Output<'a> {
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
-    hasher: Option<(Hasher, &'a (dyn Fn(u64) + Sync))>,
+    hasher: Option<Hasher>,
+    told: &'a (dyn Fn(u64) + Sync),
 }
 
 /// The reader has gone.
@@ -34,7 +35,7 @@ pub fn pair<'a>() -> (Input, Output<'a>) {
     let (empty_in, empty_out) = channel();
     (
         Input { full: full_in, empty: empty_out },
-        Output { full: full_out, empty: empty_in, current: Vec::new(), position: 0, hasher: None },
+        Output { full: full_out, empty: empty_in, current: Vec::new(), position: 0, hasher: None, told: &|_| {} },
     )
 }
 
@@ -52,19 +53,25 @@ impl Input {
 }
 
 impl<'a> Output<'a> {
-    /// From here on all that comes is hashed, by who reads it, and `told` is told how much it is.
+    /// From here on all that comes is hashed, by who reads it.
     #[must_use]
-    pub fn hashed<'b>(self, told: &'b (dyn Fn(u64) + Sync)) -> Output<'b>
+    pub fn hashed(self) -> Self {
+        Self { hasher: Some(Hasher::default()), ..self }
+    }
+
+    /// From here on `told` is told how much comes.
+    #[must_use]
+    pub fn told<'b>(self, told: &'b (dyn Fn(u64) + Sync)) -> Output<'b>
     where
         'a: 'b,
     {
-        Output { hasher: Some((Hasher::default(), told)), ..self }
+        Output { told, ..self }
     }
 
-    /// The digest of all that came; of everything, when all was read.
+    /// What [`Self::hashed`] has come to; of everything, when all was read.
     #[must_use]
-    pub fn digest(self) -> Digest {
-        self.hasher.map(|(hasher, _)| hasher).unwrap_or_default().finish()
+    pub fn hasher(self) -> Hasher {
+        self.hasher.unwrap_or_default()
     }
 }
 
@@ -74,10 +81,10 @@ impl BufRead for Output<'_> {
             let Ok(next) = self.full.recv() else {
                 return Ok(&[]);
             };
-            if let Some((hasher, told)) = &mut self.hasher {
+            if let Some(hasher) = &mut self.hasher {
                 hasher.update(&next);
-                told(next.len() as u64);
             }
+            (self.told)(next.len() as u64);
             // The other side may have ended already; then nobody wants the buffer.
             let _ = self.empty.send(std::mem::replace(&mut self.current, next));
             self.position = 0;
