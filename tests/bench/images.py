@@ -79,7 +79,8 @@ class Image:
         diffs, layers = [], []
         for group in groups:
             tar = f"{WORK}/layer.tar"
-            words = ["tar", "-C", "/", "--no-recursion", "--null", "-T", "-", "--numeric-owner", "-cf", tar]
+            # Without records: skopeo of this age leaves out what fills up the last one of zstd:chunked.
+            words = ["tar", "-C", "/", "-b", "1", "--no-recursion", "--null", "-T", "-", "--numeric-owner", "-cf", tar]
             subprocess.run(words, input="\0".join(with_folders(group)).encode(), check=True)
             self.size += os.path.getsize(tar)
             diffs.append("sha256:" + subprocess.check_output(["sha256sum", tar]).split()[0].decode())
@@ -384,7 +385,8 @@ def measure_update(accounts, _, registry):
     package, size = one_package(paths)
     chunked = f"{WORK}/storage.conf"
     with open(chunked, "w", encoding="ascii") as file:
-        file.write('[storage]\ndriver = "overlay"\n[storage.options]\npull_options = {enable_partial_images = "true"}\n')
+        file.write('[storage]\ndriver = "overlay"\nrunroot = "/run/none"\ngraphroot = "/var/none"\n')
+        file.write('[storage.options]\npull_options = {enable_partial_images = "true"}\n')
     os.chmod(chunked, 0o644)
     names = []
     for tag, taken in (("1", [path for path in paths if path not in package]), ("2", paths)):
@@ -392,34 +394,37 @@ def measure_update(accounts, _, registry):
         names.append(f"{registry.host}/bench/update:{tag}")
         words = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress-format", "zstd:chunked"]
         subprocess.run([*words, f"oci:{image.layout}:1", f"docker://{names[-1]}"], check=True)
-        what = f"{image.size / 1e6:.0f} MB, {size / 1e6:.0f} MB of it new"
+        sizes = f"{image.size / 1e6:.0f} MB, {size / 1e6:.0f} MB of it new"
         shutil.rmtree(image.layout)
     first, second = names
 
     def rows():
         for account in accounts:
-            partly = lambda *words: ["/usr/bin/env", f"CONTAINERS_STORAGE_CONF={chunked}", *account.podman(*words)]
+            disk = Disk(account)
+            partly = lambda *words, podman=account.podman: ["/usr/bin/env", f"CONTAINERS_STORAGE_CONF={chunked}", *podman(*words)]
             engines = {"ctr": account.ctr, "podman": account.podman, "podman, partial images on": partly}
             flags = {name: [] if name == "ctr" else ["--tls-verify=false"] for name in engines}
-            taken, sent = {}, {}
-            for name, engine in engines.items():
-                account.output(engine("pull", "-q", *flags[name], first))
-                before = registry.sent()
-                pull = engine("pull", "-q", *flags[name], second)
-                account.output(pull)
-                sent[name] = registry.sent() - before
-                remove = engine("rmi", second)
-                account.output(remove)
-                taken |= account.apart(lambda j={name: (pull, [remove])}: in_turn(j))
-                account.output(engine("rmi", "-f", first))
-            yield f"{what}, {account.name}", taken, sent
+            times, sent = {name: [] for name in engines}, {}
+            for _ in range(ROUNDS):
+                for name, engine in engines.items():
+                    disk.renew()
+                    account.output(engine("pull", "-q", *flags[name], first))
+                    before = registry.sent()
+                    pull = engine("pull", "-q", *flags[name], second)
+                    times[name].append(account.apart(lambda a=pull: timed(a))[0])
+                    sent[name] = registry.sent() - before
+                    if name != "ctr" and not account.root:
+                        account.output(account.podman("system", "migrate"))
+            disk.remove()
+            account.disk = account.dir
+            yield f"{sizes}, {account.name}", {name: statistics.median(all) for name, all in times.items()}, sent
 
     print("| update by `pull` | ctr | fetched | beside it |")
     print("| --- | ---: | ---: | --- |")
     for what, taken, sent in rows():
-        ctr = taken["ctr"][0]
+        ctr = taken["ctr"]
         others = [
-            f"{name} {shown(took)} ({took / ctr:.2f}x), {sent[name] / 1e6:.1f} MB" for name, (took, _) in taken.items() if name != "ctr"
+            f"{name} {shown(took)} ({took / ctr:.2f}x), {sent[name] / 1e6:.1f} MB" for name, took in taken.items() if name != "ctr"
         ]
         print(f"| {what} | {shown(ctr)} | {sent['ctr'] / 1e6:.1f} MB | {'; '.join(others)} |", flush=True)
     print(flush=True)
