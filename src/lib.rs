@@ -101,6 +101,9 @@
 //! - Every byte of a layer is checked against the manifest (as it came) and the configuration (as it
 //!   was unpacked) before the layer has a name. What an interrupted pull left is believed no more than
 //!   what a registry sends.
+//! - A layer with a table of contents (eStargz, zstd:chunked) is put together from what other blobs have
+//!   and requests for the rest. The table is a guess, not an authority: who believes its digests need
+//!   not unpack what is unpacked elsewhere, but then nobody has checked the configuration's digests.
 //! - Compressed layers are kept, so push and save need not make them, and digests stay. A layer made
 //!   here is compressed while it is sent, to the same bytes each time: a connection that broke needs
 //!   no buffer and no file. `layers/<diff id>.json` then has that digest, and which repositories have it.

@@ -107,6 +107,8 @@ else
 	skip "licences: neither cargo-deny nor jq is installed"
 fi
 
+# They run by hand, for long (tests/fuzz/run.sh); here they have to build.
+check "fuzz targets" cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target
 suite "unit tests" cargo test --locked --lib
 suite "uplink" cargo test --locked --test uplink
 

@@ -20,7 +20,7 @@ pub fn tag(store: &Store, wanted: &str, name: &Reference) -> Result<()> {
     let full = name.clone().or_latest().to_string();
     let image = Index::change(store, |index| {
         if let Some(list) = list(index, wanted) {
-            let entries: Vec<Entry> = index.named(&list.name).cloned().collect();
+            let entries: Vec<Entry> = index.named(&list.name).map(|entry| elsewhere(entry, &full)).collect();
             let image = entries.first().map(|entry| entry.image.clone());
             if list.name != full {
                 index.add_list(List { name: full.clone(), ..list }, entries);
@@ -31,7 +31,7 @@ pub fn tag(store: &Store, wanted: &str, name: &Reference) -> Result<()> {
         let image = entry.image.clone();
         // The image's own name again: nothing changes, not the entry's place either.
         if entry.name.as_deref() != Some(&full) {
-            index.add(Entry { name: Some(full.clone()), ..entry });
+            index.add(Entry { name: Some(full.clone()), ..elsewhere(&entry, &full) });
         }
         Ok(Some(image))
     })?;
@@ -39,6 +39,14 @@ pub fn tag(store: &Store, wanted: &str, name: &Reference) -> Result<()> {
         note(store, &image, "tag", Some(&name.clone().or_latest().familiar()));
     }
     Ok(())
+}
+
+/// An entry for another name. Only its own repository knows the digest: what another one has, nobody knows
+/// before the image is pushed there.
+fn elsewhere(entry: &Entry, name: &str) -> Entry {
+    let repository = |name: &str| name.parse::<Reference>().ok().map(|name| name.repository());
+    let is_same = entry.name.as_deref().is_some_and(|own| repository(own) == repository(name));
+    Entry { repo_digest: entry.repo_digest.clone().filter(|_| is_same), ..entry.clone() }
 }
 
 fn list(index: &Index, wanted: &str) -> Option<List> {

@@ -104,7 +104,10 @@ impl Read for BlobReader<'_> {
                 // A whole blob goes to its end, so that one that is too long is noticed.
                 Some(body) if !self.is_part => body.read(into),
                 // And a part, for the connection to serve the next request.
-                Some(body) if self.read == self.end => return body.read(&mut [0]).map(|_| 0),
+                Some(body) if self.read == self.end => {
+                    let _ = body.read(&mut [0]);
+                    return Ok(0);
+                }
                 Some(body) => body.take(self.end - self.read).read(into),
                 None => match self.connect() {
                     Ok(()) => continue,

@@ -1,7 +1,7 @@
 //! One registry: requests that are authenticated where it asks for that, follow where it redirects, and
 //! are tried again where that may help.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -150,10 +150,12 @@ impl Client {
                     }
                     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
                     url = follow(&url, location.ok_or_else(|| Failure::new("the registry redirects to nowhere"))?)?;
+                    finish(response);
                 }
                 401 if is_own && !authenticated => {
                     self.authenticate(&response, sent.as_deref())?;
                     authenticated = true;
+                    finish(response);
                 }
                 401 | 403 if !is_own => {
                     return Err(Failure::new(format!(
@@ -390,11 +392,17 @@ impl Tries {
                 failure.hint(if status == 429 { limits } else { "it has a fault of its own: try again later" });
             return Err(if said.is_empty() { failure } else { failure.source(said) }.into());
         }
-        // The connection goes back before the pause.
-        drop(response);
+        finish(response);
         std::thread::sleep(wait.unwrap_or(FIRST_PAUSE * 2u32.pow(self.failed - 1)));
         Ok(())
     }
+}
+
+/// Reads what an answer says besides its status, if that is little: the connection serves the next request
+/// only when nothing of this one is left in it.
+fn finish(response: Response<Body>) {
+    let mut rest = response.into_body().into_reader().take(16 << 10);
+    let _ = io::copy(&mut rest, &mut io::sink());
 }
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).

@@ -38,6 +38,15 @@ pub fn discard(socket: BorrowedFd<'_>, count: usize) -> nix::Result<usize> {
     Errno::result(done).map(isize::unsigned_abs)
 }
 
+/// Bytes of a TCP socket that the peer has not acknowledged: tcp(7), `SIOCOUTQ`.
+#[must_use]
+pub fn unsent(socket: BorrowedFd<'_>) -> i32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one int there.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if done == 0 { bytes } else { 0 }
+}
+
 /// The next connection of a listening socket and its peer's address; `None`: there is none now. The
 /// connection does not block.
 ///

@@ -11,7 +11,7 @@ use ctr::store::Id;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bed::{BRIDGE, Bed, CONTAINER, CONTAINER6, HOST, HOST6, MACHINE, publish, until};
+use crate::bed::{BRIDGE, Bed, CONTAINER, CONTAINER6, HOST, HOST6, MACHINE, ip, publish, until};
 
 type Case = (&'static str, fn(&Bed));
 
@@ -30,6 +30,7 @@ pub const ALL: &[Case] = &[
     ("many_connections_at_once", many),
     ("nobody_answers_a_port_scan", scan),
     ("what_was_sent_arrives_after_the_container_has_left", last_words),
+    ("a_slow_reader_gets_what_was_sent_too", slowly),
     ("a_killed_uplink_is_made_anew", killed),
     ("one_uplink_for_many", shared),
     ("one_after_the_other", in_turn),
@@ -348,6 +349,31 @@ fn last_words(bed: &Bed) {
     let mut got = Vec::new();
     theirs.read_to_end(&mut got).unwrap();
     assert!(got == sent, "{} bytes came of {}", got.len(), sent.len());
+}
+
+/// Its window is shut while the container leaves, and opens when the time of who does nothing is over.
+fn slowly(bed: &Bed) {
+    let uplink = bed.uplink(false);
+    let listener = TcpListener::bind((HOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let sent = bytes(400_000);
+    let mut stream = bed.in_container(|| TcpStream::connect(address).unwrap());
+    let mut theirs = listener.accept().unwrap().0;
+    stream.write_all(&sent).unwrap();
+    // The container's interface is gone before its kernel could say that this was all.
+    ip(Some(&bed.container), "link set eth0 down");
+    drop((stream, uplink));
+    let mut got = vec![0; sent.len()];
+    let (mut at, began) = (0, Instant::now());
+    while at < got.len() {
+        let end = got.len().min(at + 40_000);
+        theirs.read_exact(&mut got[at..end]).unwrap();
+        at = end;
+        if began.elapsed() < Duration::from_millis(2500) {
+            thread::sleep(Duration::from_millis(300));
+        }
+    }
+    assert!(got == sent);
 }
 
 fn killed(bed: &Bed) {

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
 use super::Report;
 use super::partial::Partial;
-use super::reuse::{self, Assembly, Plan};
+use super::reuse::{Assembly, Donors, Plan};
 use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::digest::Digest;
@@ -28,6 +29,10 @@ pub struct Pull<'a> {
     pub repository: &'a Repository,
     /// By which the image is asked for.
     pub name: &'a Reference,
+    /// All of the image's.
+    pub layers: &'a [Descriptor],
+    /// Where parts of them may be, once somebody asks.
+    pub donors: OnceLock<Donors>,
     pub powers: Powers,
     pub report: &'a dyn Report,
     /// Another layer has failed.
@@ -82,17 +87,18 @@ impl Pull<'_> {
         unpacked: &Temporary,
     ) -> Result<Streamed> {
         let plan = self.plan(descriptor, partial.known);
-        let is_guess = partial.known > 0 || plan.is_some();
+        let (is_planned, known) = (plan.is_some(), partial.known);
         let mut source = Source::new(self, descriptor, Some(partial), plan)?;
-        let known = partial.known;
         let first = self.unpack(&mut source, descriptor, diff, (&mut partial.file, known), unpacked);
         let Err(error) = first else { return first };
-        if source.broke || is_of_the_disk(&error) {
+        // What is put together of the wrong parts can be of any size: a full disk says nothing of the layer.
+        if source.broke || (is_of_the_disk(&error) && !is_planned) {
             return Err(error);
         }
+        drop(source);
         // What is wrong stays wrong: it must not meet the next try as well.
         partial.restart()?;
-        if !is_guess {
+        if known == 0 && !is_planned {
             return Err(error);
         }
         self.report.again(descriptor.digest.short());
@@ -110,12 +116,13 @@ impl Pull<'_> {
 
     /// How the rest can be put together of what is here, where it can.
     fn plan(&self, descriptor: &Descriptor, known: u64) -> Option<Plan> {
-        if known == descriptor.size || !Plan::is_for(descriptor) {
+        if !Plan::is_for(descriptor, known) {
             return None;
         }
-        let donors = reuse::donors(self.store, self.name).ok()?;
+        let donors = self.donors.get_or_init(|| Donors::find(self.store, self.name, self.layers).unwrap_or_default());
         // What is wrong with its table does not matter to who fetches all of it.
-        let plan = Plan::make(self.store, self.repository, descriptor, &donors).ok()??;
+        let above = self.layers.iter().rev().position(|layer| layer.digest == descriptor.digest)?;
+        let plan = Plan::make(self.repository, descriptor, known, donors.open(self.store, above)).ok()??;
         self.report.reused(descriptor.digest.short(), plan.reused, descriptor.size);
         Some(plan)
     }

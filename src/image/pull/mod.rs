@@ -10,6 +10,7 @@ mod reuse;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
@@ -186,7 +187,8 @@ fn fetch_all(
     report: &dyn Report,
 ) -> Result<Vec<Fetched>> {
     let stop = AtomicBool::new(false);
-    let pull = Pull { store, repository, name, powers: Powers::now(), report, stop: &stop };
+    let (powers, donors) = (Powers::now(), OnceLock::new());
+    let pull = Pull { store, repository, name, layers: descriptors, donors, powers, report, stop: &stop };
     parallel::each(diffs.len().min(descriptors.len()), AT_ONCE, &stop, |n| {
         let descriptor = &descriptors[n];
         pull.layer(descriptor, &diffs[n]).with_context(|| format!("layer {:?}", descriptor.digest.short()))

@@ -93,6 +93,8 @@ struct Flow<T> {
     left: Option<Instant>,
     /// Something went through since the last look at those that are left.
     moved: bool,
+    /// Bytes that the kernel had for the other side then.
+    unsent: i32,
 }
 
 #[derive(Debug)]
@@ -205,6 +207,7 @@ impl<T> Flows<T> {
             queued: false,
             left: None,
             moved: false,
+            unsent: 0,
         };
         match self.free.pop() {
             Some(_) => self.slots[index as usize].flow = Some(flow),
@@ -381,7 +384,8 @@ impl<T> Flows<T> {
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             let Some(flow) = &mut self.slots[index as usize].flow else { continue };
             let Some(end) = flow.left else { continue };
-            if std::mem::take(&mut flow.moved) {
+            // A reset would throw away what the kernel has for a slow reader.
+            if std::mem::take(&mut flow.moved) || sockets::unsent(flow.outside.socket.as_fd()) < flow.unsent {
                 look = earlier(look, flow.wait(now));
             } else if end <= now {
                 self.reset(index);
@@ -439,7 +443,9 @@ impl<T> Flow<T> {
 
     /// Until when this waits for something to go through, now that the container has left.
     fn wait(&mut self, now: Instant) -> Instant {
-        let has_more = !self.up.rest.is_empty() || self.inside.as_ref().is_some_and(|inside| inside.readable);
+        self.unsent = sockets::unsent(self.outside.socket.as_fd());
+        let readable = self.inside.as_ref().is_some_and(|inside| inside.readable);
+        let has_more = readable || !self.up.rest.is_empty() || self.unsent > 0;
         let end = now + if has_more { GRACE } else { SETTLE };
         *self.left.insert(end)
     }

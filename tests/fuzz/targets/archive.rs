@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 
-use ctr::image::archive;
+use ctr::image::archive::load::load;
 use ctr::image::index::Index;
 use ctr::store::{Store, tree};
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut file = File::from(memfd_create("archive", MFdFlags::empty()).unwrap());
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
-    let loaded = archive::load(&store, file, None);
+    let loaded = load(&store, file, None);
     let index = Index::read(&store).unwrap();
     match loaded {
         Ok(loaded) => assert!(loaded.iter().all(|image| index.entries.iter().any(|entry| entry.image == image.id))),

@@ -10,29 +10,28 @@
 //! Only images of the same registry give parts: another one cannot ask, by what it is asked for, what
 //! a user has from elsewhere.
 
+mod assembly;
+mod donors;
 #[cfg(test)]
 mod tests;
 mod toc;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
+use self::donors::Donor;
 use self::toc::{Key, Part, Place};
 use crate::error::Failure;
-use crate::image::blobs;
-use crate::image::index::{Descriptor, Index};
-use crate::image::manifest::{self, Document};
-use crate::image::reference::Reference;
-use crate::registry::{BlobReader, Repository};
-use crate::store::{Lock, Store};
+use crate::image::index::Descriptor;
+use crate::registry::Repository;
 
-/// Layers whose tables are read, those of the same repository first.
-const MOST_DONORS: usize = 32;
+pub use self::assembly::Assembly;
+pub use self::donors::Donors;
+
 /// What is between two parts that are asked for is asked for as well, if it is no more: a request costs
 /// the time in which so many bytes come.
 const GAP: u64 = 32 << 10;
@@ -40,13 +39,13 @@ const GAP: u64 = 32 << 10;
 const MOST_REQUESTS: usize = 128;
 /// Fewer bytes are not worth it.
 const LEAST: u64 = 128 << 10;
-/// Parts of a layer that are remembered.
-const MOST_PARTS: usize = 1 << 18;
+/// Parts of a layer that are remembered, of some 80 bytes each: two for each of 65,000 files.
+const MOST_PARTS: usize = 1 << 17;
 
 /// How a blob is put together.
 pub struct Plan {
     pieces: Vec<Piece>,
-    donors: Vec<(File, Lock)>,
+    donors: Vec<Donor>,
     /// The blob's end, with its table: it came when the table was read.
     tail: Vec<u8>,
     /// Bytes that are here already.
@@ -62,59 +61,25 @@ struct Piece {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Registry,
-    /// A donor, and where it is in it.
-    Donor(usize, u64),
+    /// A donor's number, and where it is in it.
+    Donor(u32, u64),
     Tail,
 }
 
-/// Layers with a table of contents, of images that came from the registry that a name belongs to.
-///
-/// # Errors
-/// The index cannot be read. What is damaged is no donor.
-pub fn donors(store: &Store, name: &Reference) -> Result<Vec<Descriptor>> {
-    let index = Index::read(store)?;
-    let mut found: Vec<(bool, Descriptor)> = Vec::new();
-    for entry in index.entries.iter().filter(|entry| entry.repo_digest.is_some()) {
-        let Some(Ok(from)) = entry.name.as_ref().map(|name| name.parse::<Reference>()) else { continue };
-        if from.domain() != name.domain() {
-            continue;
-        }
-        let Ok(Some(bytes)) = blobs::read(store, &entry.manifest.digest) else { continue };
-        let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { continue };
-        let is_far = from.path() != name.path();
-        for layer in manifest.layers.into_iter().filter(|layer| Place::of(layer).is_some()) {
-            if !found.iter().any(|(_, known)| known.digest == layer.digest) {
-                found.push((is_far, layer));
-            }
-        }
-    }
-    found.sort_by_key(|(is_far, _)| *is_far);
-    found.truncate(MOST_DONORS);
-    Ok(found.into_iter().map(|(_, layer)| layer).collect())
-}
-
 impl Plan {
-    /// Whether a layer can be put together at all.
+    /// Whether a layer of which so many bytes are known can be put together at all.
     #[must_use]
-    pub fn is_for(layer: &Descriptor) -> bool {
-        layer.size > LEAST && Place::of(layer).is_some()
+    pub fn is_for(layer: &Descriptor, known: u64) -> bool {
+        layer.size.saturating_sub(known) > LEAST && Place::of(layer).is_some()
     }
 
-    /// `None`: the layer has no table, or too little of it is here.
+    /// `None`: the layer has no table, or too little of it is here. `known`: bytes of its beginning that
+    /// need not come from anywhere.
     ///
     /// # Errors
     /// The registry does not give the table, or it is damaged: the layer is fetched as any other.
-    pub fn make(
-        store: &Store,
-        repository: &Repository,
-        layer: &Descriptor,
-        donors: &[Descriptor],
-    ) -> Result<Option<Self>> {
-        let Some(place) = Place::of(layer) else { return Ok(None) };
-        let donors: Vec<_> = donors.iter().filter_map(|donor| open(store, donor)).collect();
-        if donors.is_empty() {
-            return Ok(None);
-        }
+    pub fn make(repository: &Repository, layer: &Descriptor, known: u64, donors: Vec<Donor>) -> Result<Option<Self>> {
+        let Some(place) = Place::of(layer).filter(|_| !donors.is_empty()) else { return Ok(None) };
         let (start, tail) = fetch_tail(repository, layer, &place)?;
         let mut parts = Vec::new();
         place.read(tail.as_slice(), start, &mut |part| {
@@ -126,22 +91,17 @@ impl Plan {
             return Err(Failure::new("a table of contents of too many rows").into());
         }
         let mut here = Here::of(&parts);
-        for (number, (descriptor, file, _)) in donors.iter().enumerate() {
+        for (number, donor) in (0..).zip(&donors) {
             // A damaged one has given what it could.
-            let _ = here.search(number, descriptor, file);
+            if !here.wanted.is_empty() {
+                let _ = here.search(number, donor);
+            }
         }
         let pieces = pieces(&parts, &here.found, start..layer.size);
-        let reused = pieces.iter().filter(|piece| matches!(piece.from, From::Donor(..))).map(Piece::length).sum();
-        let donors = donors.into_iter().map(|(_, file, lock)| (file, lock)).collect();
+        let ours = pieces.iter().filter(|piece| matches!(piece.from, From::Donor(..)));
+        let reused = ours.map(|piece| piece.range.end.max(known) - piece.range.start.max(known)).sum();
         Ok((reused >= LEAST).then_some(Self { pieces, donors, tail, reused }))
     }
-}
-
-/// A layer's blob; `None` when it is not here.
-fn open<'a>(store: &Store, layer: &'a Descriptor) -> Option<(&'a Descriptor, File, Lock)> {
-    let lock = blobs::pin(store, &layer.digest).ok()??;
-    let file = File::open(blobs::path(store, &layer.digest)).ok()?;
-    (file.metadata().ok()?.len() == layer.size).then_some((layer, file, lock))
 }
 
 /// The blob from its table on, and where that is.
@@ -152,7 +112,7 @@ fn fetch_tail(repository: &Repository, layer: &Descriptor, place: &Place) -> Res
             return Err(Failure::new("a table of contents of too many bytes").into());
         }
         let mut bytes = Vec::new();
-        repository.blob_part(&layer.digest, layer.size, part)?.take(wanted).read_to_end(&mut bytes)?;
+        repository.blob_part(&layer.digest, layer.size, part)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let size = layer.size;
@@ -177,42 +137,43 @@ fn fetch_tail(repository: &Repository, layer: &Descriptor, place: &Place) -> Res
 
 /// What of a layer's parts is in the store.
 struct Here {
-    wanted: HashMap<Key, Vec<usize>>,
-    /// By part: the donor, and where in it.
-    found: Vec<Option<(usize, u64)>>,
+    /// The last part with a key, and for each part the one before it with the same.
+    wanted: HashMap<Key, u32>,
+    before: Vec<Option<u32>>,
+    /// By part: the donor's number, and where in it.
+    found: Vec<Option<(u32, u64)>>,
 }
 
 impl Here {
     fn of(parts: &[Part]) -> Self {
-        let mut wanted: HashMap<Key, Vec<usize>> = HashMap::with_capacity(parts.len());
-        for (n, part) in parts.iter().enumerate() {
-            wanted.entry(part.key).or_default().push(n);
-        }
-        Self { wanted, found: vec![None; parts.len()] }
+        let mut wanted = HashMap::with_capacity(parts.len());
+        let before = (0..).zip(parts).map(|(number, part)| wanted.insert(part.key, number)).collect();
+        Self { wanted, before, found: vec![None; parts.len()] }
     }
 
-    fn search(&mut self, number: usize, donor: &Descriptor, file: &File) -> Result<()> {
-        let place = Place::of(donor).context("no table")?;
-        let start = match &place {
+    fn search(&mut self, number: u32, donor: &Donor) -> Result<()> {
+        let start = match &donor.place {
             Place::Chunked(place) => place.start,
             Place::Stargz => {
                 let mut footer = [0; toc::FOOTER];
-                file.read_exact_at(&mut footer, donor.size.saturating_sub(toc::FOOTER as u64))?;
+                donor.file.read_exact_at(&mut footer, donor.size.saturating_sub(toc::FOOTER as u64))?;
                 toc::of_footer(&footer).context("no footer of an eStargz")?
             }
         };
-        let mut table = file;
+        let mut table = &donor.file;
         table.seek(SeekFrom::Start(start))?;
-        place.read(BufReader::new(table.take(toc::MAX_PACKED)), start, &mut |part| {
-            for n in self.wanted.remove(&part.key).into_iter().flatten() {
-                self.found[n] = Some((number, part.start));
+        donor.place.read(BufReader::new(table.take(toc::MAX_PACKED)), start, &mut |part| {
+            let mut next = self.wanted.remove(&part.key);
+            while let Some(wanted) = next {
+                self.found[wanted as usize] = Some((number, part.start));
+                next = self.before[wanted as usize];
             }
         })
     }
 }
 
 /// Puts the parts together to as few pieces as can be; the last one is the tail.
-fn pieces(parts: &[Part], found: &[Option<(usize, u64)>], tail: Range<u64>) -> Vec<Piece> {
+fn pieces(parts: &[Part], found: &[Option<(u32, u64)>], tail: Range<u64>) -> Vec<Piece> {
     let mut all: Vec<Piece> = Vec::new();
     let mut at = 0;
     let places = parts.iter().zip(found).map(|(part, place)| (part.start..part.start + part.length, place));
@@ -280,75 +241,5 @@ fn without_gaps(pieces: Vec<Piece>, gap: u64) -> Vec<Piece> {
 impl Piece {
     fn length(&self) -> u64 {
         self.range.end - self.range.start
-    }
-}
-
-/// Reads a blob by its plan.
-pub struct Assembly<'a> {
-    plan: Plan,
-    repository: &'a Repository,
-    layer: &'a Descriptor,
-    at: u64,
-    /// The present piece.
-    number: usize,
-    remote: Option<BlobReader<'a>>,
-    /// The registry has not given a part: it is asked for all that is left.
-    whole: bool,
-}
-
-impl<'a> Assembly<'a> {
-    /// From `at` on.
-    pub fn new(plan: Plan, repository: &'a Repository, layer: &'a Descriptor, at: u64) -> Self {
-        Self { plan, repository, layer, at, number: 0, remote: None, whole: false }
-    }
-
-    /// From the registry, up to `end`.
-    fn ask(&mut self, end: u64, into: &mut [u8]) -> io::Result<usize> {
-        let (digest, size) = (&self.layer.digest, self.layer.size);
-        let remote = match self.remote.take() {
-            Some(remote) => remote,
-            None => {
-                let part = (!self.whole).then(|| self.repository.blob_part(digest, size, self.at..end).ok()).flatten();
-                self.whole |= part.is_none();
-                match part {
-                    Some(part) => part,
-                    None => self.repository.blob_from(digest, size, self.at).map_err(io::Error::other)?,
-                }
-            }
-        };
-        self.remote.insert(remote).read(into)
-    }
-
-    /// Of the present piece; nothing where a donor is not what it was.
-    fn read_piece(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(Piece { range, from }) = self.plan.pieces.get(self.number) else { return Ok(0) };
-        let room = into.len().min(usize::try_from(range.end - self.at).unwrap_or(usize::MAX));
-        let (into, within, end) = (&mut into[..room], self.at - range.start, range.end);
-        match *from {
-            From::Registry => self.ask(end, into),
-            // Its disk is damaged, or somebody has cut it.
-            From::Donor(number, offset) => Ok(self.plan.donors[number].0.read_at(into, offset + within).unwrap_or(0)),
-            From::Tail => {
-                let rest = usize::try_from(within).ok().and_then(|within| self.plan.tail.get(within..));
-                rest.unwrap_or_default().read(into)
-            }
-        }
-    }
-}
-
-impl Read for Assembly<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while !self.whole && self.plan.pieces.get(self.number).is_some_and(|piece| piece.range.end <= self.at) {
-            self.number += 1;
-            // To its end, for the connection to serve the next request; what is wrong with that one shows there.
-            let _ = self.remote.take().map(|mut done| done.read(&mut [0]));
-        }
-        let mut n = if self.whole { 0 } else { self.read_piece(into)? };
-        if n == 0 && self.at < self.layer.size && !into.is_empty() {
-            self.whole = true;
-            n = self.ask(self.layer.size, into)?;
-        }
-        self.at += n as u64;
-        Ok(n)
     }
 }

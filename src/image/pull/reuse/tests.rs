@@ -8,9 +8,11 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::image::blobs;
 use crate::image::digest::Digest;
 use crate::image::pull::tests::{Sample, Server, store};
 use crate::image::pull::{Report, pull};
+use crate::store::Store;
 
 /// What can be told apart: bytes that do not compress, another seed having others.
 fn noise(seed: u32, length: usize) -> Vec<u8> {
@@ -98,12 +100,16 @@ struct Tag {
 }
 
 impl Tag {
-    fn of(first: Sample, heeds_ranges: bool) -> Self {
+    /// `parts`: how many requests for a part are answered with one; the others get all.
+    fn of(first: Sample, parts: usize) -> Self {
+        let left = AtomicUsize::new(parts);
         let (now, sent) = (Arc::new(Mutex::new(first)), Arc::new(AtomicUsize::new(0)));
         let (sample, count) = (Arc::clone(&now), Arc::clone(&sent));
         let server = Server::start(move |path, headers| {
             let sample = sample.lock().unwrap().clone();
-            let range = headers.get("range").filter(|_| heeds_ranges && sample.is_layer(path));
+            let one_less =
+                || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            let range = headers.get("range").filter(|_| sample.is_layer(path) && one_less());
             let (status, mut extra, mut body) = sample.answer(path);
             if let Some((start, end)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
                 let start: usize = start.parse().unwrap();
@@ -163,7 +169,7 @@ fn files(changed: usize) -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn an_update_fetches_what_has_changed() {
     let (_dir, store) = store();
-    let tag = Tag::of(sample(&estargz(&files(99), true_table)), true);
+    let tag = Tag::of(sample(&estargz(&files(99), true_table)), usize::MAX);
     let (first, told) = tag.pull(&store);
     assert!(first > 5_500_000 && told.is_empty(), "{first} {told:?}");
     // One of 300 kB; its header is as it was, so the part before it is too.
@@ -185,7 +191,7 @@ fn an_update_fetches_what_has_changed() {
 #[test]
 fn a_table_that_lies_costs_a_second_download() {
     let (_dir, store) = store();
-    let tag = Tag::of(sample(&estargz(&files(99), true_table)), true);
+    let tag = Tag::of(sample(&estargz(&files(99), true_table)), usize::MAX);
     tag.pull(&store);
     let old = Digest::of(&noise(2, 300_000));
     let liar = |name: &str| (name == "c").then(|| old.clone());
@@ -199,7 +205,7 @@ fn a_table_that_lies_costs_a_second_download() {
 fn a_damaged_donor_is_found_out() {
     let (_dir, store) = store();
     let first = sample(&estargz(&files(99), true_table));
-    let tag = Tag::of(first.clone(), true);
+    let tag = Tag::of(first.clone(), usize::MAX);
     tag.pull(&store);
     let path = blobs::path(&store, &Digest::of(&first.layer));
     let mut bytes = std::fs::read(&path).unwrap();
@@ -213,7 +219,7 @@ fn a_damaged_donor_is_found_out() {
 #[test]
 fn without_ranges_all_is_fetched_once() {
     let (_dir, store) = store();
-    let tag = Tag::of(sample(&estargz(&files(99), true_table)), false);
+    let tag = Tag::of(sample(&estargz(&files(99), true_table)), 0);
     tag.pull(&store);
     *tag.now.lock().unwrap() = sample(&estargz(&files(2), true_table));
     let (_, told) = tag.pull(&store);
@@ -221,10 +227,31 @@ fn without_ranges_all_is_fetched_once() {
 }
 
 #[test]
+fn a_registry_may_stop_giving_parts() {
+    let (_dir, store) = store();
+    // The table's, and a server that does not know what parts are has its turn.
+    let tag = Tag::of(sample(&estargz(&files(99), true_table)), 1);
+    tag.pull(&store);
+    *tag.now.lock().unwrap() = sample(&estargz(&files(2), true_table));
+    let (sent, told) = tag.pull(&store);
+    assert_eq!(told, ["reused 94 %"]);
+    assert!(sent > 5_500_000, "{sent}");
+}
+
+#[test]
+fn a_row_without_an_end_is_refused() {
+    let header = header("stargz.index.json", 1 << 20);
+    let row = format!("{{\"version\":1,\"entries\":[{{\"type\":\"reg\",\"x\":[{}", "[0],".repeat(1 << 18));
+    let table = gzip(&[header, row.into_bytes()].concat());
+    let refused = Place::Stargz.read(table.as_slice(), 9, &mut |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("a row without an end"), "{refused}");
+}
+
+#[test]
 fn a_table_without_sense_is_none() {
     let (_dir, store) = store();
     let (blob, plain) = estargz(&files(99), true_table);
-    let tag = Tag::of(sample(&(blob.clone(), plain.clone())), true);
+    let tag = Tag::of(sample(&(blob.clone(), plain.clone())), usize::MAX);
     tag.pull(&store);
     let body = blob.len() - footer(0).len();
     for start in [0, 17, blob.len() - 60, usize::MAX] {
@@ -250,7 +277,7 @@ fn short_gaps_are_fetched_as_well() {
 
 #[test]
 fn too_many_requests_become_fewer() {
-    let part = |n: u64| Part { start: n * 100_000, length: 100_000, key: [0; 32] };
+    let part = |n: u64| Part { start: n * 100_000, length: 100_000, key: [0; 16] };
     let parts: Vec<Part> = (0..1000).map(part).collect();
     let found: Vec<_> = (0..1000).map(|n| (n % 2 == 0).then_some((0, n * 7))).collect();
     let pieces = pieces(&parts, &found, 100_000_000..100_000_010);

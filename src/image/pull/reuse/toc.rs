@@ -9,8 +9,9 @@
 //! A table is a guess at what a part of a blob holds, and from a stranger: what is made of it goes
 //! through the digests of the whole layer.
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
 use anyhow::Result;
@@ -36,6 +37,8 @@ const NAME: &[u8] = b"stargz.index.json";
 /// Bytes of a table, compressed and not: enough for some 80,000 files. Larger ones would show in memory.
 pub const MAX_PACKED: u64 = 8 << 20;
 const MAX_TEXT: u64 = 32 << 20;
+/// Of a row, and of what is between two.
+const MAX_ROW: usize = 64 << 10;
 
 /// Of a tar archive.
 const BLOCK: u64 = 512;
@@ -108,7 +111,8 @@ pub struct Part {
     pub key: Key,
 }
 
-pub type Key = [u8; 32];
+/// Half of a SHA-256: an accident is not likely, and an intended one gains nothing.
+pub type Key = [u8; 16];
 
 /// What the table says of a file, or of a piece of one.
 #[derive(Deserialize)]
@@ -152,8 +156,9 @@ impl<'a> Parts<'a> {
     }
 
     fn read(&mut self, text: impl Read) -> Result<()> {
-        let mut json = serde_json::Deserializer::from_reader(BufReader::new(text));
-        Ok(Table(self).deserialize(&mut json)?)
+        let left = Cell::new(MAX_ROW);
+        let mut json = serde_json::Deserializer::from_reader(Bounded { text: BufReader::new(text), left: &left });
+        Ok(Table { parts: self, left: &left }.deserialize(&mut json)?)
     }
 
     fn row(&mut self, row: &Row) {
@@ -194,7 +199,9 @@ impl<'a> Parts<'a> {
         // Several small files can share a part.
         if length > 0 {
             self.known.update(length.to_le_bytes());
-            let key = self.known.finalize_reset().into();
+            let whole: [u8; 32] = self.known.finalize_reset().into();
+            let mut key = Key::default();
+            key.copy_from_slice(&whole[..16]);
             (self.each)(Part { start: self.start, length, key });
             self.start = end;
         }
@@ -202,7 +209,27 @@ impl<'a> Parts<'a> {
 }
 
 /// The table as a whole, its rows handed on as they come: they need not be in memory together.
-struct Table<'a, 'b>(&'a mut Parts<'b>);
+struct Table<'a, 'b> {
+    parts: &'a mut Parts<'b>,
+    /// See [`Bounded`].
+    left: &'a Cell<usize>,
+}
+
+/// Text of which so many bytes are left until the row has to end: what is made of a row in memory is
+/// a multiple of its text.
+struct Bounded<'a, R> {
+    text: R,
+    left: &'a Cell<usize>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.text.read(into)?;
+        let left = self.left.get().checked_sub(n);
+        self.left.set(left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a row without an end"))?);
+        Ok(n)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Table<'_, '_> {
     type Value = ();
@@ -224,7 +251,7 @@ impl<'de> Visitor<'de> for Table<'_, '_> {
             match name.as_str() {
                 "version" if map.next_value::<u64>()? == 1 => {}
                 "version" => return Err(A::Error::custom("a table of contents of another version")),
-                "entries" => map.next_value_seed(Rows(self.0))?,
+                "entries" => map.next_value_seed(Rows { parts: &mut *self.parts, left: self.left })?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -232,7 +259,10 @@ impl<'de> Visitor<'de> for Table<'_, '_> {
     }
 }
 
-struct Rows<'a, 'b>(&'a mut Parts<'b>);
+struct Rows<'a, 'b> {
+    parts: &'a mut Parts<'b>,
+    left: &'a Cell<usize>,
+}
 
 impl<'de> DeserializeSeed<'de> for Rows<'_, '_> {
     type Value = ();
@@ -251,7 +281,8 @@ impl<'de> Visitor<'de> for Rows<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
         while let Some(row) = rows.next_element::<Row>()? {
-            self.0.row(&row);
+            self.parts.row(&row);
+            self.left.set(MAX_ROW);
         }
         Ok(())
     }
