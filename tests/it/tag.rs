@@ -1,6 +1,6 @@
 //! `ctr tag`.
 
-use crate::support::{Entry, Image, both};
+use crate::support::{Entry, Image, Server, both};
 
 both!(one_more_name, |cx| {
     cx.busybox();
@@ -28,6 +28,23 @@ both!(a_name_that_was_another_images, |cx| {
     for line in [format!("<none>:<none> {app}"), format!("app:1 {busybox}"), format!("busybox:latest {busybox}")] {
         assert!(lines.lines().any(|l| l == line), "{line}: {lines}");
     }
+});
+
+// Nobody knows whether the other registry has an image by that digest.
+both!(a_digest_stays_in_its_repository, |cx| {
+    let server = Server::start();
+    let image = Image::small("team/app:1", [Entry::file("v", 0o644, "1")]);
+    let reference = server.serve_image(&image);
+    cx.ctr(&format!("pull -q {reference}")).succeeds();
+    let repository = reference.strip_suffix(":1").unwrap();
+    for name in [&format!("{repository}:2"), "other.example/app:1", "app:1"] {
+        cx.ctr(&format!("tag {reference} {name}")).prints("");
+    }
+    let digests = cx.ctr(&format!("image inspect -f '{{{{json .RepoDigests}}}}' {reference}")).succeeds();
+    assert!(digests.starts_with(&format!("[\"{repository}@sha256:")) && !digests.contains(','), "{digests}");
+    let shown = cx.ctr("images --digests --format '{{.Repository}}:{{.Tag}} {{.Digest}}'").succeeds();
+    let without: Vec<&str> = shown.lines().filter(|line| line.ends_with(" <none>")).collect();
+    assert_eq!(without, ["app:1 <none>", "other.example/app:1 <none>"], "{shown}");
 });
 
 both!(no_name_at_all, |cx| {
