@@ -256,6 +256,35 @@ both!(a_registry_that_stores_something_else, |cx| {
     cx.ctr(&format!("push -q {reference}")).fails_saying(1, "the registry stored sha256:");
 });
 
+both!(what_is_damaged_is_not_sent, |cx| {
+    let server = Uploads::start(Whims::default());
+    for (packing, name) in [(Packing::Gzip, "damaged/gzip:1"), (Packing::Plain, "damaged/plain:1")] {
+        let image = image(&server.host, name, packing);
+        let reference = loaded(cx, &image);
+        let path = |digest: &str| cx.root().join("image/blobs/sha256").join(&digest[7..]);
+        let blob = path(&image.blobs()[1].0);
+        let good = std::fs::read(&blob).unwrap();
+        let mut bad = good.clone();
+        // Among the file's bytes, which a tar has no sum of.
+        bad[100_000..100_009].copy_from_slice(b"something");
+        std::fs::write(&blob, &bad).unwrap();
+        let ran = cx.ctr(&format!("push -q {reference}"));
+        ran.fails_saying(1, "is damaged: its ");
+        assert!(ran.err().contains("system check --repair"), "{ran}");
+        std::fs::write(&blob, &good).unwrap();
+        // A document that is another one, and good as such.
+        for (what, document) in [(image.id(), image.configuration()), (digest(&image.manifest()), image.manifest())] {
+            let spaced = [document.as_slice(), b" "].concat();
+            std::fs::write(path(&what), spaced).unwrap();
+            cx.ctr(&format!("push -q {reference}")).fails_saying(1, "is damaged: its bytes have the digest sha256:");
+            std::fs::write(path(&what), document).unwrap();
+        }
+        assert!(!server.asked().iter().any(|line| line.starts_with("PUT") && line.contains("manifests")));
+        cx.ctr(&format!("push -q {reference}")).succeeds();
+        server.forget();
+    }
+});
+
 both!(killed_in_its_middle, |cx| {
     let registry = Registry::plain();
     let who = if cx.is_root() { "root" } else { "user" };

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::members::blob_name;
 use super::{CONTAINERD_NAME, Listed};
+use crate::image::blobs::Checked;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Entry, Index, List, REF_NAME};
 use crate::image::manifest::{self, Document};
@@ -51,7 +51,7 @@ pub struct Archive {
     /// What each of the images is made of.
     listed: Vec<Contents>,
     /// In the order that they are written in, and where each is.
-    blobs: Vec<(Digest, PathBuf)>,
+    blobs: Vec<(Digest, Store)>,
     held: Vec<Lock>,
 }
 
@@ -195,14 +195,14 @@ impl Archive {
         }
         let lock = blobs::pin(store, digest)?.with_context(|| format!("blob {:?} is missing", digest.short()))?;
         self.held.push(lock);
-        self.blobs.push((digest.clone(), blobs::path(store, digest)));
+        self.blobs.push((digest.clone(), store.clone()));
         Ok(())
     }
 
     /// Writes the archive. Each image's saving is an event.
     ///
     /// # Errors
-    /// As write(2).
+    /// As write(2); a blob is not what it is called.
     pub fn write(&self, store: &Store, out: File) -> Result<()> {
         let mut out = Writer::new(out);
         let mut put = |name: &str, bytes: &[u8]| document(&mut out, name, bytes);
@@ -218,10 +218,10 @@ impl Archive {
         for folder in ["blobs/", "blobs/sha256/"] {
             out.add(&member(Kind::Directory, folder, 0), None).context("write the archive")?;
         }
-        for (digest, path) in &self.blobs {
-            let file = File::open(path).with_context(|| format!("read {path:?}"))?;
-            let entry = member(Kind::File, &blob_name(digest), file.metadata()?.len());
-            out.add(&entry, Some(&file)).context("write the archive")?;
+        for (digest, home) in &self.blobs {
+            let mut blob = Checked::open(home, digest).with_context(|| format!("read blob {:?}", digest.short()))?;
+            let entry = member(Kind::File, &blob_name(digest), blob.size());
+            out.add_from(&entry, &mut blob).context("write the archive")?;
         }
         out.finish().context("write the archive")?;
         for image in &self.images {

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
-use super::content::{Blob, Packed, Stoppable};
+use super::content::{Packed, Stoppable};
 use super::{How, Report, Sources};
 use crate::error::{self, Failure};
-use crate::image::blobs;
+use crate::image::blobs::{self, Checked};
 use crate::image::digest::Digest;
 use crate::image::index::Descriptor;
 use crate::image::layers::{self, PackedBlob};
@@ -53,7 +53,7 @@ impl Job<'_> {
             let begun = self.begin(digest)?;
             if let Begun::Upload(upload) = begun {
                 let _held = self.fetched(&mut held)?;
-                let content = Blob::open(&blobs::path(self.store, digest), digest).context("read its blob")?;
+                let content = Checked::open(self.store, digest).context("read its blob")?;
                 self.report.begin(self.diff.short(), content.length());
                 self.send(upload, content)?;
             }
@@ -82,7 +82,7 @@ impl Job<'_> {
             (Begun::Upload(upload), _) => {
                 let _held = self.fetched(&mut held)?;
                 let path = blobs::path(self.store, digest);
-                let content = Packed::open(&path, stored, format, level).context("read its blob")?;
+                let content = Packed::open(&path, self.diff, stored, format, level).context("read its blob")?;
                 self.report.begin(self.diff.short(), None);
                 let (digest, size) = self.send(upload, content)?;
                 remember(self.store, self.diff, &digest, size, Some((format, level)), None)?;

@@ -3,10 +3,9 @@
 
 use anyhow::{Context, Result};
 
-use super::content::Blob;
 use super::{Pushed, Report};
 use crate::error::Failure;
-use crate::image::blobs;
+use crate::image::blobs::{self, Checked};
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index, List};
 use crate::image::manifest::{self, Document};
@@ -53,7 +52,7 @@ pub fn push_list(store: &Store, list: &List, name: &Reference, report: &dyn Repo
 
 fn read(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
     let missing = || Failure::new(format!("the manifest {:?} is not here any more", digest.short()));
-    Ok(blobs::read(store, digest)?.ok_or_else(missing)?)
+    Ok(blobs::read_whole(store, digest)?.ok_or_else(missing)?)
 }
 
 /// Where the image of a manifest came from.
@@ -90,7 +89,7 @@ impl Job<'_> {
             None => refetch::from(self.store, &self.sources, blob)?,
         };
         let Begun::Upload(upload) = self.repository.begin(None)? else { return Ok(()) };
-        let mut content = Blob::open(&blobs::path(self.store, digest), digest).context("read it")?;
+        let mut content = Checked::open(self.store, digest).context("read it")?;
         self.report.begin(short, Some(blob.size));
         self.repository.send(upload, &mut content, &|bytes| self.report.sent(short, bytes))?;
         self.report.complete(short);
