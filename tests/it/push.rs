@@ -177,6 +177,24 @@ both!(goes_on_where_the_connection_broke, |cx| {
     }
 });
 
+both!(waits_for_one_that_is_started_anew, |cx| {
+    let server = Uploads::start(Whims::default());
+    for (packing, name) in [(Packing::Gzip, "outage/gzip:1"), (Packing::Plain, "outage/plain:1")] {
+        let layer = Layer::new([Entry::file("noise", 0o644, noise(3_000_000))]);
+        let reference = loaded(cx, &Image::new(&format!("{}/{name}", server.host)).packed(packing).layer(&layer));
+        let outage = Some(std::time::Duration::from_millis(1200));
+        server.change(Whims { breaks: Some((1_000_000, 1)), outage, ..Whims::default() });
+        server.forget();
+        cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));
+        // The layer's upload and the configuration's: it went on where it was.
+        let asked = server.asked();
+        assert_eq!(asked.iter().filter(|line| line.starts_with("POST")).count(), 2, "{asked:#?}");
+        assert_eq!(asked.iter().filter(|line| line.starts_with("PATCH")).count(), 3, "{asked:#?}");
+        cx.ctr(&format!("rmi -f {reference}")).succeeds();
+        cx.ctr(&format!("pull -q {reference}")).succeeds();
+    }
+});
+
 both!(one_that_breaks_for_ever_fails, |cx| {
     let server = Uploads::start(Whims { breaks: Some((0, 1000)), ..Whims::default() });
     let reference = loaded(cx, &image(&server.host, "broken/always:1", Packing::Gzip));
