@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::output::progress::{self, Stream};
 use crate::cli::{Globals, Run, output};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::image::platform::Platform;
 use crate::image::push::{self, How, push};
 use crate::image::reference::{DEFAULT_TAG, Reference};
@@ -88,6 +88,9 @@ impl Run for Push {
             let report = progress::push(Stream::Out, self.quiet);
             let pushed = push(&store, name, platform.as_ref(), how, report.as_ref()).map_err(image::disk_full)?;
             drop(report);
+            if let Some(warning) = &pushed.warning {
+                error::warn(warning);
+            }
             if !self.quiet {
                 let tag = name.wanted();
                 output::print(&format!("{tag}: digest: {} size: {}\n", pushed.digest, pushed.size));

@@ -13,7 +13,9 @@ use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
 use super::pace::Paced;
-use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, is_refused, same_origin, wants_certificate};
+use super::web::{
+    Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, is_refused, same_origin, wants_certificate,
+};
 use crate::config::Credentials;
 use crate::error::Failure;
 

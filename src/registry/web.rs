@@ -216,7 +216,10 @@ pub fn is_refused(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectionFailed => true,
         ureq::Error::Io(e) => {
-            matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+            matches!(
+                e.kind(),
+                ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+            )
         }
         _ => false,
     }

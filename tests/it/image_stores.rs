@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::support::{Entry, Image, Registry, Sandbox, both, digest};
+use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Server, both, digest};
 
 fn app() -> Image {
     Image::small("app:1", [Entry::file("hello", 0o644, "hi\n")])
@@ -58,6 +58,26 @@ both!(what_an_additional_store_has_to_be, |cx| {
     cx.ctr("run --rm --pull never app:1 true").fails_saying(125, "it is damaged: its document");
     fs::write(&config, good).unwrap();
     cx.ctr("run --rm app:1 cat /hello").prints("hi\n");
+});
+
+both!(an_additional_store_with_another_archive_of_a_layer, |cx| {
+    let dir = cx.make_dir("shared");
+    let server = Server::start();
+    let layer = Layer::new([Entry::file("same", 0o644, "same")]);
+    let image = |name: &str, packing| Image::busybox().named(name).packed(packing).layer(&layer);
+    let one = server.serve_image(&image("alike/one:1", Packing::Gzip));
+    let two = server.serve_image(&image("alike/two:1", Packing::Plain).config("User", "1000".into()));
+    let ctr = format!("{} --root {1} --runroot {1}-run", crate::support::binary().display(), dir.display());
+    cx.host(&format!(
+        "{ctr} pull -q {one}; {ctr} pull -q {two}; chmod -R go-w,a+rX {0}/image; chmod 755 {0}",
+        dir.display()
+    ))
+    .succeeds();
+    cx.set("CTR_ADDITIONAL_IMAGE_STORES", &dir);
+    cx.ctr(&format!("run --rm --pull never {two} cat /same")).prints("same");
+    cx.ctr(&format!("tag {two} mine:1")).prints("");
+    cx.ctr("run --rm mine:1 cat /same").prints("same");
+    cx.ctr("save -o mine.tar mine:1").prints("");
 });
 
 /// What it is, and how it is done.
