@@ -157,6 +157,19 @@ pub fn find(own: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Op
     Ok(None)
 }
 
+/// The image that a person means, where an additional store has it and the own one does not.
+///
+/// # Errors
+/// As [`find`].
+pub fn only_there(own: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Image>> {
+    let index = Index::read(own)?;
+    let listed = wanted.parse::<Reference>().is_ok_and(|name| index.list(&name.stored().to_string()).is_some());
+    if listed || entry_for(own, &index, wanted, None)?.is_some() {
+        return Ok(None);
+    }
+    find(own, wanted, platform)
+}
+
 /// The digests of the documents.
 fn verify(store: &Store, entry: &Entry) -> Result<()> {
     for digest in [&entry.manifest.digest, &entry.image] {
