@@ -133,6 +133,17 @@ pub fn holder(own: &Store, wanted: &str) -> Option<PathBuf> {
     stores(own).iter().find_map(has)
 }
 
+/// An additional store that has an image of a repository, and that image's name.
+#[must_use]
+pub fn of_repository(own: &Store, repository: &Reference) -> Option<(PathBuf, String)> {
+    let has = |store: &Store| {
+        let names = Index::read(store).ok()?.entries.into_iter().filter_map(|entry| entry.name?.parse().ok());
+        let mut same = names.filter(|name: &Reference| name.repository() == repository.repository());
+        same.find(|name| name.tag().is_some()).map(|name| (store.root().to_owned(), name.familiar()))
+    };
+    stores(own).iter().find_map(has)
+}
+
 /// The image that a person means, from the first additional store that has it.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Manifests and indexes as registries and archives hold them: OCI and Docker's schema 2.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
@@ -21,7 +21,7 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 ///
 /// # Errors
 /// It is damaged.
-pub fn index_with(bytes: &[u8], changed: &HashMap<Digest, Descriptor>) -> Result<Vec<u8>> {
+pub fn index_with(bytes: &[u8], changed: &BTreeMap<Digest, Descriptor>) -> Result<Vec<u8>> {
     let mut whole: serde_json::Value = serde_json::from_slice(bytes)?;
     for entry in whole["manifests"].as_array_mut().into_iter().flatten() {
         let old = entry["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());

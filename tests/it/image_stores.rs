@@ -76,6 +76,9 @@ both!(names_for_what_an_additional_store_has, |cx| {
     let dir = cx.dir.join("shared");
     let ctr = format!("{} --root {1} --runroot {1}-run", crate::support::binary().display(), dir.display());
     cx.host(&format!("{ctr} {load}; chmod -R go-w,a+rX {}/image", dir.display())).succeeds();
+    let ran = cx.ctr(&format!("push -q -a {}/team/app", to.host));
+    ran.fails_saying(1, "An image does not exist locally with the tag");
+    assert!(ran.err().contains(&format!("{} is in the read-only store {dir:?}", theirs.name)), "{ran}");
     cx.ctr(&format!("push -q {}", theirs.name)).prints(&format!("{}\n", theirs.name));
     assert!(to.manifest("team/app:1").1 == theirs.manifest());
     cx.ctr(&format!("push -q {}/team/none:1", to.host)).fails_saying(1, "An image does not exist locally with the tag");

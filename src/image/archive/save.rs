@@ -231,7 +231,7 @@ impl Archive {
         else {
             anyhow::bail!("{} is damaged: it is no index", list.name);
         };
-        let mut changed = HashMap::new();
+        let mut changed = BTreeMap::new();
         for descriptor in entries {
             if let Some(entry) = index.entries.iter().find(|entry| entry.manifest.digest == descriptor.digest) {
                 let contents = self.manifest(store, index, entry)?;

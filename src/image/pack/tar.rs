@@ -94,7 +94,7 @@ impl<W: Output> Writer<W> {
         let mut left = stored(entry);
         while left > 0 {
             let begun = self.buffer.len();
-            let room = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER.saturating_sub(begun).max(BLOCK as usize));
+            let room = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER.saturating_sub(begun).max(1));
             self.buffer.resize(begun + room, 0);
             data.read_exact(&mut self.buffer[begun..])?;
             left -= room as u64;

@@ -2,7 +2,7 @@
 //! fetched from there. An image that was made here, in an index that was, goes as it would alone: its plain
 //! layers are compressed, and the index names the manifest that it has by then.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
@@ -40,7 +40,7 @@ pub fn push_list(store: &Store, list: &List, name: &Reference, report: &dyn Repo
     let repository = Repository::for_push(name, &near)?;
     let push = Push { store, index: &index, name, how: How::default(), report };
     let mut to = To { repository, sources: Sources::default() };
-    let (mut changed, mut why) = (HashMap::new(), None);
+    let (mut changed, mut why) = (BTreeMap::new(), None);
     for entry in &entries {
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), ToString::to_string);
         let document = read(store, &entry.digest).with_context(what)?;

@@ -24,6 +24,7 @@ use self::layer::Job;
 use self::sources::Sources;
 use crate::error::{self, Failure};
 use crate::events;
+use crate::image::additional;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index};
 use crate::image::parallel;
@@ -102,9 +103,11 @@ pub fn tags(store: &Store, repository: &Reference) -> Result<Vec<Reference>> {
         names.filter(|name| name.repository() == repository.repository() && name.tag().is_some()).collect();
     if tags.is_empty() {
         let name = repository.familiar_repository();
-        return Err(Failure::new(format!("An image does not exist locally with the tag: {name}"))
-            .hint(format!("give an image this name with: ctr tag IMAGE {name}"))
-            .into());
+        let hint = match additional::of_repository(store, repository) {
+            Some((dir, one)) => format!("{one} is in the read-only store {dir:?}: push it by its tag"),
+            None => format!("give an image this name with: ctr tag IMAGE {name}"),
+        };
+        return Err(Failure::new(format!("An image does not exist locally with the tag: {name}")).hint(hint).into());
     }
     tags.sort();
     tags.dedup();
