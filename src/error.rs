@@ -108,16 +108,22 @@ fn lower(said: &str) -> String {
     }
 }
 
+/// A link of a chain, also where a reader had to pass it on as an error of reading.
+fn failure<'a>(link: &'a (dyn std::error::Error + 'static)) -> Option<&'a Failure> {
+    let within = || link.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Failure>();
+    link.downcast_ref::<Failure>().or_else(within)
+}
+
 /// The first hint in the chain.
 #[must_use]
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|e| e.downcast_ref::<Failure>()?.hint.as_deref())
+    error.chain().find_map(|e| failure(e)?.hint.as_deref())
 }
 
 /// The first exit code in the chain.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> Option<u8> {
-    error.chain().find_map(|e| e.downcast_ref::<Failure>()?.exit)
+    error.chain().find_map(|e| failure(e)?.exit)
 }
 
 /// What `main` prints: `ctr: ` and the sentence, and below it the hint where there is one.

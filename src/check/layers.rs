@@ -108,6 +108,6 @@ fn restore(store: &Store, diff: &Digest, blob: &Digest) -> Result<()> {
     let _claim = layers::Claim::wait(store, diff)?;
     let (unpacked, applied) = unpack(store, diff, blob)?;
     layers::discard(store, &layers::dir(store, diff))?;
-    let pinned = layers::publish(store, diff, &unpacked, applied)?;
+    let pinned = layers::publish(store, diff, blob, &unpacked, applied)?;
     layers::sync(store, &mut [pinned])
 }

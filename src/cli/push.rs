@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use crate::cli::output::progress::{self, Stream};
 use crate::cli::{Globals, Run, output};
-use crate::error::Failure;
+use crate::error::{self, Failure};
+use crate::image::additional;
 use crate::image::platform::Platform;
 use crate::image::push::{self, How, push};
 use crate::image::reference::{DEFAULT_TAG, Reference};
@@ -82,12 +83,21 @@ impl Run for Push {
         if !self.quiet {
             output::print(&format!("The push refers to repository [{}]\n", self.name.repository()));
         }
+        let wanted = self.name.clone().or_latest().to_string();
+        if !self.all_tags
+            && let Some(image) = additional::only_there(&store, &wanted, platform.as_ref())?
+        {
+            additional::adopt(&store, &image).map_err(image::disk_full)?;
+        }
         let tags = push::tags(&store, &self.name)?;
         let names = if self.all_tags { tags } else { vec![self.name.clone().or_latest()] };
         for name in &names {
             let report = progress::push(Stream::Out, self.quiet);
             let pushed = push(&store, name, platform.as_ref(), how, report.as_ref()).map_err(image::disk_full)?;
             drop(report);
+            if let Some(warning) = &pushed.warning {
+                error::warn(warning);
+            }
             if !self.quiet {
                 let tag = name.wanted();
                 output::print(&format!("{tag}: digest: {} size: {}\n", pushed.digest, pushed.size));

@@ -12,7 +12,7 @@ use crate::cli::cp::to_stdout;
 use crate::cli::export::to_file;
 use crate::cli::{Globals, Run};
 use crate::container::files::copy::check_output;
-use crate::error::{Failure, exit};
+use crate::error::{self, Failure, exit};
 use crate::image::archive::save::{Format, gather};
 use crate::image::platform::Platform;
 use crate::image::{blobs, disk_full};
@@ -80,6 +80,9 @@ impl Run for Save {
         let store = globals.store()?;
         blobs::prepare(&store)?;
         let archive = gather(&store, &self.images, self.platform.as_ref(), format).map_err(disk_full)?;
+        if let Some(warning) = &archive.warning {
+            error::warn(warning);
+        }
         let write = |file: File| archive.write(&store, file).map(|()| 0);
         match path {
             None => to_stdout(write(File::from(stdout().as_fd().try_clone_to_owned()?)), "save"),

@@ -33,7 +33,7 @@ use crate::image::manifest::{self, Document};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack::{self, Powers};
-use crate::image::{Image, entry_for, open};
+use crate::image::{Image, alike, entry_for, open};
 use crate::store::{Lock, Store};
 use crate::userns;
 
@@ -133,6 +133,17 @@ pub fn holder(own: &Store, wanted: &str) -> Option<PathBuf> {
     stores(own).iter().find_map(has)
 }
 
+/// An additional store that has an image of a repository, and that image's name.
+#[must_use]
+pub fn of_repository(own: &Store, repository: &Reference) -> Option<(PathBuf, String)> {
+    let has = |store: &Store| {
+        let names = Index::read(store).ok()?.entries.into_iter().filter_map(|entry| entry.name?.parse().ok());
+        let mut same = names.filter(|name: &Reference| name.repository() == repository.repository());
+        same.find(|name| name.tag().is_some()).map(|name| (store.root().to_owned(), name.familiar()))
+    };
+    stores(own).iter().find_map(has)
+}
+
 /// The image that a person means, from the first additional store that has it.
 ///
 /// # Errors
@@ -155,6 +166,19 @@ pub fn find(own: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Op
         return Ok(Some(image));
     }
     Ok(None)
+}
+
+/// The image that a person means, where an additional store has it and the own one does not.
+///
+/// # Errors
+/// As [`find`].
+pub fn only_there(own: &Store, wanted: &str, platform: Option<&Platform>) -> Result<Option<Image>> {
+    let index = Index::read(own)?;
+    let listed = wanted.parse::<Reference>().is_ok_and(|name| index.list(&name.stored().to_string()).is_some());
+    if listed || entry_for(own, &index, wanted, None)?.is_some() {
+        return Ok(None);
+    }
+    find(own, wanted, platform)
 }
 
 /// The digests of the documents.
@@ -211,6 +235,7 @@ pub fn adopt(own: &Store, image: &Image) -> Result<()> {
         layers: pinned,
         blobs: held,
         repo_digest: entry.repo_digest.clone(),
+        pulled: index.is_pulled(&entry.manifest.digest),
     };
     complete.commit(own, &names).map(drop)
 }
@@ -220,10 +245,14 @@ fn layer(own: &Store, from: &Store, blob: &Digest, diff: &Digest) -> Result<(Pin
     if let Some(pinned) = layers::pin(own, diff)? {
         return Ok((pinned, blobs::pin(own, blob)?));
     }
+    // Its files may have been there already when the image came, out of another image's blob.
+    let other = if blobs::path(from, blob).exists() { None } else { alike::within(from, diff, blob)? };
+    let blob = other.as_ref().map_or(blob, |other| &other.descriptor.digest);
     let path = blobs::path(from, blob);
     let source = File::open(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Failure::new("its compressed form is not there, which an ordinary user needs")
-            .hint("root can pull the image into that store again"),
+        io::ErrorKind::NotFound => Failure::new("its archive is not there, and no other one of its files").hint(
+            format!("fetch it as who owns that store: ctr --root {} save IMAGE >/dev/null", from.root().display()),
+        ),
         _ => Failure::new(format!("read {path:?}")).source(e),
     })?;
     let temporary = Temporary::in_dir(&blobs::dir(own));
@@ -234,7 +263,7 @@ fn layer(own: &Store, from: &Store, blob: &Digest, diff: &Digest) -> Result<(Pin
         return Err(Failure::new("it is damaged: it is not what its digest says").into());
     }
     let lock = blobs::publish(own, blob, &temporary)?;
-    Ok((layers::publish(own, diff, &unpacked, done.applied)?, Some(lock)))
+    Ok((layers::publish(own, diff, &done.blob, &unpacked, done.applied)?, Some(lock)))
 }
 
 /// The image as this process can use its layers, brought into the own store where it must be. The process

@@ -2,14 +2,14 @@
 //! under a temporary name and renamed once its digest is known, so what bears a digest has it.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::error::Failure;
-use crate::image::digest::Digest;
+use crate::image::digest::{Digest, Hasher};
 use crate::image::pull::partial;
 use crate::store::record::{self, Durability};
 use crate::store::{Lock, Store, sweep, tree};
@@ -39,6 +39,81 @@ pub fn read(store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>> {
         Ok(file) => bounded(file).with_context(|| format!("read {path:?}")).map(Some),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("read {path:?}")),
+    }
+}
+
+/// A document as its digest says; `None` when the store has no such blob.
+///
+/// # Errors
+/// As [`read`]; it is damaged.
+pub fn read_whole(store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>> {
+    let Some(bytes) = read(store, digest)? else { return Ok(None) };
+    let is = Digest::of(&bytes);
+    if is == *digest { Ok(Some(bytes)) } else { Err(damaged(store, digest, &is).into()) }
+}
+
+/// What to say of a blob that is not what it is called, and how it is mended.
+#[must_use]
+pub fn damaged(store: &Store, digest: &Digest, is: &Digest) -> Failure {
+    let root = store.root();
+    Failure::new(format!("blob {:?} of the store {root:?} is damaged: its bytes have the digest {is}", digest.short()))
+        .hint(format!("fetch what is damaged again with: ctr --root {} system check --repair", root.display()))
+}
+
+/// Reads a blob, and fails at its end where its bytes are not what it is called by.
+pub struct Checked {
+    file: File,
+    store: Store,
+    digest: Digest,
+    hasher: Hasher,
+    size: u64,
+    read: u64,
+}
+
+impl Checked {
+    /// # Errors
+    /// As open(2).
+    pub fn open(store: &Store, digest: &Digest) -> io::Result<Self> {
+        let file = File::open(path(store, digest))?;
+        let size = file.metadata()?.len();
+        Ok(Self { file, store: store.clone(), digest: digest.clone(), hasher: Hasher::default(), size, read: 0 })
+    }
+
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Lets the next byte that is read be the one at `at`. What is in front of it is read again for the digest.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn restart(&mut self, at: u64) -> io::Result<()> {
+        self.file.rewind()?;
+        (self.hasher, self.read) = (Hasher::default(), 0);
+        io::copy(&mut self.take(at), &mut io::sink()).map(drop)
+    }
+}
+
+impl Read for Checked {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(into)?;
+        self.hasher.update(&into[..n]);
+        self.read += n as u64;
+        // Together with the last bytes and not behind them: who knows how many there are asks for no more.
+        if self.read >= self.size || (n == 0 && !into.is_empty()) {
+            let is = self.hasher.clone().finish();
+            if is != self.digest {
+                let (store, digest) = (&self.store, &self.digest);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, damaged(store, digest, &is)));
+            }
+        }
+        Ok(n)
     }
 }
 

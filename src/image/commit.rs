@@ -23,6 +23,8 @@ pub struct Complete<'a> {
     pub blobs: Vec<Lock>,
     /// What the registry calls it.
     pub repo_digest: Option<Digest>,
+    /// The manifest came from a registry.
+    pub pulled: bool,
 }
 
 /// An image that is on the disk whole; it stays while this is held.
@@ -72,6 +74,7 @@ impl Complete<'_> {
             size: self.layers.iter().map(|layer| layer.record.size).sum(),
             depth: opaque.map(|above| above + 1),
             parents: folders.is_some(),
+            pulled: self.pulled,
         };
         layers::sync(store, &mut self.layers)?;
         let locks = [config_lock, manifest_lock].into_iter().chain(self.blobs).chain(folders).collect();

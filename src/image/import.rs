@@ -62,7 +62,7 @@ pub fn import(store: &Store, mut source: impl Read, wanted: &Wanted) -> Result<D
         return Err(Failure::new("import the archive: it is empty").into());
     }
     let lock = blobs::publish(store, &done.blob, &blob)?;
-    let layer = layers::publish(store, &done.diff, &unpacked, done.applied)?;
+    let layer = layers::publish(store, &done.diff, &done.blob, &unpacked, done.applied)?;
 
     let config = configuration(wanted, &config, &done.diff);
     let manifest = serde_json::to_vec(&json!({
@@ -82,6 +82,7 @@ pub fn import(store: &Store, mut source: impl Read, wanted: &Wanted) -> Result<D
         layers: vec![layer],
         blobs: vec![lock],
         repo_digest: None,
+        pulled: false,
     };
     let image = complete.commit(store, wanted.name.as_slice())?;
     note(store, &image, "import", None);

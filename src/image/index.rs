@@ -37,6 +37,8 @@ const SIZE: &str = "ctr.size";
 const DEPTH: &str = "ctr.depth";
 /// Set when the layers' left out folders have a layer of their own (`parents`).
 const PARENTS: &str = "ctr.parents";
+/// Set when its manifest came from a registry, byte for byte.
+const PULLED: &str = "ctr.pulled";
 /// Set on an index that was made here.
 const MADE: &str = "ctr.made";
 /// Where the manifests of an index that was made here were found, as a JSON object.
@@ -68,6 +70,8 @@ pub struct Entry {
     pub size: u64,
     pub depth: Option<usize>,
     pub parents: bool,
+    /// Its manifest came from a registry: it goes to others as it is, whatever its layers are packed with.
+    pub pulled: bool,
 }
 
 /// A name that leads to an index: images for several platforms.
@@ -222,6 +226,13 @@ impl Index {
         self.entries.iter().filter(move |e| e.name.as_deref() == Some(name))
     }
 
+    /// Whether a manifest is as a registry has it. Of what came before that was noted, its digest tells.
+    #[must_use]
+    pub fn is_pulled(&self, manifest: &Digest) -> bool {
+        let mut same = self.entries.iter().filter(|entry| entry.manifest.digest == *manifest);
+        same.any(|entry| entry.pulled || entry.repo_digest.as_ref() == Some(manifest))
+    }
+
     /// The index that a name leads to.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<&List> {
@@ -260,6 +271,7 @@ impl Entry {
             size: notes.remove(SIZE).and_then(|s| s.parse().ok()).unwrap_or(0),
             depth: notes.remove(DEPTH).and_then(|s| s.parse().ok()),
             parents: notes.remove(PARENTS).is_some(),
+            pulled: notes.remove(PULLED).is_some(),
             manifest,
         })
     }
@@ -273,6 +285,7 @@ impl Entry {
             (SIZE, Some(self.size.to_string())),
             (DEPTH, self.depth.map(|d| d.to_string())),
             (PARENTS, self.parents.then(|| "yes".to_owned())),
+            (PULLED, self.pulled.then(|| "yes".to_owned())),
         ];
         let notes = notes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         Descriptor { annotations: Some(notes), ..self.manifest }

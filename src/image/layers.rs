@@ -38,6 +38,9 @@ pub struct LayerRecord {
     /// The boot it was made in, until it is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// What it was unpacked from. It stays while an image has the layer whose own blob is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Digest>,
     /// Its archive as registries have it, the last one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packed: Vec<PackedBlob>,
@@ -207,17 +210,19 @@ pub fn empty(temporary: &Temporary) -> Result<()> {
         .with_context(|| format!("make {path:?}"))
 }
 
-/// Gives an unpacked layer its name; where an equal one is there already, that is kept.
+/// Gives an unpacked layer its name; where an equal one is there already, that is kept. `blob`: what it was
+/// unpacked from.
 ///
 /// # Errors
 /// It cannot be renamed.
-pub fn publish(store: &Store, diff: &Digest, unpacked: &Temporary, applied: Applied) -> Result<Pinned> {
+pub fn publish(store: &Store, diff: &Digest, blob: &Digest, unpacked: &Temporary, applied: Applied) -> Result<Pinned> {
     let dir = dir(store, diff);
     let record = LayerRecord {
         size: applied.size,
         implicit: applied.implicit.into_iter().map(Name::from).collect(),
         opaque: applied.opaque,
         boot: Some(this_boot()),
+        blob: Some(blob.clone()),
         packed: Vec::new(),
     };
     // Locked before it has its name, so that no garbage collector gets in between.

@@ -124,7 +124,7 @@ pub fn layer(store: &Store, fill: impl FnOnce(&mut Writer<Feed>) -> Result<bool>
         return Ok(None);
     }
     let lock = blobs::publish(store, &done.blob, &blob)?;
-    let pinned = layers::publish(store, &done.diff, &unpacked, done.applied)?;
+    let pinned = layers::publish(store, &done.diff, &done.blob, &unpacked, done.applied)?;
     let descriptor = Descriptor {
         media_type: manifest::layer_type(Compression::None).to_owned(),
         digest: done.blob,
@@ -162,8 +162,15 @@ pub fn image(store: &Store, base: Base, layer: Option<Layer>, wanted: &Wanted<'_
         "config": {"mediaType": config_type, "digest": Digest::of(&config).as_str(), "size": config.len()},
         "layers": layers,
     }))?;
-    let complete =
-        Complete { manifest: &document, manifest_type, config: &config, layers: pinned, blobs, repo_digest: None };
+    let complete = Complete {
+        manifest: &document,
+        manifest_type,
+        config: &config,
+        layers: pinned,
+        blobs,
+        repo_digest: None,
+        pulled: false,
+    };
     complete.commit(store, wanted.name.cloned().as_slice())
 }
 

@@ -1,5 +1,7 @@
 //! Manifests and indexes as registries and archives hold them: OCI and Docker's schema 2.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,22 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// An index with other manifests in the place of some, by their digests.
+///
+/// # Errors
+/// It is damaged.
+pub fn index_with(bytes: &[u8], changed: &BTreeMap<Digest, Descriptor>) -> Result<Vec<u8>> {
+    let mut whole: serde_json::Value = serde_json::from_slice(bytes)?;
+    for entry in whole["manifests"].as_array_mut().into_iter().flatten() {
+        let old = entry["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
+        let Some(new) = old.and_then(|old| changed.get(&old)) else { continue };
+        entry["mediaType"] = new.media_type.as_str().into();
+        entry["digest"] = new.digest.as_str().into();
+        entry["size"] = new.size.into();
+    }
+    Ok(serde_json::to_vec(&whole)?)
+}
 
 /// The media type of a layer's blob.
 #[must_use]

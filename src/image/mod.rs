@@ -18,6 +18,7 @@
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
 
 pub mod additional;
+pub mod alike;
 pub mod ancestry;
 pub mod archive;
 pub mod blobs;

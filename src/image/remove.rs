@@ -22,7 +22,7 @@ use crate::image::index::{Entry, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::{additional, entry_for, lookup, mapped, no_such_image, note, parents};
+use crate::image::{additional, entry_for, layers, lookup, mapped, no_such_image, note, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
@@ -274,6 +274,7 @@ impl Needed {
                 Some(diffs) => {
                     needed.layers.extend(parents::name(&diffs));
                     needed.layers.extend(diffs.iter().map(|diff| diff.hex().to_owned()));
+                    needed.stand_ins(store, &entry.manifest.digest, &diffs);
                 }
                 None => needed.all_layers = true,
             }
@@ -307,6 +308,18 @@ impl Needed {
 
     fn has_layer(&self, name: &str) -> bool {
         self.all_layers || self.layers.contains(name)
+    }
+
+    /// What layers were unpacked from whose blobs are not here: the only archives of them.
+    fn stand_ins(&mut self, store: &Store, manifest: &Digest, diffs: &[Digest]) {
+        let bytes = blobs::read(store, manifest).ok().flatten().unwrap_or_default();
+        let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { return };
+        for (layer, diff) in manifest.layers.iter().zip(diffs) {
+            if !blobs::path(store, &layer.digest).exists() {
+                let blob = layers::find(store, diff).ok().flatten().and_then(|record| record.blob);
+                self.blobs.extend(blob.map(|blob| blob.hex().to_owned()));
+            }
+        }
     }
 
     /// A manifest and the blobs that it leads to; false: it is not here.

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,9 @@ use ureq::http::{Method, Response, header};
 
 use super::auth::{self, Challenge};
 use super::pace::Paced;
-use super::web::{Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, same_origin, wants_certificate};
+use super::web::{
+    Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, is_refused, same_origin, wants_certificate,
+};
 use crate::config::Credentials;
 use crate::error::Failure;
 
@@ -72,6 +75,8 @@ pub struct Client {
     authorization: Mutex<Option<String>>,
     /// What the token service gives in place of the password (`offline_token`).
     identity: Mutex<Option<String>>,
+    /// It has answered something.
+    is_known: AtomicBool,
 }
 
 impl Client {
@@ -93,6 +98,7 @@ impl Client {
                 scopes: Vec::new(),
                 authorization: Mutex::new(None),
                 identity: Mutex::new(None),
+                is_known: AtomicBool::new(false),
             })
         };
         let secure = make("https", true)?;
@@ -120,7 +126,22 @@ impl Client {
         }
     }
 
-    /// The same, with a refusal as an answer among others.
+    /// [`Self::send`], with patience: a registry that has answered before and takes no connection now is being
+    /// started anew, mostly.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_patiently(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
+        let mut tries = Tries::default();
+        loop {
+            match self.send(ask) {
+                Err(e) if self.is_known.load(Ordering::Relaxed) && has_refused(&e) && tries.again() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The same as [`Self::send`], with a refusal as an answer among others.
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -178,7 +199,9 @@ impl Client {
         headers.extend(authorization.map(|value| (header::AUTHORIZATION.as_str(), value)));
         let reads = matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE);
         let body = if reads { Outgoing::Nothing } else { Outgoing::Bytes(ask.body) };
-        self.web.call(&ask.method, url, &headers, body)
+        let answer = self.web.call(&ask.method, url, &headers, body);
+        self.is_known.fetch_or(answer.is_ok(), Ordering::Relaxed);
+        answer
     }
 
     /// Sends a stream, once: what came of it before a break, only the sender can find out.
@@ -298,6 +321,10 @@ impl Client {
         }
         .into()
     }
+}
+
+fn has_refused(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<ureq::Error>().is_some_and(is_refused))
 }
 
 fn challenge(response: &Response<Body>) -> Option<Challenge> {

@@ -168,7 +168,7 @@ impl Repository {
         let what = || format!("manifest of \"{}\"", self.name(wanted));
         let (url, headers) = (self.manifest_url(wanted), [(header::CONTENT_TYPE.as_str(), media_type)]);
         let ask = Ask { method: Method::PUT, url: &url, headers: &headers, body: bytes };
-        let response = self.client.send(&ask).with_context(what)?;
+        let response = self.client.send_patiently(&ask).with_context(what)?;
         if !response.status().is_success() {
             return Err(unexpected(&what(), response));
         }

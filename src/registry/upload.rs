@@ -14,7 +14,7 @@ use ureq::http::{Method, Response, header};
 use super::Repository;
 use super::auth::{encode, escape};
 use super::client::{Ask, Tries, unexpected};
-use super::web::{follow, is_passing};
+use super::web::{follow, is_passing, is_refused};
 use crate::error::Failure;
 use crate::image::digest::Digest;
 
@@ -72,7 +72,7 @@ impl Repository {
     pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
         let url = self.blob_url(digest);
         let what = || format!("blob {:?}", digest.short());
-        let response = self.client.send(&Ask::head(&url, &[])).with_context(what)?;
+        let response = self.client.send_patiently(&Ask::head(&url, &[])).with_context(what)?;
         match response.status().as_u16() {
             200 => Ok(true),
             404 => Ok(false),
@@ -90,7 +90,7 @@ impl Repository {
             url = format!("{url}?{}", encode(&[("mount", digest.as_str()), ("from", from)]));
         }
         let ask = Ask { method: Method::POST, url: &url, headers: &[], body: &[] };
-        let response = self.client.send(&ask).context("begin the upload")?;
+        let response = self.client.send_patiently(&ask).context("begin the upload")?;
         match response.status().as_u16() {
             201 if mount.is_some() => Ok(Begun::Mounted),
             202 => {
@@ -147,7 +147,7 @@ impl Repository {
                     429 | 500..=599 => tries.after(response)?,
                     _ => return Err(unexpected("upload", response)),
                 },
-                Err(e) if is_passing(&e) => {
+                Err(e) if is_passing(&e) || is_refused(&e) => {
                     if !tries.again() {
                         return Err(Failure::new(format!(
                             "the connection broke {} times at byte {at}",
@@ -212,7 +212,7 @@ impl Repository {
     /// How much of an upload the registry has; `None`: it knows nothing of it any more.
     fn arrived(&self, upload: &mut Upload) -> Result<Option<u64>> {
         let url = upload.url.clone();
-        let response = self.client.send(&Ask::get(&url, &[])).context("ask how far the upload came")?;
+        let response = self.client.send_patiently(&Ask::get(&url, &[])).context("ask how far the upload came")?;
         if !matches!(response.status().as_u16(), 200 | 202 | 204) {
             return Ok(None);
         }
@@ -225,7 +225,7 @@ impl Repository {
     fn commit(&self, upload: &Upload, digest: &Digest) -> Result<()> {
         let url = upload.with_digest(digest);
         let ask = Ask { method: Method::PUT, url: &url, headers: &[], body: &[] };
-        let response = self.client.send(&ask).context("end the upload")?;
+        let response = self.client.send_patiently(&ask).context("end the upload")?;
         match response.status().as_u16() {
             200..=204 => Ok(()),
             // The answer to an earlier try was lost on the way.
@@ -259,7 +259,7 @@ impl Repository {
                     401 | 403 => return Err(self.client.denied(response)),
                     _ => return Err(unexpected("upload", response)),
                 },
-                Err(e) if is_passing(&e) && tries.again() => {}
+                Err(e) if (is_passing(&e) || is_refused(&e)) && tries.again() => {}
                 Err(e) => return Err(self.client.unreachable(e)),
             }
         }

@@ -210,6 +210,21 @@ pub fn is_passing(error: &ureq::Error) -> bool {
     }
 }
 
+/// Whether nobody takes the connection, which passes where somebody did a moment ago.
+#[must_use]
+pub fn is_refused(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::ConnectionFailed => true,
+        ureq::Error::Io(e) => {
+            matches!(
+                e.kind(),
+                ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+            )
+        }
+        _ => false,
+    }
+}
+
 /// The other side has a certificate that is not believed. The library wraps these several times
 /// deep, so the words are what there is to go by.
 #[must_use]

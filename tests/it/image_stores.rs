@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::support::{Entry, Image, Registry, Sandbox, both, digest};
+use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Server, Uploads, Whims, both, digest};
 
 fn app() -> Image {
     Image::small("app:1", [Entry::file("hello", 0o644, "hi\n")])
@@ -58,6 +58,50 @@ both!(what_an_additional_store_has_to_be, |cx| {
     cx.ctr("run --rm --pull never app:1 true").fails_saying(125, "it is damaged: its document");
     fs::write(&config, good).unwrap();
     cx.ctr("run --rm app:1 cat /hello").prints("hi\n");
+});
+
+both!(names_for_what_an_additional_store_has, |cx| {
+    shared(cx, &app());
+    let to = Uploads::start(Whims::default());
+    cx.ctr("tag app:1 mine:1").prints("");
+    cx.ctr("images --format '{{.Repository}} {{.ReadOnly}}'").prints("app false\nmine false\n");
+    cx.ctr("tag nosuch:1 mine:1").refuses(1, "No such image: nosuch:1");
+    cx.ctr("system check").prints("");
+    cx.ctr("rmi app:1 mine:1").succeeds();
+    cx.ctr(&format!("tag {} mine:2", &app().id()[7..19])).prints("");
+    cx.ctr("run --rm mine:2 cat /hello").prints("hi\n");
+    // A push as well.
+    let theirs = app().named(&format!("{}/team/app:1", to.host));
+    let load = format!("load -q -i {}", theirs.oci_archive().display());
+    let dir = cx.dir.join("shared");
+    let ctr = format!("{} --root {1} --runroot {1}-run", crate::support::binary().display(), dir.display());
+    cx.host(&format!("{ctr} {load}; chmod -R go-w,a+rX {}/image", dir.display())).succeeds();
+    let ran = cx.ctr(&format!("push -q -a {}/team/app", to.host));
+    ran.fails_saying(1, "An image does not exist locally with the tag");
+    assert!(ran.err().contains(&format!("{} is in the read-only store {dir:?}", theirs.name)), "{ran}");
+    cx.ctr(&format!("push -q {}", theirs.name)).prints(&format!("{}\n", theirs.name));
+    assert!(to.manifest("team/app:1").1 == theirs.manifest());
+    cx.ctr(&format!("push -q {}/team/none:1", to.host)).fails_saying(1, "An image does not exist locally with the tag");
+});
+
+both!(an_additional_store_with_another_archive_of_a_layer, |cx| {
+    let dir = cx.make_dir("shared");
+    let server = Server::start();
+    let layer = Layer::new([Entry::file("same", 0o644, "same")]);
+    let image = |name: &str, packing| Image::busybox().named(name).packed(packing).layer(&layer);
+    let one = server.serve_image(&image("alike/one:1", Packing::Gzip));
+    let two = server.serve_image(&image("alike/two:1", Packing::Plain).config("User", "1000".into()));
+    let ctr = format!("{} --root {1} --runroot {1}-run", crate::support::binary().display(), dir.display());
+    cx.host(&format!(
+        "{ctr} pull -q {one}; {ctr} pull -q {two}; chmod -R go-w,a+rX {0}/image; chmod 755 {0}",
+        dir.display()
+    ))
+    .succeeds();
+    cx.set("CTR_ADDITIONAL_IMAGE_STORES", &dir);
+    cx.ctr(&format!("run --rm --pull never {two} cat /same")).prints("same");
+    cx.ctr(&format!("tag {two} mine:1")).prints("");
+    cx.ctr("run --rm mine:1 cat /same").prints("same");
+    cx.ctr("save -o mine.tar mine:1").prints("");
 });
 
 /// What it is, and how it is done.

@@ -1,6 +1,8 @@
 //! `ctr push`: to real registries, and to one that is difficult.
 
-use crate::support::{Entry, Image, Layer, Packing, Registry, Sandbox, Uploads, Whims, both, digest, noise, slay};
+use crate::support::{
+    Entry, Image, Layer, Packing, Registry, Sandbox, Server, Uploads, Whims, both, digest, noise, slay,
+};
 
 /// Gives an image of the store a name in a registry: it is made here, of the image and nothing else.
 fn loaded(cx: &Sandbox, image: &Image) -> String {
@@ -46,6 +48,94 @@ both!(what_was_pulled_keeps_its_digest, |cx| {
     assert_eq!(lines[5..], [format!("1: digest: {is} size: {size}")]);
     assert_eq!(digest_of(&reference, ""), is);
     cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));
+});
+
+both!(plain_layers_that_were_pulled_stay_plain, |cx| {
+    let (from, to) = (Server::start(), Uploads::start(Whims::default()));
+    let plain = Image::busybox().named("plain/app:1").packed(Packing::Plain);
+    let image = plain.layer(&Layer::new([Entry::file("noise", 0o644, noise(100_000))]));
+    let reference = from.serve_image(&image);
+    cx.ctr(&format!("pull -q {reference}")).succeeds();
+    let name = format!("{}/plain/app:1", to.host);
+    cx.ctr(&format!("tag {reference} {name}")).prints("");
+    // Wherever the first name went.
+    cx.ctr(&format!("rmi {reference}")).succeeds();
+    let pushed = |options: &str| {
+        cx.ctr(&format!("push -q {options} {name}")).succeeds();
+        to.manifest("plain/app:1").1
+    };
+    assert!(pushed("") == image.manifest());
+    assert!(pushed("--platform linux") == image.manifest());
+    for options in ["--compression-format gzip", "--compression-level 1", "--force-compression"] {
+        assert!(pushed(options) != image.manifest(), "{options}");
+    }
+    assert!(pushed("") == image.manifest());
+    cx.ctr(&format!("pull -q {name}")).succeeds();
+    cx.ctr("system check").prints("");
+    // What was loaded is compressed, alone and in a list.
+    let local = image.clone().named("local:1").layer(&Layer::new([Entry::file("who", 0o644, "local")]));
+    cx.load(&local);
+    let (alone, list) = (format!("{}/plain/alone:1", to.host), format!("{}/plain/list:1", to.host));
+    cx.ctr(&format!("tag local:1 {alone}")).prints("");
+    cx.ctr(&format!("push -q {alone}")).succeeds();
+    let one = to.manifest("plain/alone:1").1;
+    assert_ne!(one, local.manifest());
+    cx.ctr(&format!("manifest create {list} local:1 {name}")).succeeds();
+    let said = cx.ctr(&format!("manifest push -q {list}")).succeeds_talking();
+    let (_, whole) = to.manifest("plain/list:1");
+    assert_eq!(said, digest(&whole));
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(whole["manifests"][0]["digest"], digest(&one));
+    assert_eq!(whole["manifests"][0]["size"], one.len());
+    assert_eq!(whole["manifests"][0]["platform"]["os"], "linux");
+    assert_eq!(whole["manifests"][1]["digest"], digest(&image.manifest()));
+    assert!(to.manifest(&format!("plain/list:{}", digest(&one))).1 == one);
+    assert!(to.manifest(&format!("plain/list:{}", digest(&image.manifest()))).1 == image.manifest());
+});
+
+/// Two images whose upper layer is the same in another compression, pulled one after the other; the second
+/// one's registry has no layers any more.
+fn alike(cx: &Sandbox, first: Packing, second: Packing) -> (String, String) {
+    let server = Server::start();
+    let layer = Layer::new([Entry::file("noise", 0o644, noise(100_000)), Entry::file("same", 0o644, "same")]);
+    let image = |name: &str, packing| Image::busybox().named(name).packed(packing).layer(&layer);
+    let (one, two) = (image("alike/one:1", first), image("alike/two:1", second).config("User", "1000".into()));
+    let names = (server.serve_image(&one), server.serve_image(&two));
+    cx.ctr(&format!("pull -q {}", names.0)).succeeds();
+    cx.ctr(&format!("pull -q {}", names.1)).succeeds();
+    server.change(&format!("/v2/alike/two/blobs/{}", two.blobs()[1].0), |reply| reply.status = 404);
+    names
+}
+
+both!(another_archive_of_a_layer_does, |cx| {
+    for (first, second) in
+        [(Packing::Zstd, Packing::Gzip), (Packing::Plain, Packing::Gzip), (Packing::Gzip, Packing::Plain)]
+    {
+        let to = Uploads::start(Whims::default());
+        let (one, two) = alike(cx, first, second);
+        let id = cx.ctr(&format!("images -q --no-trunc {two}")).succeeds();
+        let pushed = format!("{}/alike/two:1", to.host);
+        cx.ctr(&format!("tag {two} {pushed}")).prints("");
+        // What the layer came from stays, for as long as it is the only one.
+        cx.ctr(&format!("rmi {one}")).succeeds();
+        let ran = cx.ctr(&format!("push -q {pushed}"));
+        assert_eq!((ran.code, ran.err().lines().count()), (0, 1), "{ran}");
+        let why = format!("ctr: warning: {pushed}: its digest there is {}", digest(&to.manifest("alike/two:1").1));
+        assert!(ran.err().starts_with(&why) && ran.err().contains("is missing: fetch it from"), "{ran}");
+        let ran = cx.ctr(&format!("save -o two.tar {two}"));
+        assert_eq!((ran.code, ran.err().lines().count()), (0, 1), "{ran}");
+        assert!(ran.err().starts_with("ctr: warning: the digest is not the one that was pulled"), "{ran}");
+        cx.ctr(&format!("rmi -f {}", id.trim())).succeeds();
+        let left = std::fs::read_dir(cx.root().join("image/blobs/sha256")).unwrap().count();
+        assert_eq!(left, 0, "blobs left");
+        cx.ctr("load -q -i two.tar").succeeds();
+        cx.ctr(&format!("images -q --no-trunc {two}")).prints(&format!("{id}\n"));
+        cx.ctr(&format!("run --rm {two} cat /same")).prints("same");
+        cx.ctr(&format!("rmi -f {}", id.trim())).succeeds();
+        cx.ctr(&format!("pull -q {pushed}")).succeeds();
+        cx.ctr(&format!("images -q --no-trunc {pushed}")).prints(&format!("{id}\n"));
+        cx.ctr(&format!("rmi -f {}", id.trim())).succeeds();
+    }
 });
 
 both!(what_was_made_here_is_pulled_by_others, |cx| {
@@ -177,6 +267,24 @@ both!(goes_on_where_the_connection_broke, |cx| {
     }
 });
 
+both!(waits_for_one_that_is_started_anew, |cx| {
+    let server = Uploads::start(Whims::default());
+    for (packing, name) in [(Packing::Gzip, "outage/gzip:1"), (Packing::Plain, "outage/plain:1")] {
+        let layer = Layer::new([Entry::file("noise", 0o644, noise(3_000_000))]);
+        let reference = loaded(cx, &Image::new(&format!("{}/{name}", server.host)).packed(packing).layer(&layer));
+        let outage = Some(std::time::Duration::from_millis(1200));
+        server.change(Whims { breaks: Some((1_000_000, 1)), outage, ..Whims::default() });
+        server.forget();
+        cx.ctr(&format!("push -q {reference}")).prints(&format!("{reference}\n"));
+        // The layer's upload and the configuration's: it went on where it was.
+        let asked = server.asked();
+        assert_eq!(asked.iter().filter(|line| line.starts_with("POST")).count(), 2, "{asked:#?}");
+        assert_eq!(asked.iter().filter(|line| line.starts_with("PATCH")).count(), 3, "{asked:#?}");
+        cx.ctr(&format!("rmi -f {reference}")).succeeds();
+        cx.ctr(&format!("pull -q {reference}")).succeeds();
+    }
+});
+
 both!(one_that_breaks_for_ever_fails, |cx| {
     let server = Uploads::start(Whims { breaks: Some((0, 1000)), ..Whims::default() });
     let reference = loaded(cx, &image(&server.host, "broken/always:1", Packing::Gzip));
@@ -254,6 +362,35 @@ both!(a_registry_that_stores_something_else, |cx| {
     let server = Uploads::start(Whims { lies: true, ..Whims::default() });
     let reference = loaded(cx, &image(&server.host, "lies/app:1", Packing::Gzip));
     cx.ctr(&format!("push -q {reference}")).fails_saying(1, "the registry stored sha256:");
+});
+
+both!(what_is_damaged_is_not_sent, |cx| {
+    let server = Uploads::start(Whims::default());
+    for (packing, name) in [(Packing::Gzip, "damaged/gzip:1"), (Packing::Plain, "damaged/plain:1")] {
+        let image = image(&server.host, name, packing);
+        let reference = loaded(cx, &image);
+        let path = |digest: &str| cx.root().join("image/blobs/sha256").join(&digest[7..]);
+        let blob = path(&image.blobs()[1].0);
+        let good = std::fs::read(&blob).unwrap();
+        let mut bad = good.clone();
+        // Among the file's bytes, which a tar has no sum of.
+        bad[100_000..100_009].copy_from_slice(b"something");
+        std::fs::write(&blob, &bad).unwrap();
+        let ran = cx.ctr(&format!("push -q {reference}"));
+        ran.fails_saying(1, "is damaged: its ");
+        assert!(ran.err().contains("system check --repair"), "{ran}");
+        std::fs::write(&blob, &good).unwrap();
+        // A document that is another one, and good as such.
+        for (what, document) in [(image.id(), image.configuration()), (digest(&image.manifest()), image.manifest())] {
+            let spaced = [document.as_slice(), b" "].concat();
+            std::fs::write(path(&what), spaced).unwrap();
+            cx.ctr(&format!("push -q {reference}")).fails_saying(1, "is damaged: its bytes have the digest sha256:");
+            std::fs::write(path(&what), document).unwrap();
+        }
+        assert!(!server.asked().iter().any(|line| line.starts_with("PUT") && line.contains("manifests")));
+        cx.ctr(&format!("push -q {reference}")).succeeds();
+        server.forget();
+    }
 });
 
 both!(killed_in_its_middle, |cx| {

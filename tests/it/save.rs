@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Entry, Image, Packing, Sandbox, both, digest};
+use crate::support::{Entry, Image, Packing, Sandbox, both, digest, noise};
 
 fn app() -> Image {
     Image::small("team/app:v1", [Entry::file("hello", 0o644, "hi\n")])
@@ -168,4 +168,51 @@ both!(what_it_refuses, |cx| {
     }
     cx.ctr("save -o x.tar busybox").refuses(1, "image \"[..]\": its blob \"[..]\" is missing");
     assert!(!Path::new(&cx.cwd().join("x.tar")).exists());
+});
+
+/// Changes some bytes of a layer's blob, and none of its length; what is changed does not compress.
+fn damage(store: &Path, blob: &str) {
+    let path = store.join("image/blobs/sha256").join(&blob[7..]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 9].copy_from_slice(b"something");
+    std::fs::write(&path, bytes).unwrap();
+}
+
+both!(a_damaged_blob_is_not_given_on, |cx| {
+    // One that is written at once, and one of many pieces.
+    for (name, size) in [("small:1", 1000), ("large:1", 3_000_000)] {
+        let image = Image::small(name, [Entry::file("noise", 0o644, noise(size))]);
+        cx.load(&image);
+        std::fs::write(cx.cwd().join("x.tar"), "before").unwrap();
+        damage(&cx.root(), &image.blobs()[1].0);
+        for how in ["", "--format oci-archive "] {
+            let ran = cx.ctr(&format!("save {how}-o x.tar {name}"));
+            let blob = &image.blobs()[1].0[7..19];
+            ran.fails_saying(1, &format!("blob \"{blob}\" of the store {:?} is damaged", cx.root()));
+            let fix = format!(
+                "\nhint: fetch what is damaged again with: ctr --root {} system check --repair",
+                cx.root().display()
+            );
+            assert!(ran.err().contains(&fix), "{ran}");
+            cx.host("cat x.tar").prints("before");
+        }
+        assert_ne!(cx.host(&format!("set -o pipefail; $ctr save {name} | cat >/dev/null")).code, 0);
+        cx.ctr(&format!("rmi {name}")).succeeds_talking();
+    }
+    // The same of a store that is everybody's.
+    let image = Image::small("shared:1", [Entry::file("noise", 0o644, noise(100_000))]);
+    let dir = cx.make_dir("shared");
+    let ctr = format!("{} --root {1} --runroot {1}-run", crate::support::binary().display(), dir.display());
+    let archive = image.oci_archive();
+    cx.host(&format!(
+        "{ctr} load -q -i {}; chmod -R go-w,a+rX {1}/image; chmod 755 {1}",
+        archive.display(),
+        dir.display()
+    ))
+    .succeeds();
+    damage(&dir, &image.blobs()[1].0);
+    cx.set("CTR_ADDITIONAL_IMAGE_STORES", &dir);
+    cx.ctr("save -o y.tar shared:1").fails_saying(1, &format!("of the store {dir:?} is damaged"));
+    assert!(!cx.cwd().join("y.tar").exists());
 });

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::output::progress::{self, Stream};
 use crate::cli::{Globals, Run, output};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::image::manifests;
 use crate::image::push::push_list;
 use crate::image::reference::Reference;
@@ -53,6 +53,9 @@ impl Run for Push {
         let report = progress::push(Stream::Err, self.quiet);
         let pushed = push_list(&store, &list, &name, report.as_ref()).map_err(crate::image::disk_full)?;
         drop(report);
+        if let Some(warning) = &pushed.warning {
+            error::warn(warning);
+        }
         output::print(&format!("{}\n", pushed.digest));
         if self.purge {
             manifests::delete(&store, &self.list)?;

@@ -318,7 +318,8 @@ impl Loading<'_> {
     ) -> Result<Ready> {
         self.will_make(&Digest::of(manifest));
         self.will_make(&Digest::of(config));
-        Complete { manifest, manifest_type, config, layers, blobs, repo_digest: None }.prepare(self.store)
+        Complete { manifest, manifest_type, config, layers, blobs, repo_digest: None, pulled: false }
+            .prepare(self.store)
     }
 
     /// Brings a layer into the store, unless it is there.
@@ -352,7 +353,7 @@ impl Loading<'_> {
             self.made.insert(diff.hex().to_owned());
         }
         let lock = blobs::publish(store, &done.blob, &temporary)?;
-        let pinned = layers::publish(store, diff, &unpacked, done.applied)?;
+        let pinned = layers::publish(store, diff, &done.blob, &unpacked, done.applied)?;
         let media_type = manifest::layer_type(done.compression);
         Ok(Layer { pinned, blob: done.blob, size: done.blob_size, media_type, lock })
     }

@@ -1,26 +1,29 @@
 //! `save`: images of the store as one archive, blobs as they were pulled or made, nothing packed anew.
+//! Where a layer's blob is not here and cannot be had, another archive of the layer stands in its place.
 //!
 //! The documents stand in front, so that who reads the archive as it comes knows what the blobs are.
 //! The same images give the same bytes: times are zero, and every blob is there once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::members::blob_name;
 use super::{CONTAINERD_NAME, Listed};
+use crate::error;
+use crate::image::blobs::Checked;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Entry, Index, List, REF_NAME};
 use crate::image::manifest::{self, Document};
 use crate::image::pack::tar::Writer;
 use crate::image::platform::Platform;
+use crate::image::push::image::Image;
 use crate::image::reference::Reference;
 use crate::image::unpack::tar::{Entry as Member, Kind};
-use crate::image::{additional, blobs, entry_for, no_such_image, note, refetch};
+use crate::image::{additional, alike, blobs, entry_for, no_such_image, note, refetch};
 use crate::store::{Lock, Store};
 
 /// What readers the archive is for.
@@ -51,11 +54,23 @@ pub struct Archive {
     /// What each of the images is made of.
     listed: Vec<Contents>,
     /// In the order that they are written in, and where each is.
-    blobs: Vec<(Digest, PathBuf)>,
+    blobs: Vec<(Digest, Source)>,
+    /// What stands in for layers' blobs that are not here, by their digests.
+    alike: HashMap<Digest, Descriptor>,
+    /// Why what is written has another digest than what was pulled.
+    pub warning: Option<String>,
     held: Vec<Lock>,
 }
 
+/// What a blob is read from.
+enum Source {
+    Store(Store),
+    Document(Vec<u8>),
+}
+
 struct Contents {
+    /// As it is written.
+    manifest: Descriptor,
     layers: Vec<Descriptor>,
     diffs: Vec<Digest>,
 }
@@ -75,15 +90,24 @@ pub fn gather(store: &Store, wanted: &[String], platform: Option<&Platform>, for
         let elsewhere = additional::find(store, wanted, platform)?.ok_or_else(|| no_such_image(wanted))?.home;
         select(&elsewhere, &Index::read(&elsewhere)?, wanted, platform, &mut images)?;
     }
-    let mut archive = Archive { format, images: Vec::new(), listed: Vec::new(), blobs: Vec::new(), held: Vec::new() };
-    for image in images {
+    let mut archive = Archive {
+        format,
+        images: Vec::new(),
+        listed: Vec::new(),
+        blobs: Vec::new(),
+        alike: HashMap::new(),
+        warning: None,
+        held: Vec::new(),
+    };
+    for mut image in images {
         let home = &image.home;
         let its = if home.root() == store.root() { index.clone() } else { Index::read(home)? };
         let contents = archive.manifest(home, &its, &image.entry)?;
-        archive.listed.push(contents);
-        if let Some(list) = &image.list {
+        if let Some(list) = &mut image.list {
             archive.list(home, &its, list)?;
         }
+        image.entry.manifest = contents.manifest.clone();
+        archive.listed.push(contents);
         archive.images.push(image);
     }
     Ok(archive)
@@ -145,31 +169,75 @@ impl Archive {
     fn manifest(&mut self, store: &Store, index: &Index, entry: &Entry) -> Result<Contents> {
         let short = entry.image.short();
         let damaged = || format!("image {short:?} is damaged");
-        self.blob(store, index, &entry.image, &entry.manifest)?;
+        fetch(store, index, &entry.image, &entry.manifest)?;
         let bytes = blobs::read(store, &entry.manifest.digest)?.unwrap_or_default();
         let Document::Manifest(manifest) = manifest::parse(&bytes).with_context(damaged)? else {
             anyhow::bail!("{}: its manifest is an index", damaged());
         };
-        self.blob(store, index, &entry.image, &manifest.config)?;
+        fetch(store, index, &entry.image, &manifest.config)?;
         let config = blobs::read(store, &manifest.config.digest)?.unwrap_or_default();
         let (_, diffs) = manifest::parse_config(&config, manifest.layers.len()).with_context(damaged)?;
-        for layer in &manifest.layers {
-            self.blob(store, index, &entry.image, layer)?;
+        let mut layers = Vec::new();
+        for (layer, diff) in manifest.layers.iter().zip(&diffs) {
+            layers.push(self.layer(store, index, &entry.image, layer, diff)?);
         }
-        Ok(Contents { layers: manifest.layers, diffs })
+        self.add(store, &manifest.config.digest)?;
+        let is_same = manifest.layers.iter().zip(&layers).all(|(old, new)| old.digest == new.digest);
+        if is_same {
+            self.add(store, &entry.manifest.digest)?;
+            return Ok(Contents { manifest: entry.manifest.clone(), layers: manifest.layers, diffs });
+        }
+        let (bytes, media_type) = Image::read(store, &entry.manifest.digest)?.manifest_with(&layers)?;
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        if !self.blobs.iter().any(|(known, _)| *known == digest) {
+            self.blobs.push((digest.clone(), Source::Document(bytes)));
+        }
+        let manifest = Descriptor { media_type, digest, size, ..entry.manifest.clone() };
+        Ok(Contents { manifest, layers, diffs })
+    }
+
+    /// Takes in a layer's blob, or another archive of the layer where that is not here and cannot be had.
+    fn layer(
+        &mut self,
+        store: &Store,
+        index: &Index,
+        image: &Digest,
+        layer: &Descriptor,
+        diff: &Digest,
+    ) -> Result<Descriptor> {
+        if let Some(known) = self.alike.get(&layer.digest) {
+            return Ok(known.clone());
+        }
+        let Err(lost) = fetch(store, index, image, layer) else {
+            self.add(store, &layer.digest)?;
+            return Ok(layer.clone());
+        };
+        let Some(other) = alike::find(store, diff, &layer.digest)? else { return Err(lost) };
+        if other.descriptor.digest != layer.digest {
+            self.warning.get_or_insert_with(|| {
+                let why = error::message(&lost);
+                format!("the digest is not the one that was pulled, because a layer is in another compression: {why}")
+            });
+        }
+        self.add(&other.home, &other.descriptor.digest)?;
+        self.alike.insert(layer.digest.clone(), other.descriptor.clone());
+        Ok(other.descriptor)
     }
 
     /// Takes in all of an index that is here: most have no one's need for every platform.
-    fn list(&mut self, store: &Store, index: &Index, list: &List) -> Result<()> {
+    fn list(&mut self, store: &Store, index: &Index, list: &mut List) -> Result<()> {
         let bytes = blobs::read(store, &list.descriptor.digest)?.unwrap_or_default();
         let Document::Index(entries) = manifest::parse(&bytes).with_context(|| format!("{} is damaged", list.name))?
         else {
             anyhow::bail!("{} is damaged: it is no index", list.name);
         };
-        self.add(store, &list.descriptor.digest)?;
+        let mut changed = BTreeMap::new();
         for descriptor in entries {
             if let Some(entry) = index.entries.iter().find(|entry| entry.manifest.digest == descriptor.digest) {
-                self.manifest(store, index, entry)?;
+                let contents = self.manifest(store, index, entry)?;
+                if contents.manifest.digest != descriptor.digest {
+                    changed.insert(descriptor.digest, contents.manifest);
+                }
             } else if let Some(bytes) = blobs::read(store, &descriptor.digest)? {
                 let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { continue };
                 let all: Vec<&Digest> = manifest.layers.iter().chain([&manifest.config]).map(|b| &b.digest).collect();
@@ -179,14 +247,13 @@ impl Archive {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn blob(&mut self, store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> Result<()> {
-        if !blobs::path(store, &blob.digest).exists() {
-            refetch::blob(store, index, image, blob)?;
+        if changed.is_empty() {
+            return self.add(store, &list.descriptor.digest);
         }
-        self.add(store, &blob.digest)
+        let bytes = manifest::index_with(&bytes, &changed)?;
+        (list.descriptor.digest, list.descriptor.size) = (Digest::of(&bytes), bytes.len() as u64);
+        self.blobs.push((list.descriptor.digest.clone(), Source::Document(bytes)));
+        Ok(())
     }
 
     fn add(&mut self, store: &Store, digest: &Digest) -> Result<()> {
@@ -195,14 +262,14 @@ impl Archive {
         }
         let lock = blobs::pin(store, digest)?.with_context(|| format!("blob {:?} is missing", digest.short()))?;
         self.held.push(lock);
-        self.blobs.push((digest.clone(), blobs::path(store, digest)));
+        self.blobs.push((digest.clone(), Source::Store(store.clone())));
         Ok(())
     }
 
     /// Writes the archive. Each image's saving is an event.
     ///
     /// # Errors
-    /// As write(2).
+    /// As write(2); a blob is not what it is called.
     pub fn write(&self, store: &Store, out: File) -> Result<()> {
         let mut out = Writer::new(out);
         let mut put = |name: &str, bytes: &[u8]| document(&mut out, name, bytes);
@@ -218,10 +285,18 @@ impl Archive {
         for folder in ["blobs/", "blobs/sha256/"] {
             out.add(&member(Kind::Directory, folder, 0), None).context("write the archive")?;
         }
-        for (digest, path) in &self.blobs {
-            let file = File::open(path).with_context(|| format!("read {path:?}"))?;
-            let entry = member(Kind::File, &blob_name(digest), file.metadata()?.len());
-            out.add(&entry, Some(&file)).context("write the archive")?;
+        for (digest, source) in &self.blobs {
+            let mut put = |size, data: &mut dyn Read| {
+                out.add_from(&member(Kind::File, &blob_name(digest), size), data).context("write the archive")
+            };
+            match source {
+                Source::Document(bytes) => put(bytes.len() as u64, &mut bytes.as_slice())?,
+                Source::Store(home) => {
+                    let blob = Checked::open(home, digest);
+                    let mut blob = blob.with_context(|| format!("read blob {:?}", digest.short()))?;
+                    put(blob.size(), &mut blob)?;
+                }
+            }
         }
         out.finish().context("write the archive")?;
         for image in &self.images {
@@ -291,6 +366,14 @@ impl Archive {
         }
         all
     }
+}
+
+/// Brings a blob back that is not here.
+fn fetch(store: &Store, index: &Index, image: &Digest, blob: &Descriptor) -> Result<()> {
+    if blobs::path(store, &blob.digest).exists() {
+        return Ok(());
+    }
+    refetch::blob(store, index, image, blob).map(drop)
 }
 
 fn document(out: &mut Writer<File>, name: &str, bytes: &[u8]) -> Result<()> {

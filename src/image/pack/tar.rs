@@ -84,6 +84,28 @@ impl<W: Output> Writer<W> {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
+    /// Writes the entry of a regular file whose data are read from `data`, as many as the entry says.
+    ///
+    /// # Errors
+    /// As the output; `data` cannot be read, or has less than that.
+    pub fn add_from(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+        headers(entry, &mut self.buffer)?;
+        self.written += total(entry);
+        let mut left = stored(entry);
+        while left > 0 {
+            let begun = self.buffer.len();
+            let room = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER.saturating_sub(begun).max(1));
+            self.buffer.resize(begun + room, 0);
+            data.read_exact(&mut self.buffer[begun..])?;
+            left -= room as u64;
+            if self.buffer.len() >= BUFFER {
+                self.flush()?;
+            }
+        }
+        self.zeros(padding(stored(entry)))?;
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
     fn contents(&mut self, file: &File, size: u64) -> io::Result<u64> {
         if size < BUFFER as u64 / 4 {
             return file.take(size).read_to_end(&mut self.buffer).map(|n| n as u64);

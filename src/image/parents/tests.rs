@@ -29,7 +29,7 @@ fn layer(store: &Store, entries: Entries<'_>) -> Pinned {
     let bytes = archive.into_inner().expect("archive");
     let folder = layers::temporary(store).expect("folder");
     let done = stream(&bytes[..], u64::MAX, None, folder.path(), Powers::now(), |_| {}).expect("unpack");
-    layers::publish(store, &done.diff, &folder, done.applied).expect("publish")
+    layers::publish(store, &done.diff, &done.blob, &folder, done.applied).expect("publish")
 }
 
 /// The layer of folders for these layers, bottom first.

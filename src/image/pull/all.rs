@@ -94,6 +94,7 @@ fn image(
         layers,
         blobs: locks.into_iter().flatten().collect(),
         repo_digest: Some(index.clone()),
+        pulled: true,
     };
     complete.prepare(store)
 }

@@ -72,7 +72,7 @@ impl Pull<'_> {
             let done = self.unpack(&mut source, descriptor, diff, (&mut blob.create()?, 0), &unpacked)?;
             (blobs::publish(self.store, &done.blob, &blob)?, done)
         };
-        let pinned = layers::publish(self.store, diff, &unpacked, done.applied)?;
+        let pinned = layers::publish(self.store, diff, &done.blob, &unpacked, done.applied)?;
         self.report.complete(short);
         Ok((pinned, Some(lock)))
     }

@@ -132,6 +132,7 @@ pub fn pull(store: &Store, name: &Reference, platform: Option<&Platform>, report
         layers,
         blobs: locks.into_iter().flatten().collect(),
         repo_digest: Some(digest.clone()),
+        pulled: true,
     };
     complete.commit(store, std::slice::from_ref(name))?;
     let labels = parsed.labels_of_config().cloned().unwrap_or_default().into_iter().collect();

@@ -3,12 +3,14 @@
 //! up to there, to the same bytes.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::read::GzEncoder;
 
+use crate::error::Failure;
+use crate::image::blobs::Checked;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::unpack::{Compression, Decoder};
 use crate::registry::upload::Content;
@@ -51,44 +53,47 @@ impl Content for Document<'_> {
     }
 }
 
-/// A blob of the store.
-pub struct Blob {
-    file: File,
-    digest: Digest,
-    size: u64,
-}
-
-impl Blob {
-    pub fn open(path: &Path, digest: &Digest) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { file, digest: digest.clone(), size })
-    }
-}
-
-impl Read for Blob {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.file.read(into)
-    }
-}
-
-impl Content for Blob {
+impl Content for Checked {
     fn restart(&mut self, at: u64) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(at)).map(drop)
+        Self::restart(self, at)
     }
 
     fn length(&self) -> Option<u64> {
-        Some(self.size)
+        Some(self.size())
     }
 
     fn digest(&self) -> Option<Digest> {
-        Some(self.digest.clone())
+        Some(Self::digest(self).clone())
+    }
+}
+
+/// A layer's archive as it is unpacked, which fails at its end where it is not what the layer is called by.
+struct Archive<R> {
+    inner: R,
+    hasher: Hasher,
+    diff: Digest,
+}
+
+impl<R: Read> Read for Archive<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(into)?;
+        self.hasher.update(&into[..n]);
+        if n == 0 && !into.is_empty() {
+            let is = self.hasher.clone().finish();
+            if is != self.diff {
+                let why = format!("the layer's blob is damaged: its archive has the digest {is}, not {}", self.diff);
+                let failure = Failure::new(why).hint("fetch what is damaged again with: ctr system check --repair");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, failure));
+            }
+        }
+        Ok(n)
     }
 }
 
 /// A blob of the store, compressed otherwise.
 pub struct Packed {
     path: PathBuf,
+    diff: Digest,
     stored: Compression,
     format: Compression,
     level: i32,
@@ -98,21 +103,30 @@ pub struct Packed {
 }
 
 impl Packed {
-    pub fn open(path: &Path, stored: Compression, format: Compression, level: i32) -> io::Result<Self> {
+    /// `diff`: what it is once unpacked.
+    pub fn open(path: &Path, diff: &Digest, stored: Compression, format: Compression, level: i32) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
+            diff: diff.clone(),
             stored,
             format,
             level,
-            encoder: encoder(path, stored, format, level)?,
+            encoder: encoder(path, diff, stored, format, level)?,
             hasher: Hasher::default(),
             digest: None,
         })
     }
 }
 
-fn encoder(path: &Path, stored: Compression, format: Compression, level: i32) -> io::Result<Box<dyn Read>> {
-    let source = Decoder::new(BufReader::with_capacity(BUFFER, File::open(path)?), stored)?;
+fn encoder(
+    path: &Path,
+    diff: &Digest,
+    stored: Compression,
+    format: Compression,
+    level: i32,
+) -> io::Result<Box<dyn Read>> {
+    let inner = Decoder::new(BufReader::with_capacity(BUFFER, File::open(path)?), stored)?;
+    let source = Archive { inner, hasher: Hasher::default(), diff: diff.clone() };
     Ok(match format {
         // No name and no time in its header: the same files have the same digest.
         Compression::Gzip => Box::new(GzEncoder::new(source, flate2::Compression::new(level.unsigned_abs().min(9)))),
@@ -134,7 +148,7 @@ impl Read for Packed {
 
 impl Content for Packed {
     fn restart(&mut self, at: u64) -> io::Result<()> {
-        self.encoder = encoder(&self.path, self.stored, self.format, self.level)?;
+        self.encoder = encoder(&self.path, &self.diff, self.stored, self.format, self.level)?;
         self.hasher = Hasher::default();
         if io::copy(&mut self.take(at), &mut io::sink())? < at {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -192,7 +206,7 @@ mod tests {
         let bytes: Vec<u8> = (0..500_000_u32).flat_map(|n| (n % 977).to_le_bytes()).collect();
         std::fs::write(&path, &bytes).expect("write");
         for (format, level) in [(Compression::Gzip, 6), (Compression::Zstd, 3), (Compression::None, 0)] {
-            let mut packed = Packed::open(&path, Compression::None, format, level).expect("open");
+            let mut packed = Packed::open(&path, &Digest::of(&bytes), Compression::None, format, level).expect("open");
             let mut whole = Vec::new();
             packed.read_to_end(&mut whole).expect("read");
             assert_eq!(packed.digest(), Some(Digest::of(&whole)));
@@ -204,6 +218,10 @@ mod tests {
             Decoder::new(&whole[..], format).expect("decoder").read_to_end(&mut plain).expect("good");
             assert!(plain == bytes, "{format:?}");
             assert!(packed.restart(whole.len() as u64 + 1).is_err());
+            let mut other =
+                Packed::open(&path, &Digest::of(b"another"), Compression::None, format, level).expect("open");
+            let error = other.read_to_end(&mut Vec::new()).expect_err("not that layer");
+            assert!(error.to_string().contains("is damaged"), "{error}");
         }
     }
 }

@@ -37,11 +37,11 @@ impl Image {
             Failure::new(format!("image {:?} is damaged: its {what} is missing", digest.short()))
                 .hint("pull or load it again")
         };
-        let bytes = blobs::read(store, digest)?.ok_or_else(|| missing("manifest"))?;
+        let bytes = blobs::read_whole(store, digest)?.ok_or_else(|| missing("manifest"))?;
         let Document::Manifest(manifest) = manifest::parse(&bytes)? else {
             return Err(Failure::new(format!("image {:?} is damaged: its manifest is none", digest.short())).into());
         };
-        let config = blobs::read(store, &manifest.config.digest)?.ok_or_else(|| missing("configuration"))?;
+        let config = blobs::read_whole(store, &manifest.config.digest)?.ok_or_else(|| missing("configuration"))?;
         let (parsed, diffs) = manifest::parse_config(&config, manifest.layers.len())?;
         let labels = parsed.labels_of_config().cloned().unwrap_or_default().into_iter().collect();
         let media_type = match manifest.media_type.as_str() {

@@ -1,15 +1,14 @@
 //! One layer: asked for, mounted, or sent.
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
-use super::content::{Blob, Packed, Stoppable};
+use super::content::{Packed, Stoppable};
 use super::{How, Report, Sources};
 use crate::error::{self, Failure};
-use crate::image::blobs;
+use crate::image::alike;
+use crate::image::blobs::{self, Checked};
 use crate::image::digest::Digest;
 use crate::image::index::Descriptor;
 use crate::image::layers::{self, PackedBlob};
@@ -28,43 +27,79 @@ pub struct Job<'a> {
     pub layer: &'a Descriptor,
     pub report: &'a dyn Report,
     pub stop: &'a AtomicBool,
+    /// As its registry has it: it is not compressed for being plain.
+    pub pulled: bool,
     /// Brings back the blob that the store has no more.
     pub refetch: &'a dyn Fn() -> Result<Lock>,
+    /// Told why another archive of the layer has to do.
+    pub instead: &'a dyn Fn(&anyhow::Error),
+}
+
+/// What is sent, and where it is.
+struct From<'a> {
+    home: &'a Store,
+    layer: &'a Descriptor,
+    pulled: bool,
+}
+
+enum Sent {
+    /// What the registry has in the end.
+    As(Descriptor),
+    /// The blob is not here and cannot be had.
+    Lost(anyhow::Error),
 }
 
 impl Job<'_> {
     /// What the registry has in the end.
     pub fn run(&self) -> Result<Descriptor> {
-        let digest = &self.layer.digest;
-        let mut held = blobs::pin(self.store, digest)?;
+        let own = From { home: self.store, layer: self.layer, pulled: self.pulled };
+        let lost = match self.send_from(&own)? {
+            Sent::As(descriptor) => return Ok(descriptor),
+            Sent::Lost(error) => error,
+        };
+        let Some(other) = alike::find(self.store, self.diff, &self.layer.digest)? else { return Err(lost) };
+        let is_same = other.descriptor.digest == self.layer.digest;
+        if !is_same {
+            (self.instead)(&lost);
+        }
+        let from = From { home: &other.home, layer: &other.descriptor, pulled: self.pulled && is_same };
+        match self.send_from(&from)? {
+            Sent::As(descriptor) => Ok(descriptor),
+            Sent::Lost(_) => Err(lost),
+        }
+    }
+
+    fn send_from(&self, &From { home, layer, pulled }: &From<'_>) -> Result<Sent> {
+        let digest = &layer.digest;
+        let mut held = blobs::pin(home, digest)?;
         let stored = match &held {
-            Some(_) => compression(self.store, digest)?,
-            None => by_type(&self.layer.media_type),
+            Some(_) => alike::compression(home, digest).with_context(|| format!("read blob {:?}", digest.short()))?,
+            None => by_type(&layer.media_type),
         };
         let How { format, level, force, .. } = self.how;
         let becomes = match stored {
-            Compression::None => true,
+            Compression::None => !pulled || force || level.is_some(),
             is => force && (is != format || level.is_some()),
         };
         if !becomes {
             if self.is_there(digest)? {
-                return Ok(self.layer.clone());
+                return Ok(Sent::As(layer.clone()));
             }
             let begun = self.begin(digest)?;
             if let Begun::Upload(upload) = begun {
-                let _held = self.fetched(&mut held)?;
-                let content = Blob::open(&blobs::path(self.store, digest), digest).context("read its blob")?;
+                let _held = match self.fetched(&mut held) {
+                    Ok(lock) => lock,
+                    Err(lost) => return Ok(Sent::Lost(lost)),
+                };
+                let content = Checked::open(home, digest).context("read its blob")?;
                 self.report.begin(self.diff.short(), content.length());
                 self.send(upload, content)?;
             }
-            return Ok(self.layer.clone());
+            return Ok(Sent::As(layer.clone()));
         }
-        let describe = |digest: Digest, size| Descriptor {
-            media_type: manifest::layer_type(format).to_owned(),
-            digest,
-            size,
-            platform: None,
-            annotations: None,
+        let describe = |digest: Digest, size| {
+            let media_type = manifest::layer_type(format).to_owned();
+            Sent::As(Descriptor { media_type, digest, size, platform: None, annotations: None })
         };
         let level = self.how.level();
         let record = layers::find(self.store, self.diff)?;
@@ -80,9 +115,12 @@ impl Job<'_> {
         };
         match (begun, known) {
             (Begun::Upload(upload), _) => {
-                let _held = self.fetched(&mut held)?;
-                let path = blobs::path(self.store, digest);
-                let content = Packed::open(&path, stored, format, level).context("read its blob")?;
+                let _held = match self.fetched(&mut held) {
+                    Ok(lock) => lock,
+                    Err(lost) => return Ok(Sent::Lost(lost)),
+                };
+                let path = blobs::path(home, digest);
+                let content = Packed::open(&path, self.diff, stored, format, level).context("read its blob")?;
                 self.report.begin(self.diff.short(), None);
                 let (digest, size) = self.send(upload, content)?;
                 remember(self.store, self.diff, &digest, size, Some((format, level)), None)?;
@@ -127,14 +165,6 @@ impl Job<'_> {
     fn fetched(&self, held: &mut Option<Lock>) -> Result<Lock> {
         held.take().map_or_else(|| (self.refetch)(), Ok)
     }
-}
-
-/// By its first bytes.
-fn compression(store: &Store, digest: &Digest) -> Result<Compression> {
-    let path = blobs::path(store, digest);
-    let mut start = Vec::new();
-    File::open(&path)?.take(8).read_to_end(&mut start).with_context(|| format!("read {path:?}"))?;
-    Ok(Compression::detect(&start)?)
 }
 
 fn by_type(media_type: &str) -> Compression {

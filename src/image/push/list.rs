@@ -1,15 +1,18 @@
 //! An index and all that it leads to: what is here is sent, and what only a registry has is mounted or
-//! fetched from there. Nothing is packed anew: the index names digests.
+//! fetched from there. An image that was made here, in an index that was, goes as it would alone: its plain
+//! layers are compressed, and the index names the manifest that it has by then.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::content::Blob;
-use super::{Pushed, Report};
+use super::image::Image;
+use super::{How, Push, Pushed, Report, Sources, To};
 use crate::error::Failure;
-use crate::image::blobs;
+use crate::image::blobs::{self, Checked};
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index, List};
-use crate::image::manifest::{self, Document};
+use crate::image::manifest::{self, Document, Manifest};
 use crate::image::reference::Reference;
 use crate::image::refetch;
 use crate::registry::Repository;
@@ -35,25 +38,59 @@ pub fn push_list(store: &Store, list: &List, name: &Reference, report: &dyn Repo
     near.sort();
     near.dedup();
     let repository = Repository::for_push(name, &near)?;
+    let push = Push { store, index: &index, name, how: How::default(), report };
+    let mut to = To { repository, sources: Sources::default() };
+    let (mut changed, mut why) = (BTreeMap::new(), None);
     for entry in &entries {
         let what = || entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), ToString::to_string);
         let document = read(store, &entry.digest).with_context(what)?;
         let Document::Manifest(manifest) = manifest::parse(&document).with_context(what)? else {
             return Err(Failure::new("damaged manifest: indexes that lead to indexes").into());
         };
-        let job = Job { store, repository: &repository, name, sources: sources(&index, list, &entry.digest), report };
+        if is_packed(store, &index, list, &entry.digest, &manifest) {
+            let image = Image::read(store, &entry.digest).with_context(what)?;
+            to.sources = push.sources(&image)?;
+            let (bytes, media_type, lost) = push.blobs(&to, &image).with_context(what)?;
+            let digest = Digest::of(&bytes);
+            to.repository.put_manifest(digest.as_str(), &bytes, &media_type).with_context(what)?;
+            if digest != entry.digest {
+                let size = bytes.len() as u64;
+                let new = Descriptor { media_type, digest, size, platform: None, annotations: None };
+                changed.insert(entry.digest.clone(), new);
+                why = why.or(lost);
+            }
+            continue;
+        }
+        let repository = &to.repository;
+        let job = Job { store, repository, name, sources: sources(&index, list, &entry.digest), report };
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             job.blob(blob).with_context(|| format!("blob {:?}", blob.digest.short())).with_context(what)?;
         }
         repository.put_manifest(entry.digest.as_str(), &document, &entry.media_type).with_context(what)?;
     }
-    repository.put_manifest(name.wanted(), &bytes, &list.descriptor.media_type)?;
-    Ok(Pushed { digest: Digest::of(&bytes), size: bytes.len() })
+    let bytes = if changed.is_empty() { bytes } else { manifest::index_with(&bytes, &changed)? };
+    to.repository.put_manifest(name.wanted(), &bytes, &list.descriptor.media_type)?;
+    let digest = Digest::of(&bytes);
+    let warning = why.map(|why| {
+        let (name, old) = (name.familiar(), &list.descriptor.digest);
+        format!(
+            "{name}: its digest there is {digest} and not {old}, because a layer went in another compression: {why}"
+        )
+    });
+    Ok(Pushed { digest, size: bytes.len(), warning })
+}
+
+/// Whether an image goes as it would alone, and its manifest may change: one that was made here, of an index
+/// that was; and one that lacks a blob here.
+fn is_packed(store: &Store, index: &Index, list: &List, digest: &Digest, manifest: &Manifest) -> bool {
+    let is_here = index.entries.iter().any(|entry| entry.manifest.digest == *digest);
+    let lacks = || manifest.layers.iter().any(|layer| !blobs::path(store, &layer.digest).exists());
+    is_here && ((list.is_made && !index.is_pulled(digest)) || lacks())
 }
 
 fn read(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
     let missing = || Failure::new(format!("the manifest {:?} is not here any more", digest.short()));
-    Ok(blobs::read(store, digest)?.ok_or_else(missing)?)
+    Ok(blobs::read_whole(store, digest)?.ok_or_else(missing)?)
 }
 
 /// Where the image of a manifest came from.
@@ -90,7 +127,7 @@ impl Job<'_> {
             None => refetch::from(self.store, &self.sources, blob)?,
         };
         let Begun::Upload(upload) = self.repository.begin(None)? else { return Ok(()) };
-        let mut content = Blob::open(&blobs::path(self.store, digest), digest).context("read it")?;
+        let mut content = Checked::open(self.store, digest).context("read it")?;
         self.report.begin(short, Some(blob.size));
         self.repository.send(upload, &mut content, &|bytes| self.report.sent(short, bytes))?;
         self.report.complete(short);

@@ -1,11 +1,11 @@
 //! `push`: an image of the store into a registry.
 //!
-//! What came from a registry goes there byte for byte: its blobs are in the store as they came. A layer
-//! that was made here is compressed while it is sent ([`content`]); its compressed digest is remembered
+//! What came from a registry goes there byte for byte: its blobs are in the store as they came. Where one
+//! is not, and nobody has it, another archive of the layer does. A layer that was made here is compressed while it is sent ([`content`]); its compressed digest is remembered
 //! beside the layer, so that the next push only asks whether the registry has it.
 
 mod content;
-mod image;
+pub(in crate::image) mod image;
 mod layer;
 mod list;
 mod sources;
@@ -13,6 +13,7 @@ mod sources;
 pub use self::list::push_list;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
@@ -21,8 +22,9 @@ use self::content::Document as Small;
 use self::image::Image;
 use self::layer::Job;
 use self::sources::Sources;
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::events;
+use crate::image::additional;
 use crate::image::digest::Digest;
 use crate::image::index::{Descriptor, Index};
 use crate::image::parallel;
@@ -85,6 +87,8 @@ pub struct Pushed {
     pub digest: Digest,
     /// Bytes of its manifest.
     pub size: usize,
+    /// Why that is another digest than the one that it was pulled by.
+    pub warning: Option<String>,
 }
 
 /// The names of a repository's images, with a tag each.
@@ -99,9 +103,11 @@ pub fn tags(store: &Store, repository: &Reference) -> Result<Vec<Reference>> {
         names.filter(|name| name.repository() == repository.repository() && name.tag().is_some()).collect();
     if tags.is_empty() {
         let name = repository.familiar_repository();
-        return Err(Failure::new(format!("An image does not exist locally with the tag: {name}"))
-            .hint(format!("give an image this name with: ctr tag IMAGE {name}"))
-            .into());
+        let hint = match additional::of_repository(store, repository) {
+            Some((dir, one)) => format!("{one} is in the read-only store {dir:?}: push it by its tag"),
+            None => format!("give an image this name with: ctr tag IMAGE {name}"),
+        };
+        return Err(Failure::new(format!("An image does not exist locally with the tag: {name}")).hint(hint).into());
     }
     tags.sort();
     tags.dedup();
@@ -139,8 +145,8 @@ pub fn push(
             if let Some(wanted) = platform {
                 image.platform.check(wanted, &name.familiar())?;
             }
-            let repository = push.connect(&image)?;
-            (push.image(&repository, &image)?, image.labels)
+            let to = push.connect(&image)?;
+            (push.image(&to, &image)?, image.labels)
         }
     };
     Index::change(store, |index| {
@@ -168,25 +174,49 @@ struct To {
 }
 
 impl Push<'_> {
-    fn connect(&self, image: &Image) -> Result<To> {
+    fn sources(&self, image: &Image) -> Result<Sources> {
         let blobs = image.manifest.layers.iter().zip(&image.diffs);
         let blobs: Vec<(Digest, Digest)> = blobs.map(|(layer, diff)| (layer.digest.clone(), diff.clone())).collect();
-        let sources = Sources::of(self.store, self.index, self.name, &blobs)?;
+        Sources::of(self.store, self.index, self.name, &blobs)
+    }
+
+    fn connect(&self, image: &Image) -> Result<To> {
+        let sources = self.sources(image)?;
         Ok(To { repository: Repository::for_push(self.name, &sources.all())?, sources })
     }
 
     fn image(&self, to: &To, image: &Image) -> Result<Pushed> {
-        let descriptors = self.layers(to, image)?;
-        send_document(&to.repository, &image.manifest.config.digest, &image.config).context("configuration")?;
-        let (bytes, media_type) = image.manifest_with(&descriptors)?;
+        let (bytes, media_type, lost) = self.blobs(to, image)?;
         let digest = Digest::of(&bytes);
         to.repository.put_manifest(self.name.wanted(), &bytes, &media_type)?;
+        let old = Digest::of(&image.bytes);
+        let warning = lost.filter(|_| digest != old).map(|why| {
+            let name = self.name.familiar();
+            format!(
+                "{name}: its digest there is {digest} and not {old}, because a layer went in another compression: {why}"
+            )
+        });
+        Ok(Pushed { digest, size: bytes.len(), warning })
+    }
+
+    /// All but the manifest, and what that is now: its bytes and its type, and why it is not as it was.
+    fn blobs(&self, to: &To, image: &Image) -> Result<(Vec<u8>, String, Option<String>)> {
+        let lost = Mutex::new(None);
+        let descriptors = self.layers(to, image, &lost)?;
+        send_document(&to.repository, &image.manifest.config.digest, &image.config).context("configuration")?;
+        let (bytes, media_type) = image.manifest_with(&descriptors)?;
         layer::remember_place(self.store, &image.diffs, &descriptors, &self.name.repository());
-        Ok(Pushed { digest, size: bytes.len() })
+        Ok((bytes, media_type, lost.into_inner().unwrap_or_default()))
     }
 
     /// All layers, several at once; bottom first.
-    fn layers(&self, to: &To, image: &Image) -> Result<Vec<Descriptor>> {
+    fn layers(&self, to: &To, image: &Image, lost: &Mutex<Option<String>>) -> Result<Vec<Descriptor>> {
+        let pulled = self.index.is_pulled(&Digest::of(&image.bytes));
+        let instead = |why: &anyhow::Error| {
+            if let Ok(mut lost) = lost.lock() {
+                lost.get_or_insert_with(|| error::message(why));
+            }
+        };
         for diff in image.diffs.iter().rev() {
             self.report.prepare(diff.short());
         }
@@ -202,7 +232,8 @@ impl Push<'_> {
             let (store, report, how) = (self.store, self.report, self.how);
             let To { repository, sources } = to;
             let refetch = || refetch::blob(store, self.index, &image.id, layer);
-            let job = Job { store, repository, sources, how, diff, layer, report, stop: &stop, refetch: &refetch };
+            let (stop, refetch, instead) = (&stop, &refetch, &instead);
+            let job = Job { store, repository, sources, how, diff, layer, report, stop, pulled, refetch, instead };
             job.run().map(Some).with_context(|| format!("layer {:?}", diff.short()))
         })?;
         let of = |diff: &Digest| sent.get(place_of(diff)?)?.clone();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::archive::digest;
 
@@ -27,6 +28,8 @@ pub struct Whims {
     pub lies: bool,
     /// Send uploads to this address.
     pub elsewhere: Option<String>,
+    /// At the next break, refuse all connections for so long.
+    pub outage: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -51,12 +54,7 @@ impl Uploads {
         let host = listener.local_addr().unwrap().to_string();
         let shelf = Arc::new(Mutex::new(Shelf { whims, ..Shelf::default() }));
         let shared = Arc::clone(&shelf);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shelf = Arc::clone(&shared);
-                std::thread::spawn(move || while serve(&stream, &shelf).is_some() {});
-            }
-        });
+        std::thread::spawn(move || listen(listener, &shared));
         Self { host, shelf }
     }
 
@@ -85,6 +83,31 @@ impl Uploads {
     /// A manifest by `repository:tag`, with its media type.
     pub fn manifest(&self, name: &str) -> (String, Vec<u8>) {
         self.shelf().manifests.get(name).cloned().unwrap_or_else(|| panic!("no manifest {name}"))
+    }
+}
+
+fn listen(mut listener: TcpListener, shelf: &Arc<Mutex<Shelf>>) {
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    loop {
+        let outage = {
+            let mut shelf = shelf.lock().unwrap();
+            // Once the break has come.
+            if shelf.whims.breaks.is_none_or(|(_, times)| times == 0) { shelf.whims.outage.take() } else { None }
+        };
+        if let Some(outage) = outage {
+            drop(listener);
+            std::thread::sleep(outage);
+            listener = TcpListener::bind(address).unwrap();
+            listener.set_nonblocking(true).unwrap();
+        }
+        let Ok((stream, _)) = listener.accept() else {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        stream.set_nonblocking(false).unwrap();
+        let shelf = Arc::clone(shelf);
+        std::thread::spawn(move || while serve(&stream, &shelf).is_some() {});
     }
 }
 
