@@ -11,7 +11,8 @@ use crate::userns;
 
 /// Remove one or more images
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "By name, the name goes, and the image with its last name; by id, all its names go.
+#[command(after_help = "By name, the name goes, and the image with its last name; by id, all its names go. One that
+ctr image mount has mounted stays; with --force it is unmounted first.
 
 Examples:
   ctr rmi web:1 web:2

@@ -127,9 +127,8 @@ both!(what_is_mounted_stays, |cx| {
     // A mount of layers that are gone is no mount of those that came after them.
     cx.load(&next());
     cx.ctr("image mount app:2").succeeds();
-    for gone in ["layers", "image"] {
-        std::fs::remove_dir_all(cx.root().join(gone)).unwrap();
-    }
+    cx.host(&format!("rm -r {}/*", cx.root().join("layers").display())).prints("");
+    std::fs::write(&index, r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
     cx.load(&next());
     assert_eq!(reads(), "");
     cx.ctr("image mount app:2").prints(&format!("{place}\n"));
