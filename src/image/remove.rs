@@ -165,7 +165,7 @@ fn take_out(
         index.entries.retain(|e| e.image != *image);
         return Ok((report, vec![image.clone()]));
     }
-    if let (1, false, Some(user)) = (named.len(), force, users.any()) {
+    if let (true, false, Some(user)) = (is_single(&named), force, users.any()) {
         let why = format!(
             "conflict: unable to remove repository reference \"{wanted}\" (must force) - container {} is using its \
              referenced image {}",
@@ -180,7 +180,10 @@ fn take_out(
     let mut images: Vec<Digest> = vec![image.clone()];
     if let Some(name) = &entry.name {
         images.extend(index.named(name).map(|e| e.image.clone()).filter(|other| other != image));
-        untag(index, entry, &mut report);
+        match wanted.parse::<Reference>().ok().filter(|name| name.digest().is_some()) {
+            Some(by_digest) => report.push(untag_digest(index, &by_digest).ok_or_else(|| no_such_image(wanted))?),
+            None => untag(index, entry, &mut report),
+        }
     }
     images.dedup();
     let mut gone = Vec::new();
@@ -196,15 +199,58 @@ fn take_out(
     Ok((report, gone))
 }
 
+/// Whether names are one tag at most, and digests of its repository.
+fn is_single(named: &[Entry]) -> bool {
+    let names: Vec<Reference> = named.iter().filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
+    let repositories: HashSet<String> = names.iter().map(Reference::repository).collect();
+    repositories.len() == 1 && names.iter().filter(|name| name.digest().is_none()).count() <= 1
+}
+
+/// Takes a name away from all images that have it. The digests that its repository knows them by go with the last
+/// tag there.
 pub(super) fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
-    let Some(name) = &entry.name else { return };
+    let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_some()) else { return };
+    let images: HashSet<Digest> = index.named(name).map(|e| e.image.clone()).collect();
     index.untag(name);
-    if let Ok(reference) = name.parse::<Reference>() {
-        report.push(format!("Untagged: {}", reference.familiar()));
-        if let Some(digest) = entry.repo_digest.clone().filter(|_| reference.digest().is_none()) {
-            report.push(format!("Untagged: {}", reference.with_digest(digest).familiar()));
+    let Ok(reference) = name.parse::<Reference>() else { return };
+    let mut say = |name: &Reference| {
+        let line = format!("Untagged: {}", name.familiar());
+        if !report.contains(&line) {
+            report.push(line);
         }
+    };
+    say(&reference);
+    let same = index.entries.iter().filter(|e| images.contains(&e.image));
+    let same: Vec<Reference> = same.filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
+    let same: Vec<&Reference> = same.iter().filter(|name| name.repository() == reference.repository()).collect();
+    if reference.digest().is_some() || same.iter().any(|name| name.digest().is_none()) {
+        return;
     }
+    if let Some(digest) = entry.repo_digest.clone() {
+        say(&reference.with_digest(digest));
+    }
+    for name in same {
+        index.untag(&name.to_string());
+        say(name);
+    }
+}
+
+/// Takes away that images of a repository are known by a digest, not their tags there; the line that says so.
+/// `None`: none is.
+fn untag_digest(index: &mut Index, wanted: &Reference) -> Option<String> {
+    let (name, repository) = (wanted.stored(), wanted.repository());
+    let is_same = |entry: &Entry| {
+        let own = entry.name.as_ref().and_then(|name| name.parse::<Reference>().ok());
+        own.is_some_and(|own| own.repository() == repository)
+    };
+    let mut is_known = index.named(&name.to_string()).next().is_some();
+    index.untag(&name.to_string());
+    let known = index.entries.iter_mut().filter(|entry| entry.repo_digest.as_ref() == wanted.digest());
+    for entry in known.filter(|entry| is_same(entry)) {
+        entry.repo_digest = None;
+        is_known = true;
+    }
+    is_known.then(|| format!("Untagged: {}", name.familiar()))
 }
 
 /// Whether what was written is the image's id rather than a name.
