@@ -1,9 +1,31 @@
 //! `ctr rmi`: what goes with a tag, a digest, a platform; and `run` of what several platforms' name leads to.
 
-use crate::support::{Entry, Image, Server, both, digest};
+use serde_json::{Value, json};
+
+use crate::support::{Entry, Image, Reply, Server, architecture, both, digest};
 
 fn variant(name: &str, text: &str) -> Image {
     Image::small(name, [Entry::file("name", 0o644, text)])
+}
+
+/// Puts an index into the repository `multi/app`; its images are there already.
+fn serve_list(server: &Server, tag: &str, members: &[(&str, &Image)]) -> String {
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let entry = |(architecture, image): &(&str, &Image)| -> Value {
+        server.serve_image(image);
+        let manifest = image.manifest();
+        json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest(&manifest), "size": manifest.len(),
+            "platform": {"architecture": architecture, "os": "linux"},
+        })
+    };
+    let entries: Vec<Value> = members.iter().map(entry).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).to_string().into_bytes();
+    for reference in [tag, &digest(&index)] {
+        server.put(&format!("/v2/multi/app/manifests/{reference}"), Reply::ok(kind, index.clone()));
+    }
+    format!("{}/multi/app:{tag}", server.host)
 }
 
 both!(a_digest_goes_without_its_tag, |cx| {
@@ -32,5 +54,25 @@ both!(a_digest_goes_without_its_tag, |cx| {
     let out = cx.ctr(&format!("rmi {second}")).succeeds();
     assert!(out.starts_with(&format!("Untagged: {second}\nUntagged: {by_digest}\nDeleted: {}\n", image.id())), "{out}");
     cx.ctr("images -qa").prints("");
+});
+
+both!(a_platform_that_is_here_runs, |cx| {
+    let server = Server::start();
+    let (own, other) = (variant("multi/app:own", "own"), variant("multi/app:other", "other"));
+    let name = serve_list(&server, "1", &[(architecture(), &own), ("s390x", &other)]);
+    cx.ctr(&format!("pull -q --all-platforms {name}")).succeeds();
+    let asked = server.asked().len();
+    cx.ctr(&format!("run --rm --platform linux/s390x {name} cat /name")).prints("other");
+    cx.ctr(&format!("run --rm --pull never --platform linux/s390x {name} cat /name")).prints("other");
+    cx.ctr(&format!("create --platform linux/s390x --name box {name} true")).succeeds();
+    cx.ctr("inspect -f '{{.Image}}' box").prints(&format!("{}\n", other.id()));
+    cx.ctr("rm box").succeeds();
+    cx.ctr(&format!("run --rm {name} cat /name")).prints("own");
+    assert_eq!(server.asked().len(), asked, "{:?}", server.asked());
+    assert_eq!(cx.ctr(&format!("images -q {name}")).succeeds().lines().count(), 2);
+    cx.ctr(&format!("run --rm --pull never --platform linux/riscv64 {name} true")).refuses(
+        125,
+        &format!("image with reference {name} was found but does not match the specified platform: [..]"),
+    );
 });
 
