@@ -25,7 +25,7 @@ pub struct Rmi {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
-    /// Remove only the given platform variant
+    /// Remove only the given platform variant, which goes under all its names
     #[arg(long, value_name = "os/arch")]
     platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
@@ -61,5 +61,7 @@ impl Run for Rmi {
 }
 
 fn show(lines: &Report) {
-    output::print(&(lines.join("\n") + "\n"));
+    if !lines.is_empty() {
+        output::print(&(lines.join("\n") + "\n"));
+    }
 }

@@ -40,7 +40,9 @@ pub fn remove(store: &Store, wanted: &str, platforms: &[Platform], force: bool) 
             return Ok((vec![format!("Untagged: {name}"), format!("Deleted: {}", list.descriptor.digest)], Vec::new()));
         }
         if !platforms.is_empty() {
-            return platforms_of(store, index, wanted, platforms, force);
+            let done = platforms_of(store, index, wanted, platforms, force)?;
+            untagged = done.1.last().cloned();
+            return Ok(done);
         }
         let entry = lookup(index, wanted)?.cloned().ok_or_else(|| read_only_or_absent(store, wanted))?;
         untagged = Some(entry.image.clone());
@@ -74,7 +76,8 @@ fn read_only_or_absent(store: &Store, wanted: &str) -> Failure {
     }
 }
 
-/// `--platform`: the images of these platforms lose the name, and go unless they have another.
+/// `--platform`: the images of these platforms go, under all their names, as with Docker since 28; a name whose
+/// last image it was goes too.
 fn platforms_of(
     store: &Store,
     index: &mut Index,
@@ -82,21 +85,32 @@ fn platforms_of(
     platforms: &[Platform],
     force: bool,
 ) -> Result<(Report, Vec<Digest>)> {
-    let mut gone = Vec::new();
+    let (mut report, mut gone) = (Report::new(), Vec::new());
     for platform in platforms {
         let entry = entry_for(store, index, wanted, Some(platform))?.cloned().ok_or_else(|| no_such_image(wanted))?;
-        let users = Users::of(store, &entry.image)?;
-        in_use(&entry.image, &users, force)?;
-        index.entries.retain(|other| other.image != entry.image || other.name != entry.name);
-        if !index.entries.iter().any(|other| other.image == entry.image) {
-            unmounted(store, &entry.image, wanted, force)?;
-            gone.push(entry.image.clone());
+        let image = &entry.image;
+        let of_image = index.entries.iter().filter(|other| other.image == *image);
+        let named: Vec<Entry> = of_image.filter(|other| other.name.is_some()).cloned().collect();
+        if !force && named.len() > 1 && !is_single(&named) {
+            let names = named.iter().filter_map(|e| Some(e.name.as_ref()?.parse::<Reference>().ok()?.familiar()));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(Failure::new(
+                "Content will be removed from all images referencing this variant. Use --force to force delete.",
+            )
+            .hint(format!("they are {names}; to take one name away, with all its platforms: ctr rmi NAME"))
+            .into());
         }
-        if let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_none()) {
+        in_use(image, &Users::of(store, image)?, force)?;
+        unmounted(store, image, wanted, force)?;
+        index.entries.retain(|other| other.image != *image);
+        for entry in &named {
+            let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_none()) else { continue };
             index.untag(name);
+            report.extend(name.parse::<Reference>().map(|name| format!("Untagged: {}", name.familiar())));
         }
+        gone.push(entry.image);
     }
-    Ok((Report::new(), gone))
+    Ok((report, gone))
 }
 
 /// A line for each layer of an image that went, the topmost first.

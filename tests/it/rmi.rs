@@ -56,6 +56,24 @@ both!(a_digest_goes_without_its_tag, |cx| {
     cx.ctr("images -qa").prints("");
 });
 
+both!(a_platform_goes_from_all_names, |cx| {
+    let server = Server::start();
+    let (own, other) = (variant("multi/app:own", "own"), variant("multi/app:other", "other"));
+    let name = serve_list(&server, "1", &[(architecture(), &own), ("s390x", &other)]);
+    cx.ctr(&format!("pull -q --all-platforms {name}")).succeeds();
+    cx.ctr(&format!("tag {name} second:1")).prints("");
+    cx.ctr(&format!("rmi --platform linux/s390x {name}"))
+        .refuses(1, "Content will be removed from all images referencing this variant. Use --force to force delete.");
+    let out = cx.ctr(&format!("rmi -f --platform linux/s390x {name}")).succeeds();
+    assert_eq!(out.lines().next(), Some(&*format!("Deleted: {}", other.id())), "{out}");
+    cx.ctr("images --no-trunc --format '{{.ID}}'").prints(&format!("{0}\n{0}\n", own.id()));
+    let out = cx.ctr(&format!("rmi -f --platform linux/{} second:1", architecture())).succeeds();
+    let all = format!("Untagged: {name}\nUntagged: second:1\nDeleted: {}\n", own.id());
+    assert!(out.starts_with(&all), "{out}");
+    cx.ctr("images -qa").prints("");
+    assert_eq!(std::fs::read_dir(cx.root().join("layers")).unwrap().count(), 0);
+});
+
 both!(a_platform_that_is_here_runs, |cx| {
     let server = Server::start();
     let (own, other) = (variant("multi/app:own", "own"), variant("multi/app:other", "other"));
