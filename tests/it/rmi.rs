@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Entry, Image, Reply, Server, architecture, both, digest};
+use crate::support::{Entry, Image, Layer, Packing, Reply, Server, architecture, both, digest};
 
 fn variant(name: &str, text: &str) -> Image {
     Image::small(name, [Entry::file("name", 0o644, text)])
@@ -94,3 +94,33 @@ both!(a_platform_that_is_here_runs, |cx| {
     );
 });
 
+// A configuration that two manifests lead to: its layers are packed in two ways.
+both!(an_image_with_a_name_is_not_dangling, |cx| {
+    let server = Server::start();
+    let packed = |packing| {
+        let layer = Layer::new([Entry::file("name", 0o644, "other")]);
+        Image::busybox().named("multi/app:other").packed(packing).layer(&layer)
+    };
+    let (one, two) = (packed(Packing::Plain), packed(Packing::Gzip));
+    assert_eq!((one.id(), one.manifest() == two.manifest()), (two.id(), false));
+    let own = variant("multi/app:own", "own");
+    let first = serve_list(&server, "1", &[(architecture(), &own), ("s390x", &one)]);
+    let second = serve_list(&server, "2", &[(architecture(), &own), ("s390x", &two)]);
+    cx.ctr(&format!("pull -q --all-platforms {first}")).succeeds();
+    // The name moves on, and both are dangling.
+    cx.load(&variant("third:1", "third"));
+    cx.ctr(&format!("tag third:1 {first}")).prints("");
+    assert_eq!(cx.ctr("images -q -f dangling=true").succeeds().lines().count(), 2);
+    cx.ctr(&format!("pull -q --all-platforms {second}")).succeeds();
+    cx.ctr("images -q -f dangling=true").prints("");
+    // An index that says so all the same.
+    let path = cx.root().join("image/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let all = index["manifests"].as_array_mut().unwrap();
+    let mut nameless = all.last().unwrap().clone();
+    nameless["annotations"].as_object_mut().unwrap().remove("org.opencontainers.image.ref.name").unwrap();
+    all.push(nameless);
+    std::fs::write(&path, index.to_string()).unwrap();
+    cx.ctr("images -q -f dangling=true").prints("");
+    cx.ctr(&format!("run --rm --platform linux/s390x {second} cat /name")).prints("other");
+});
