@@ -1,6 +1,6 @@
 //! Garbage: blobs and layers that no image, no container and no mount needs any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::image::blobs::{self, Temporary};
 use crate::image::digest::{Digest, is_hex};
 use crate::image::index::Index;
 use crate::image::manifest::{self, Document};
-use crate::image::{mapped, mount, parents};
+use crate::image::{layers, mapped, mount, parents};
 use crate::store::{Id, Lock, Store, names, record};
 
 /// The root of every container that has a record.
@@ -129,11 +129,20 @@ pub fn unneeded(store: &Store) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((blobs, layers))
 }
 
-/// Removes blobs and layers that nothing needs; returns the names of the layers.
+/// What was removed.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Names below `layers/`.
+    pub layers: HashSet<String>,
+    /// Of blobs and of layers' files.
+    pub bytes: u64,
+}
+
+/// Removes blobs and layers that nothing needs.
 ///
 /// # Errors
 /// What is needed cannot be told: then nothing is removed.
-pub fn collect(store: &Store) -> Result<HashSet<String>> {
+pub fn collect(store: &Store) -> Result<Collected> {
     collect_if(store, |_| true)
 }
 
@@ -141,13 +150,13 @@ pub fn collect(store: &Store) -> Result<HashSet<String>> {
 ///
 /// # Errors
 /// As [`collect`].
-pub(super) fn collect_of(store: &Store, names: &HashSet<String>) -> Result<HashSet<String>> {
+pub(super) fn collect_of(store: &Store, names: &HashSet<String>) -> Result<Collected> {
     collect_if(store, |name| names.contains(name))
 }
 
-fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<String>> {
+fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<Collected> {
     let layout = store.image_layout();
-    let mut removed = HashSet::new();
+    let mut removed = Collected::default();
     // Renamed out of the way under the lock, removed after it: a tree takes its time.
     let mut doomed = Vec::new();
     {
@@ -157,10 +166,15 @@ fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<
             let path = blobs::dir(store).join(&name);
             let is_free = is_hex(&name) && !needed.has_blob(&name) && is_asked(&name);
             if is_free && Lock::try_exclusive(&path).is_ok_and(|l| l.is_some()) {
-                let _ = std::fs::remove_file(&path);
+                let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+                removed.bytes += std::fs::remove_file(&path).map_or(0, |()| size);
             }
         }
-        for name in entries(&store.layers())? {
+        let names = entries(&store.layers())?;
+        // A copy may go after the layer whose record says how large both are.
+        let unneeded = names.iter().filter(|name| is_hex(name) && is_asked(name) && !needed.has_layer(name));
+        let sizes: HashMap<String, u64> = unneeded.map(|name| (name.clone(), size(store, name))).collect();
+        for name in names {
             let path = store.layers().join(&name);
             if let Some(layer) = name.strip_suffix(".json").filter(|layer| is_hex(layer) && is_asked(layer)) {
                 // The record of a layer whose folder was lost, unless somebody makes that layer anew.
@@ -182,12 +196,19 @@ fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<
                 std::fs::rename(&path, gone.path()).with_context(|| format!("remove {path:?}"))?;
                 let _ = std::fs::remove_file(path.with_extension("json"));
                 doomed.push(gone);
-                removed.insert(name);
+                removed.bytes += sizes.get(of).copied().unwrap_or_default();
+                removed.layers.insert(name);
             }
         }
     }
     drop(doomed);
     Ok(removed)
+}
+
+/// Bytes of a layer's files; 0 where nobody knows.
+fn size(store: &Store, name: &str) -> u64 {
+    let diff = format!("sha256:{name}").parse::<Digest>().ok();
+    diff.and_then(|diff| layers::find(store, &diff).ok().flatten()).map_or(0, |record| record.size)
 }
 
 fn entries(dir: &Path) -> Result<Vec<String>> {

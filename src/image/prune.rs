@@ -20,7 +20,7 @@ use crate::store::Store;
 pub struct Pruned {
     /// `Untagged: …`, `Deleted: …`.
     pub report: Report,
-    /// Bytes of layers' files.
+    /// Bytes of layers' files, and of blobs: the compressed layers and the documents.
     pub reclaimed: u64,
 }
 
@@ -61,8 +61,6 @@ pub fn prune(
         Ok(())
     })?;
     let diffs: Vec<Vec<Digest>> = gone.iter().map(|(image, _)| garbage::diffs_of(store, image)).collect();
-    let sizes: HashMap<String, u64> =
-        diffs.iter().flatten().map(|diff| (diff.hex().to_owned(), size(store, diff))).collect();
     for (image, report) in &gone {
         for _ in report {
             note(store, image, "untag", None);
@@ -71,23 +69,20 @@ pub fn prune(
     }
     if gone.is_empty() {
         // What an interrupted command left is nobody's either.
-        let (count, bytes) = compressed::unreferenced(store)?;
-        if count > 0 {
-            collect(store)?;
-            pruned.reclaimed = bytes;
+        if compressed::unreferenced(store)?.0 > 0 {
+            pruned.reclaimed = collect(store)?.bytes;
         }
         return Ok(pruned);
     }
     let mut removed = collect(store)?;
+    pruned.reclaimed = removed.bytes;
     for ((image, report), diffs) in gone.into_iter().zip(diffs) {
         pruned.report.extend(report);
         pruned.report.push(format!("Deleted: {image}"));
-        pruned.report.extend(remove::chains(&diffs, &removed));
+        pruned.report.extend(remove::chains(&diffs, &removed.layers));
+        // A layer that two of them had went once.
         for diff in diffs {
-            // A layer that two of them had went once.
-            if removed.remove(diff.hex()) {
-                pruned.reclaimed += sizes.get(diff.hex()).copied().unwrap_or_default();
-            }
+            removed.layers.remove(diff.hex());
         }
     }
     Ok(pruned)

@@ -57,7 +57,7 @@ pub fn remove(store: &Store, wanted: &str, platforms: &[Platform], force: bool) 
         note(store, image, "delete", None);
     }
     // A list that was made here leaves blobs too.
-    let mut removed = if gone.is_empty() && report.len() < 2 { HashSet::new() } else { collect(store)? };
+    let mut removed = if gone.is_empty() && report.len() < 2 { HashSet::new() } else { collect(store)?.layers };
     for (image, diffs) in gone.iter().zip(diffs) {
         report.push(format!("Deleted: {image}"));
         report.extend(chains(&diffs, &removed));
