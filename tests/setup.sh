@@ -164,7 +164,7 @@ fi
 
 if $tests; then
 	install shellcheck jq git tmux openssl apache2-utils docker-registry skopeo mmdebstrap zstd attr libcap2-bin \
-		procps iproute2 nftables util-linux sudo cpio xz-utils \
+		procps iproute2 nftables util-linux sudo cpio xz-utils bzip2 \
 		zsh fish bash-completion man-db groff mandoc \
 		podman crun bubblewrap slirp4netns passt fuse-overlayfs containernetworking-plugins
 	if ! id ctrtest >/dev/null 2>&1; then

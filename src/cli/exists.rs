@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::cli::{Globals, Run, engine_failure};
 use crate::image;
+use crate::image::reference::Reference;
 use crate::network::names as networks;
 use crate::secret;
 use crate::store::names;
@@ -46,8 +47,11 @@ command!(
     "IMAGE",
     "image",
     "busybox:1.36",
-    // What can be no image's name is none's.
-    |globals, name| Ok(image::find(&globals.store()?, name).ok().flatten().is_some())
+    |globals, name| {
+        let found = image::find(&globals.store()?, name);
+        // What can be no image's name is none's.
+        if name.parse::<Reference>().is_err() { Ok(found.is_ok_and(|it| it.is_some())) } else { Ok(found?.is_some()) }
+    }
 );
 command!(
     /// Tell whether there is such a network

@@ -26,6 +26,9 @@ pub fn apply(config: &mut Map<String, Value>, instructions: &[String]) -> Result
 /// Returns the instruction's word.
 fn apply_one(config: &mut Map<String, Value>, instruction: &str) -> Result<String, Failure> {
     let instruction = instruction.trim();
+    if instruction.is_empty() {
+        return Err(Failure::new("an empty --change"));
+    }
     let invalid = |why: String| Failure::new(format!("invalid change {instruction:?}: {why}"));
     let (word, rest) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
     let rest = rest.trim();

@@ -3,7 +3,7 @@
 //! The layer's blob is kept as it came, compressed or not: its bytes are what a push has to give
 //! again, and recompressing would cost time for nothing.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -14,6 +14,7 @@ use crate::image::commit::Complete;
 use crate::image::digest::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::unpack::foreign::{self, Foreign};
 use crate::image::unpack::{self, Powers};
 use crate::image::{change, layers, manifest, note};
 use crate::store::Store;
@@ -33,7 +34,7 @@ pub struct Wanted {
 ///
 /// # Errors
 /// A damaged archive, a change that makes no sense, a full disk.
-pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Digest> {
+pub fn import(store: &Store, mut source: impl Read, wanted: &Wanted) -> Result<Digest> {
     if wanted.name.as_ref().is_some_and(|name| name.digest().is_some()) {
         return Err(Failure::new("refusing to create a tag with a digest reference").into());
     }
@@ -45,8 +46,18 @@ pub fn import(store: &Store, source: impl Read, wanted: &Wanted) -> Result<Diges
     let blob = Temporary::in_dir(&blobs::dir(store));
     let mut file = blob.create()?;
     let unpacked = layers::temporary(store)?;
-    let done = unpack::stream(source, u64::MAX, Some(&mut file), unpacked.path(), Powers::now(), |_| {})
-        .context("import the archive")?;
+    let mut start = Vec::new();
+    source.by_ref().take(8).read_to_end(&mut start).context("import the archive")?;
+    let program = foreign::program(&start);
+    let whole = io::Cursor::new(start).chain(source);
+    let mut unpack = |source: &mut dyn Read| {
+        unpack::stream(source, u64::MAX, Some(&mut file), unpacked.path(), Powers::now(), |_| {})
+    };
+    let done = match program {
+        Some(program) => Foreign::start(program, whole, &blobs::dir(store)).and_then(|mut plain| unpack(&mut plain)),
+        None => unpack(&mut { whole }),
+    };
+    let done = done.context("import the archive")?;
     if done.blob_size == 0 {
         return Err(Failure::new("import the archive: it is empty").into());
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::container::inspect::{DRIVER, shape};
 use crate::image::Image;
+use crate::image::blobs;
 use crate::image::index::{Descriptor, Index};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -20,12 +21,17 @@ pub fn inspect(store: &Store, wanted: &str, platform: Option<&Platform>) -> Resu
     let tags: Vec<String> = image.names.iter().filter(|name| !name.contains('@')).map(familiar).collect();
     let digests: Vec<String> = image.repo_digests.iter().map(familiar).collect();
     let Image { id, config, layers, size, home, .. } = &image;
+    // As it is in the blob: the specification's type knows none of Docker's own members.
+    let raw = blobs::read(home, &id.parse()?)?.map(|bytes| serde_json::from_slice::<Value>(&bytes)).transpose()?;
+    let raw = raw.unwrap_or_default();
     // The image's own settings, and for older scripts the members that only containers fill.
-    let settings = match serde_json::to_value(config.config())? {
-        Value::Null => json!({}),
-        settings => settings,
-    };
-    let comment = config.history().iter().flatten().filter_map(|step| step.comment().as_deref()).next_back();
+    let mut settings = raw.get("config").filter(|settings| settings.is_object()).cloned().unwrap_or_else(|| json!({}));
+    if let Some(Value::Object(labels)) = settings.get_mut("Labels") {
+        labels.sort_keys();
+    }
+    let text = |name: &str| raw.get(name).and_then(Value::as_str).unwrap_or_default();
+    let last = config.history().iter().flatten().next_back().and_then(|step| step.comment().as_deref());
+    let comment = Some(text("comment")).filter(|comment| !comment.is_empty()).or(last);
     let driver = |layers: &[String]| -> Value {
         let paths: Vec<String> =
             layers.iter().map(|layer| home.layers().join(layer).to_string_lossy().into_owned()).collect();
@@ -44,7 +50,7 @@ pub fn inspect(store: &Store, wanted: &str, platform: Option<&Platform>) -> Resu
         "Parent": "",
         "Comment": comment.unwrap_or_default(),
         "Created": config.created().as_deref().unwrap_or("0001-01-01T00:00:00Z"),
-        "DockerVersion": "",
+        "DockerVersion": text("docker_version"),
         "Author": config.author().as_deref().unwrap_or_default(),
         "Config": shape::shape(settings, shape::CONFIG),
         "Architecture": config.architecture().to_string(),

@@ -116,14 +116,6 @@ pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Res
     if let Some(entry) = entry_for(store, &index, wanted, platform)? {
         return open(store, &index, entry).map(Some);
     }
-    // An alias, or an image from another place that is searched.
-    if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
-        for name in pull::candidates(wanted)? {
-            if let Some(entry) = entry_for(store, &index, &name.to_string(), platform)? {
-                return open(store, &index, entry).map(Some);
-            }
-        }
-    }
     additional::find(store, wanted, platform)
 }
 
@@ -132,6 +124,26 @@ pub fn find_for(store: &Store, wanted: &str, platform: Option<&Platform>) -> Res
 /// # Errors
 /// As [`find_for`].
 pub fn entry_for<'a>(
+    store: &Store,
+    index: &'a Index,
+    wanted: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<&'a Entry>> {
+    if let Some(entry) = by_that_name(store, index, wanted, platform)? {
+        return Ok(Some(entry));
+    }
+    // An alias, or an image from another place that is searched.
+    if wanted.parse::<Reference>().is_ok() && Reference::is_short(wanted) {
+        for name in pull::candidates(wanted)? {
+            if let Some(entry) = by_that_name(store, index, &name.to_string(), platform)? {
+                return Ok(Some(entry));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn by_that_name<'a>(
     store: &Store,
     index: &'a Index,
     wanted: &str,

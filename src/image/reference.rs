@@ -64,10 +64,16 @@ impl Reference {
     /// Host and repository as people write them: without what is Docker Hub's default.
     #[must_use]
     pub fn familiar_repository(&self) -> String {
-        if self.domain == DEFAULT_DOMAIN {
-            return self.path.strip_prefix(OFFICIAL).unwrap_or(&self.path).to_owned();
+        if self.domain != DEFAULT_DOMAIN {
+            return self.repository();
         }
-        self.repository()
+        let short = self.path.strip_prefix(OFFICIAL).filter(|name| !name.contains('/')).unwrap_or(&self.path);
+        // Read again, it has to mean the same.
+        let means_another = match short.split_once('/') {
+            Some((first, _)) => is_host(first),
+            None => short.len() == 64 && digest::is_hex(short),
+        };
+        if means_another { self.repository() } else { short.to_owned() }
     }
 
     /// The whole as people write it.
@@ -283,7 +289,9 @@ mod tests {
 
     #[test]
     fn the_familiar_form_can_be_read_back() {
-        for text in ["busybox:1", "a/b:latest", "quay.io/a/b:c", "localhost:5000/x:y"] {
+        for text in
+            ["busybox:1", "a/b:latest", "quay.io/a/b:c", "localhost:5000/x:y", "library/a/b:1", "docker.io/a.b/c:1"]
+        {
             let reference: Reference = text.parse().expect(text);
             assert_eq!(reference.familiar(), text);
             assert_eq!(reference.to_string().parse::<Reference>().expect(text), reference);

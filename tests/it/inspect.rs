@@ -84,6 +84,26 @@ fn schema(name: &str) -> Value {
     all[name].clone()
 }
 
+// What the OCI specification does not know of, and images have nevertheless.
+both!(dockers_own_members_of_an_image, |cx| {
+    let health = serde_json::json!({"Test": ["CMD", "true"], "Interval": 5_000_000_000u64});
+    let image = Image::busybox()
+        .named("own:1")
+        .config("Healthcheck", health.clone())
+        .config("OnBuild", serde_json::json!(["RUN x"]))
+        .config("Shell", serde_json::json!(["/bin/bash", "-c"]))
+        .config("ArgsEscaped", serde_json::json!(true))
+        .config("Labels", serde_json::json!({"w": "1", "k": "2"}));
+    cx.load(&image);
+    let of = |member: &str| cx.ctr_args(["image", "inspect", "-f", &format!("{{{{json .Config.{member}}}}}"), "own:1"]);
+    let shown: Value = serde_json::from_str(&of("Healthcheck").succeeds()).unwrap();
+    assert_eq!(shown, health);
+    of("OnBuild").prints("[\"RUN x\"]\n");
+    of("Shell").prints("[\"/bin/bash\",\"-c\"]\n");
+    of("ArgsEscaped").prints("true\n");
+    of("Labels").prints("{\"k\":\"2\",\"w\":\"1\"}\n");
+});
+
 both!(every_member_of_dockers, |cx| {
     cx.busybox();
     let dir = cx.make_dir("src");

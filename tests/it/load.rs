@@ -154,6 +154,43 @@ both!(archives_that_end_too_early, |cx| {
     cx.leaves_nothing();
 });
 
+both!(what_other_programs_decompress, |cx| {
+    let archive = Layer(entries(&members(&app()))).tar();
+    let files = Layer::new([Entry::file("hello", 0o644, "hi\n")]).tar();
+    for (program, end) in [("xz", "xz"), ("bzip2", "bz2")] {
+        for (name, bytes) in [("app.tar", &archive), ("files.tar", &files)] {
+            cx.make_file(&format!("cwd/{name}"), bytes);
+            cx.host(&format!("{program} -kf {name}")).succeeds();
+        }
+        cx.ctr(&format!("load -q -i app.tar.{end}")).succeeds();
+        cx.ctr(&format!("import files.tar.{end} made:1")).succeeds();
+        let whole = std::fs::read(cx.cwd().join(format!("files.tar.{end}"))).unwrap();
+        cx.ctr_reads("import - made:2", &whole).succeeds();
+        cx.ctr("run --rm app:1 cat /hello").prints("hi\n");
+        let images = cx.ctr("images --filter reference=made --format '{{.Tag}} {{.Size}}'").succeeds();
+        assert_eq!(images, "2 3B\n1 3B");
+        cx.ctr_reads("import - bad", &whole[..whole.len() / 2])
+            .refuses(1, &format!("import the archive: damaged compressed data: \"{program}\" cannot read it"));
+        cx.ctr("rmi app:1 made:1 made:2").succeeds();
+        // An ordinary user's namespace needs programs of its own.
+        if !cx.is_root() {
+            continue;
+        }
+        cx.set("PATH", "/nowhere");
+        let package = if program == "xz" { "xz-utils" } else { program };
+        cx.ctr(&format!("load -i app.tar.{end}")).is(
+            1,
+            "",
+            &format!(
+                "ctr: read the archive: it is compressed with {program}: run \"{program}\": no such file or directory\n\
+                 hint: install \"{program}\" (Debian: apt-get install {package}), or decompress it first\n"
+            ),
+        );
+        cx.set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+    }
+    cx.leaves_nothing();
+});
+
 // The second of two images is bad: the first is not here either.
 both!(all_or_nothing, |cx| {
     let (good, bad) = (app(), Image::small("bad:1", [Entry::file("x", 0o644, "x")]));

@@ -152,6 +152,12 @@ both!(programs_that_keep_secrets, |cx| {
     cx.make_file("home/.docker/config.json", format!(r#"{{"credHelpers": {{"{host}": "mine", "b.io": "none"}}}}"#));
     cx.ctr_reads(&format!("login -u ada --password-stdin {host}"), PASSWORD).is(0, "Login Succeeded\n", "");
     cx.ctr(&format!("pull -q {reference}")).prints(&format!("{reference}\n"));
+    // One that fails says why.
+    cx.make_file("bin/docker-credential-mine", "#!/bin/sh\necho 'the keychain is locked' >&2; exit 1\n");
+    let said = "\"docker-credential-mine\" fails to [..]: the keychain is locked";
+    cx.ctr(&format!("pull -q {reference}")).fails_saying(1, &said.replace("[..]", "get"));
+    cx.ctr_reads(&format!("login -u ada --password-stdin {host}"), PASSWORD)
+        .fails_saying(1, &said.replace("[..]", "store"));
     cx.ctr("logout b.io").is(
         1,
         "Removing login credentials for b.io\n",

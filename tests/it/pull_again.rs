@@ -48,6 +48,11 @@ both!(goes_on_after_an_interruption, |cx| {
         pull.signal(signal);
         pull.wait().is(code, "", "");
         let came = length(&kept);
+        let df = cx.ctr("system df --format '{{.Type}} {{.Size}}'").succeeds();
+        let shown = df.lines().find_map(|line| line.strip_prefix("Unreferenced ")).unwrap();
+        let (number, unit) = shown.split_at(shown.find(char::is_alphabetic).unwrap());
+        let bytes = number.parse::<f64>().unwrap() * if unit == "MB" { 1e6 } else { 1e3 };
+        assert!(bytes > 500_000.0, "{df}");
         server.change_layers(&image, |reply| reply.slow = None);
         cx.ctr(&format!("pull -q {reference}")).succeeds();
         assert!(ranges(&server).contains(&came), "the rest alone was asked for: {:#?}", server.asked());

@@ -104,6 +104,9 @@ both!(names_without_a_registry, |cx| {
     cx.ctr("pull -q short:1").prints(&format!("{}/real/place:1\n", one.host));
     // It is found again by the name that it was asked for with.
     cx.ctr("run --rm --pull never short:1 cat /who").prints("real/place:1");
+    cx.ctr("tag short:1 other:1").prints("");
+    cx.ctr("save -o short.tar short:1").prints("");
+    cx.ctr("run --rm --pull never other:1 cat /who").prints("real/place:1");
     let ran = cx.ctr("pull -q tools/only-two:1");
     ran.is(
         0,

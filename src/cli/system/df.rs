@@ -12,6 +12,7 @@ use crate::container::size::Sizes;
 use crate::container::start;
 use crate::image::compressed;
 use crate::image::prune::{Space, Spaces};
+use crate::image::pull::partial;
 use crate::image::reference::Reference;
 use crate::store::{Id, Store};
 
@@ -187,7 +188,8 @@ fn own_kinds(store: &Store) -> Result<Vec<Kind>> {
         has_share: true,
     }];
     // Where that cannot be told, `system check` says why.
-    let (count, bytes) = compressed::unreferenced(store).unwrap_or_default();
+    let (garbage, partial) = (compressed::unreferenced(store).unwrap_or_default(), partial::space(store));
+    let (count, bytes) = (garbage.0 + partial.0, garbage.1 + partial.1);
     if count > 0 {
         let name = "Unreferenced";
         kinds.push(Kind { name, total: count, active: 0, size: bytes, reclaimable: bytes, has_share: true });

@@ -27,13 +27,13 @@ struct Entry {
 /// What the helper has for a server.
 ///
 /// # Errors
-/// It cannot be run, or answers what is not of the protocol.
+/// It cannot be run, fails, or answers what is not of the protocol.
 pub fn get(name: &str, server: &str) -> Result<Option<Credentials>> {
     let output = ask(name, "get", server)?;
-    if !output.status.success() {
-        // This is how it says that it has none.
+    if !output.status.success() && said(&output).contains(UNKNOWN) {
         return Ok(None);
     }
+    done(name, "get", &output)?;
     let answer: Entry = serde_json::from_slice(&output.stdout)
         .map_err(|e| super::damaged(&e))
         .with_context(|| format!("answer of {:?}", program(name)))?;
@@ -63,7 +63,7 @@ pub fn store(name: &str, server: &str, credentials: &Credentials) -> Result<()> 
 /// It cannot be run, or refuses.
 pub fn erase(name: &str, server: &str) -> Result<bool> {
     let output = ask(name, "erase", server)?;
-    if String::from_utf8_lossy(&output.stdout).contains(UNKNOWN) {
+    if said(&output).contains(UNKNOWN) {
         return Ok(false);
     }
     done(name, "erase", &output)?;
@@ -84,7 +84,7 @@ fn ask(name: &str, verb: &str, request: &str) -> Result<Output> {
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -98,7 +98,14 @@ fn done(name: &str, verb: &str, output: &Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    // Helpers say what is wrong on standard output.
-    let said = String::from_utf8_lossy(&output.stdout);
-    Err(Failure::new(format!("{:?} fails to {verb}: {}", program(name), said.trim())).into())
+    let said = said(output);
+    let why = if said.is_empty() { "it does not say why" } else { &said };
+    Err(Failure::new(format!("{:?} fails to {verb}: {why}", program(name))).into())
+}
+
+/// What is wrong: most helpers say it on standard output, some on standard error.
+fn said(output: &Output) -> String {
+    let streams = [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream).trim().to_owned());
+    let [out, err] = streams;
+    if out.is_empty() { err } else { out }
 }

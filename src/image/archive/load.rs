@@ -41,8 +41,7 @@ pub struct Loaded {
 /// Neither kind of archive, a damaged one, a full disk. The store is as it was then.
 pub fn load(store: &Store, source: File, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
     blobs::prepare(store)?;
-    let spool = Temporary::in_dir(&store.image_layout());
-    let archive = Archive::open(source, &spool).context("read the archive")?;
+    let archive = Archive::open(source, &store.image_layout()).context("read the archive")?;
     let mut loading = Loading { store, archive, platform, made: HashSet::new() };
     let images = loading.images();
     let made = loading.made;

@@ -9,12 +9,14 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::error::Failure;
 use crate::image::blobs::{self, Temporary};
 use crate::image::digest::Digest;
+use crate::image::unpack::foreign::{self, Foreign};
 use crate::image::unpack::path::clean;
 use crate::image::unpack::tar::{Kind, Reader};
 use crate::image::unpack::{self, Compression, Decoder};
@@ -38,23 +40,31 @@ pub struct Archive {
 }
 
 impl Archive {
+    /// `dir`: for its copy, where it needs one.
+    ///
     /// # Errors
     /// No archive, a damaged one, or one that has a member twice; no room for its copy.
-    pub fn open(mut source: File, spool: &Temporary) -> Result<Self> {
+    pub fn open(mut source: File, dir: &Path) -> Result<Self> {
         let plain = source.metadata()?.is_file() && {
             let mut start = [0; 8];
             let n = source.read_at(&mut start, 0)?;
-            Compression::detect(&start[..n])? == Compression::None
+            foreign::program(&start[..n]).is_none() && Compression::detect(&start[..n])? == Compression::None
         };
         if plain {
             source.seek(SeekFrom::Start(0))?;
             return Self::index(source);
         }
         let mut input = BufReader::with_capacity(1 << 17, source);
-        let compression = Compression::detect(io::BufRead::fill_buf(&mut input)?)?;
-        let mut decoder = Decoder::new(input, compression)?;
+        let start = io::BufRead::fill_buf(&mut input)?;
+        let spool = Temporary::in_dir(dir);
         let mut file = spool.create()?;
-        io::copy(&mut decoder, &mut file).context("decompress it")?;
+        let copied = if let Some(program) = foreign::program(start) {
+            io::copy(&mut Foreign::start(program, input, dir)?, &mut file)
+        } else {
+            let compression = Compression::detect(start)?;
+            io::copy(&mut Decoder::new(input, compression)?, &mut file)
+        };
+        copied.context("decompress it")?;
         file.flush()?;
         file.seek(SeekFrom::Start(0))?;
         Self::index(file)

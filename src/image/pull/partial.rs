@@ -110,6 +110,14 @@ fn sweep_at(dir: &Path, now: SystemTime) {
     });
 }
 
+/// How many there are, and their bytes.
+#[must_use]
+pub fn space(store: &Store) -> (usize, u64) {
+    let files = std::fs::read_dir(dir(store)).into_iter().flatten().flatten();
+    let sizes: Vec<u64> = files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).collect();
+    (sizes.len(), sizes.iter().sum())
+}
+
 /// Removes all that no pull is at work with; returns its bytes.
 pub fn clear(store: &Store) -> u64 {
     remove(&dir(store), |_| true)

@@ -6,12 +6,32 @@ use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 
-/// What a layer may grow to in any case, in bytes.
-const FREE: u64 = 256 << 20;
-/// How many times larger than its compressed form it may be beyond that. Archives of programs grow
-/// 2 to 5 times, of text 10 times; only files of nothing but zeros pass this, which gzip shrinks a
-/// thousandfold.
-const RATIO: u64 = 200;
+pub mod bomb {
+    //! How much a few bytes may become.
+
+    use std::io;
+
+    /// What a layer may grow to in any case, in bytes.
+    const FREE: u64 = 256 << 20;
+    /// How many times larger than its compressed form it may be beyond that. Archives of programs grow
+    /// 2 to 5 times, of text 10 times; only files of nothing but zeros pass this, which gzip shrinks a
+    /// thousandfold.
+    const RATIO: u64 = 200;
+
+    /// The most that so many bytes may become.
+    pub fn allowed(consumed: u64) -> u64 {
+        FREE.max(consumed.saturating_mul(RATIO))
+    }
+
+    pub fn error() -> io::Error {
+        let why = format!(
+            "it grows more than {RATIO} times when decompressed, beyond {} MiB: refused as a decompression bomb",
+            FREE >> 20
+        );
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    }
+}
+
 /// zstd's window: 128 MiB, what the `zstd` command takes without being asked for more. Each layer
 /// in work can take that much memory.
 const WINDOW_LOG: u32 = 27;
@@ -30,7 +50,7 @@ impl Compression {
     /// A compression that is known and not supported.
     pub fn detect(start: &[u8]) -> io::Result<Self> {
         let unsupported = |name: &str| {
-            let why = format!("it is compressed with {name}; decompress it first (docker and ctr use gzip and zstd)");
+            let why = format!("it is compressed with {name}; layers are compressed with gzip or zstd");
             Err(io::Error::new(io::ErrorKind::Unsupported, why))
         };
         match start {
@@ -109,13 +129,8 @@ impl<R: BufRead> Read for Decoder<R> {
             kind => io::Error::new(kind, format!("damaged compressed data: {e}")),
         })?;
         self.made += n as u64;
-        let allowed = FREE.max(self.consumed.get().saturating_mul(RATIO));
-        if self.made > allowed {
-            let why = format!(
-                "it grows more than {RATIO} times when decompressed, beyond {} MiB: refused as a decompression bomb",
-                FREE >> 20
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        if self.made > bomb::allowed(self.consumed.get()) {
+            return Err(bomb::error());
         }
         Ok(n)
     }

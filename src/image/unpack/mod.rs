@@ -13,6 +13,7 @@
 pub mod apply;
 mod decode;
 mod fill;
+pub mod foreign;
 pub mod path;
 pub(super) mod queue;
 pub mod tar;
