@@ -9,12 +9,13 @@ use anyhow::{Context, Error, Result};
 
 use crate::container::list;
 use crate::container::remove::{self, Removal};
+use crate::image::mount;
 use crate::network::{record as networks, teardown};
 use crate::store::{Store, names};
 use crate::userns;
 
 /// What lies in the storage root, and in the run root. Whatever else is there is somebody else's.
-const ROOT: [&str; 7] = ["containers", "names", "networks", "secrets", "image", "layers", "events"];
+const ROOT: [&str; 8] = ["containers", "names", "networks", "secrets", "image", "layers", "mounts", "events"];
 const RUN: [&str; 3] = ["containers", "seccomp", "warned-no-subordinate-ids"];
 
 /// Names of the containers that run.
@@ -51,6 +52,10 @@ pub fn all(store: &Store, mut failed: impl FnMut(&Error)) {
         Err(e) => report(Err(e)),
     }
     report(userns::enter(store));
+    match mount::everywhere(store) {
+        Ok(mounts) => mounts.keys().for_each(|id| report(mount::detach(store, id))),
+        Err(e) => report(Err(e)),
+    }
     for (root, entries) in [(store.root(), &ROOT[..]), (store.run(), &RUN[..])] {
         for entry in entries {
             report(remove::destroy(store, &root.join(entry)));

@@ -14,7 +14,7 @@ use crate::image::blobs;
 use crate::image::digest::{Digest, Hasher};
 use crate::image::index::{Descriptor, Entry, Index};
 use crate::image::manifest::{self, Document};
-use crate::image::{parents, refetch, remove, repo_digests};
+use crate::image::{garbage, parents, refetch, repo_digests};
 use crate::store::{Store, sweep, tree};
 
 /// What was found of blobs: each is read once, however many images have it.
@@ -127,7 +127,7 @@ fn image(
         Ok(Document::Index(_)) => return bad("manifest", "is an index".to_owned(), None),
         Err(e) => return bad("manifest", format!("cannot be read: {}", error::message(&e)), None),
     };
-    let diffs = remove::diffs_of(store, &entry.image);
+    let diffs = garbage::diffs_of(store, &entry.image);
     if diffs.len() != manifest.layers.len() {
         return bad("configuration", "does not fit its manifest: they differ in their layers".to_owned(), None);
     }
@@ -200,7 +200,7 @@ impl Blobs<'_> {
 /// Blobs and layers that neither an image nor a container needs.
 fn unneeded(store: &Store, found: &mut Vec<Finding>) {
     // Where something is damaged that says what is needed, nothing is garbage.
-    let Ok((blobs, layers)) = remove::unneeded(store) else { return };
+    let Ok((blobs, layers)) = garbage::unneeded(store) else { return };
     if blobs.is_empty() && layers.is_empty() {
         return;
     }
@@ -208,7 +208,7 @@ fn unneeded(store: &Store, found: &mut Vec<Finding>) {
     let bytes: u64 = paths.map(size).sum();
     let problem = format!("{} blobs and {} layers, {bytes} bytes, that nothing needs", blobs.len(), layers.len());
     found.push(Finding::repairable("images", problem, "remove them", |store| {
-        remove::collect(store).map(drop).context("remove what nothing needs")
+        garbage::collect(store).map(drop).context("remove what nothing needs")
     }));
 }
 

@@ -11,7 +11,8 @@ use crate::userns;
 
 /// Remove one or more images
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "By name, the name goes, and the image with its last name; by id, all its names go.
+#[command(after_help = "By name, the name goes, and the image with its last name; by id, all its names go. One that
+ctr image mount has mounted stays; with --force it is unmounted first.
 
 Examples:
   ctr rmi web:1 web:2
@@ -24,7 +25,7 @@ pub struct Rmi {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
-    /// Remove only the given platform variant
+    /// Remove only the given platform variant, which goes under all its names
     #[arg(long, value_name = "os/arch")]
     platform: Vec<String>,
     #[arg(value_name = "IMAGE", required = true)]
@@ -60,5 +61,7 @@ impl Run for Rmi {
 }
 
 fn show(lines: &Report) {
-    output::print(&(lines.join("\n") + "\n"));
+    if !lines.is_empty() {
+        output::print(&(lines.join("\n") + "\n"));
+    }
 }

@@ -10,7 +10,7 @@ use crate::image::digest::{Digest, Hasher};
 use crate::image::index::{Descriptor, Index};
 use crate::image::manifest::{self, Document};
 use crate::image::unpack::{Compression, Decoder};
-use crate::image::{additional, blobs, layers, remove};
+use crate::image::{additional, blobs, garbage, layers};
 use crate::store::{Lock, Store};
 
 /// A blob that unpacks to the layer.
@@ -46,7 +46,7 @@ pub fn within(store: &Store, diff: &Digest, wanted: &Digest) -> Result<Option<Al
         // What is damaged has nothing to give.
         let Ok(Some(bytes)) = blobs::read(store, &entry.manifest.digest) else { continue };
         let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { continue };
-        let diffs = remove::diffs_of(store, &entry.image);
+        let diffs = garbage::diffs_of(store, &entry.image);
         let same = diffs.iter().zip(manifest.layers).filter(|(other, _)| *other == diff).map(|(_, layer)| layer.digest);
         candidates.extend(same);
     }

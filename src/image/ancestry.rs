@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::image::digest::Digest;
 use crate::image::index::Index;
 use crate::image::reference::Reference;
-use crate::image::{Image, layers, manifest, remove};
+use crate::image::{Image, garbage, layers, manifest};
 use crate::store::Store;
 
 /// A layer of an image, on what is below it.
@@ -37,7 +37,7 @@ impl Known {
             let names: BTreeSet<String> = names.map(|name| name.familiar()).collect();
             if names.is_empty() { vec![id.short().to_owned()] } else { names.into_iter().collect() }
         };
-        Ok(Self(ids.into_iter().map(|id| (remove::diffs_of(store, id), names(id))).collect()))
+        Ok(Self(ids.into_iter().map(|id| (garbage::diffs_of(store, id), names(id))).collect()))
     }
 
     fn names(&self, fits: impl Fn(&[Digest]) -> bool) -> Vec<String> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::image::digest::Digest;
 use crate::image::index::Index;
 use crate::image::manifest::{self, Document};
-use crate::image::{blobs, layers, remove};
+use crate::image::{blobs, garbage, layers};
 use crate::store::{Lock, Store};
 
 /// What the blobs of layers take.
@@ -51,7 +51,7 @@ fn all(store: &Store, index: &Index) -> HashMap<Digest, Blob> {
         let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { continue };
         // Another of its entries may say where it came from.
         let has_source = index.entries.iter().any(|e| e.image == entry.image && e.repo_digest.is_some());
-        let diffs = remove::diffs_of(store, &entry.image);
+        let diffs = garbage::diffs_of(store, &entry.image);
         for (n, layer) in manifest.layers.iter().enumerate() {
             let Ok(meta) = std::fs::metadata(blobs::path(store, &layer.digest)) else { continue };
             // What is unpacked from it has to be whole.
@@ -89,7 +89,7 @@ pub fn drop_all(store: &Store) -> Result<Vec<(Digest, u64)>> {
 /// # Errors
 /// What is needed cannot be told.
 pub fn unreferenced(store: &Store) -> Result<(usize, u64)> {
-    let (blobs, layers) = remove::unneeded(store)?;
+    let (blobs, layers) = garbage::unneeded(store)?;
     let count = blobs.len() + layers.len();
     let of_blobs: u64 = blobs.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
     let of_layer = |path: &PathBuf| {

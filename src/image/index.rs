@@ -8,7 +8,7 @@
 //! It is replaced as a whole under the image folder's lock and read without. Each entry carries in
 //! annotations of our own what the hot paths would otherwise read from other files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -151,7 +151,8 @@ impl Index {
             .map_err(|e| Failure::new("damaged image index").source(e))
             .with_context(|| format!("read {path:?}"))?;
         let (lists, entries): (Vec<_>, Vec<_>) = on_disk.manifests.into_iter().partition(is_index);
-        let entries = entries.into_iter().filter_map(Entry::from_descriptor).collect();
+        let mut entries: Vec<Entry> = entries.into_iter().filter_map(Entry::from_descriptor).collect();
+        drop_nameless(&mut entries);
         let lists = lists.into_iter().filter_map(List::from_descriptor).collect();
         Ok(Self { entries, lists, stamp })
     }
@@ -201,9 +202,10 @@ impl Index {
         self.lists.push(list);
     }
 
+    /// Several manifests can lead to one image: that one is dangling while it has no name by any of them.
     fn join(&mut self, new: Entry) {
-        self.entries.retain(|e| !(e.name.is_none() && e.manifest.digest == new.manifest.digest));
-        if new.name.is_some() || !self.entries.iter().any(|e| e.manifest.digest == new.manifest.digest) {
+        self.entries.retain(|e| !(e.name.is_none() && e.image == new.image));
+        if new.name.is_some() || !self.entries.iter().any(|e| e.image == new.image) {
             self.entries.push(new);
         }
     }
@@ -238,6 +240,15 @@ impl Index {
     pub fn list(&self, name: &str) -> Option<&List> {
         self.lists.iter().find(|list| list.name == name)
     }
+}
+
+/// An image that has a name is not dangling too, though an older index may say so.
+fn drop_nameless(entries: &mut Vec<Entry>) {
+    if entries.iter().all(|entry| entry.name.is_some()) {
+        return;
+    }
+    let named: HashSet<Digest> = entries.iter().filter(|e| e.name.is_some()).map(|e| e.image.clone()).collect();
+    entries.retain(|entry| entry.name.is_some() || !named.contains(&entry.image));
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {

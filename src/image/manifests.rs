@@ -15,7 +15,7 @@ use crate::image::index::{Descriptor, Index, List};
 use crate::image::manifest::{self, Document};
 use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
-use crate::image::{blobs, entry_for, remove};
+use crate::image::{blobs, entry_for, garbage};
 use crate::registry::{self, Found};
 use crate::store::{Lock, Store};
 
@@ -140,7 +140,7 @@ pub fn delete(store: &Store, name: &Reference) -> Result<()> {
         Ok(())
     })?;
     // Manifests that were fetched for it go with it.
-    remove::collect(store).map(drop)
+    garbage::collect(store).map(drop)
 }
 
 /// The index that was made here by this name.
@@ -199,7 +199,7 @@ fn change(
         Ok(digest)
     })?;
     old.remove(digest.hex());
-    remove::collect_of(store, &old)?;
+    garbage::collect_of(store, &old)?;
     Ok(digest)
 }
 

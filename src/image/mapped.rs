@@ -4,7 +4,7 @@
 //! `layers/<name>-ids-<hash of the ids>/`, made once for all containers with these ids. It shares its
 //! blocks with the layer where the file system can (btrfs, xfs).
 //!
-//! A copy stays for as long as the layer that it is of: `remove::collect`.
+//! A copy stays for as long as the layer that it is of: `garbage::collect`.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};

@@ -12,7 +12,7 @@
 //! - whether it may come: [`trust`], policy and signatures
 //! - how trees become archives: [`pack`]
 //! - how it goes to others: [`push`] to a registry
-//! - how it goes: [`remove`]
+//! - how it goes: [`remove`], [`prune`], and what is left then: [`garbage`]
 //!
 //! `run` and `create` need [`find`] and [`obtain`]; after writing their own record of an image's
 //! layers they ask [`Image::is_there`], which closes the race with a removal.
@@ -27,6 +27,7 @@ mod commit;
 pub mod compressed;
 pub mod difference;
 pub mod digest;
+pub mod garbage;
 pub mod history;
 pub mod import;
 pub mod index;

@@ -12,7 +12,7 @@ use crate::error::{self, Failure, exit};
 use crate::image::platform::Platform;
 use crate::image::pull::{Report, candidates, first, pull};
 use crate::image::reference::Reference;
-use crate::image::{Image, PullPolicy, additional, disk_full, find};
+use crate::image::{Image, PullPolicy, additional, disk_full, find, find_for};
 use crate::store::Store;
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::userns;
@@ -26,11 +26,15 @@ use crate::userns;
 /// There is no such image and it may not be pulled, or pulling it failed. Docker's exit code, 125.
 pub fn obtain(store: &Store, wanted: &str, policy: PullPolicy, platform: Option<&str>, quiet: bool) -> Result<Image> {
     let platform = platform.map(str::parse::<Platform>).transpose().map_err(engine)?;
-    let found = find(store, wanted).map_err(engine)?;
-    let unfit = match (&found, &platform) {
-        (Some(image), Some(platform)) => Platform::of(&image.config).check(platform, wanted).err(),
-        _ => None,
-    };
+    let mut found = find(store, wanted).map_err(engine)?;
+    let fits = |image: &Image| platform.as_ref().map_or(Ok(()), |p| Platform::of(&image.config).check(p, wanted));
+    let mut unfit = found.as_ref().and_then(|image| fits(image).err());
+    // The name may be for several platforms that are here.
+    if unfit.is_some()
+        && let Ok(Some(image)) = find_for(store, wanted, platform.as_ref())
+    {
+        (found, unfit) = (Some(image), None);
+    }
     let here = found.filter(|_| unfit.is_none());
     if let (PullPolicy::Never, Some(unfit)) = (policy, unfit) {
         return Err(engine(unfit));

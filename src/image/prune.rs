@@ -9,9 +9,10 @@ use oci_spec::image::ImageConfiguration;
 use crate::container::config::RootFs;
 use crate::error;
 use crate::image::digest::Digest;
+use crate::image::garbage::{self, collect};
 use crate::image::index::{Entry, Index};
-use crate::image::remove::{self, Report, collect};
-use crate::image::{blobs, compressed, layers, note};
+use crate::image::remove::{self, Report};
+use crate::image::{blobs, compressed, layers, mount, note};
 use crate::store::Store;
 
 /// What was removed.
@@ -19,11 +20,11 @@ use crate::store::Store;
 pub struct Pruned {
     /// `Untagged: …`, `Deleted: …`.
     pub report: Report,
-    /// Bytes of layers' files.
+    /// Bytes of layers' files, and of blobs: the compressed layers and the documents.
     pub reclaimed: u64,
 }
 
-/// Removes images that no container was made from: those without a name, or with `all` each of them.
+/// Removes images that no container was made from and that are not mounted: those without a name, or with `all` each of them.
 /// `fits`: labels and the time it was built at. The process is in the user's namespace.
 ///
 /// # Errors
@@ -36,7 +37,8 @@ pub fn prune(
     let mut pruned = Pruned::default();
     let mut gone: Vec<(Digest, Report)> = Vec::new();
     Index::change(store, |index| {
-        let used = used(store)?;
+        let mut used = used(store)?;
+        used.extend(mount::everywhere(store)?.into_keys().map(|id| format!("sha256:{id}")));
         let mut images: Vec<Digest> = Vec::new();
         for entry in &index.entries {
             if !used.contains(entry.image.as_str()) && !images.contains(&entry.image) {
@@ -58,9 +60,7 @@ pub fn prune(
         }
         Ok(())
     })?;
-    let diffs: Vec<Vec<Digest>> = gone.iter().map(|(image, _)| remove::diffs_of(store, image)).collect();
-    let sizes: HashMap<String, u64> =
-        diffs.iter().flatten().map(|diff| (diff.hex().to_owned(), size(store, diff))).collect();
+    let diffs: Vec<Vec<Digest>> = gone.iter().map(|(image, _)| garbage::diffs_of(store, image)).collect();
     for (image, report) in &gone {
         for _ in report {
             note(store, image, "untag", None);
@@ -69,23 +69,20 @@ pub fn prune(
     }
     if gone.is_empty() {
         // What an interrupted command left is nobody's either.
-        let (count, bytes) = compressed::unreferenced(store)?;
-        if count > 0 {
-            collect(store)?;
-            pruned.reclaimed = bytes;
+        if compressed::unreferenced(store)?.0 > 0 {
+            pruned.reclaimed = collect(store)?.bytes;
         }
         return Ok(pruned);
     }
     let mut removed = collect(store)?;
+    pruned.reclaimed = removed.bytes;
     for ((image, report), diffs) in gone.into_iter().zip(diffs) {
         pruned.report.extend(report);
         pruned.report.push(format!("Deleted: {image}"));
-        pruned.report.extend(remove::chains(&diffs, &removed));
+        pruned.report.extend(remove::chains(&diffs, &removed.layers));
+        // A layer that two of them had went once.
         for diff in diffs {
-            // A layer that two of them had went once.
-            if removed.remove(diff.hex()) {
-                pruned.reclaimed += sizes.get(diff.hex()).copied().unwrap_or_default();
-            }
+            removed.layers.remove(diff.hex());
         }
     }
     Ok(pruned)
@@ -101,7 +98,7 @@ fn created(entries: &[Entry]) -> Option<Timestamp> {
 /// A container's record cannot be read.
 pub fn used(store: &Store) -> Result<HashSet<String>> {
     let image = |root| if let RootFs::Image { id, .. } = root { Some(id) } else { None };
-    Ok(remove::containers(store)?.into_iter().filter_map(|(_, root)| image(root)).collect())
+    Ok(garbage::containers(store)?.into_iter().filter_map(|(_, root)| image(root)).collect())
 }
 
 fn labels(store: &Store, image: &Digest) -> BTreeMap<String, String> {
@@ -144,7 +141,7 @@ impl Spaces {
                 }
                 continue;
             }
-            let diffs = remove::diffs_of(store, &entry.image);
+            let diffs = garbage::diffs_of(store, &entry.image);
             for diff in &diffs {
                 if !spaces.sizes.contains_key(diff.hex()) {
                     spaces.sizes.insert(diff.hex().to_owned(), size(store, diff));

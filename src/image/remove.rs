@@ -1,29 +1,26 @@
-//! `rmi`, and the garbage that it leaves: blobs and layers that nothing refers to any more.
+//! `rmi`: an image's names, and the image with its last one.
 //!
 //! The order closes the races. First the index loses the image, under its lock. Then, the lock still
 //! held, all that remains is looked through for what it needs: the other images, and the containers'
-//! records. A `create` that wrote its record before that look is seen; one that writes it later finds
+//! records, and the mounts ([`super::garbage`]). A `create` that wrote its record before that look is seen; one that writes it later finds
 //! the image gone from the index ([`super::Image::is_there`]) and takes its record back. A pull that
 //! is at work holds what it needs by shared locks, and what is locked stays.
 
 use std::collections::HashSet;
-use std::io;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use oci_spec::image::ImageConfiguration;
+use anyhow::Result;
 
-use crate::container::config::{ContainerConfig, RootFs};
+use crate::container::config::RootFs;
 use crate::container::state;
 use crate::error::Failure;
-use crate::image::blobs::{self, Temporary};
 use crate::image::digest::{Digest, chain_id, is_hex};
+use crate::image::garbage::{collect, containers, diffs_of};
 use crate::image::index::{Entry, Index};
-use crate::image::manifest::{self, Document};
+use crate::image::mount::Namespace;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::{additional, entry_for, layers, lookup, mapped, no_such_image, note, parents};
-use crate::store::{Id, Lock, Store, names, record};
+use crate::image::{additional, entry_for, lookup, mount, no_such_image, note};
+use crate::store::{Id, Store};
 
 /// What was done, in Docker's lines: `Untagged: …`, `Deleted: …`.
 pub type Report = Vec<String>;
@@ -43,7 +40,9 @@ pub fn remove(store: &Store, wanted: &str, platforms: &[Platform], force: bool) 
             return Ok((vec![format!("Untagged: {name}"), format!("Deleted: {}", list.descriptor.digest)], Vec::new()));
         }
         if !platforms.is_empty() {
-            return platforms_of(store, index, wanted, platforms, force);
+            let done = platforms_of(store, index, wanted, platforms, force)?;
+            untagged = done.1.last().cloned();
+            return Ok(done);
         }
         let entry = lookup(index, wanted)?.cloned().ok_or_else(|| read_only_or_absent(store, wanted))?;
         untagged = Some(entry.image.clone());
@@ -58,7 +57,7 @@ pub fn remove(store: &Store, wanted: &str, platforms: &[Platform], force: bool) 
         note(store, image, "delete", None);
     }
     // A list that was made here leaves blobs too.
-    let mut removed = if gone.is_empty() && report.len() < 2 { HashSet::new() } else { collect(store)? };
+    let mut removed = if gone.is_empty() && report.len() < 2 { HashSet::new() } else { collect(store)?.layers };
     for (image, diffs) in gone.iter().zip(diffs) {
         report.push(format!("Deleted: {image}"));
         report.extend(chains(&diffs, &removed));
@@ -77,7 +76,8 @@ fn read_only_or_absent(store: &Store, wanted: &str) -> Failure {
     }
 }
 
-/// `--platform`: the images of these platforms lose the name, and go unless they have another.
+/// `--platform`: the images of these platforms go, under all their names, as with Docker since 28; a name whose
+/// last image it was goes too.
 fn platforms_of(
     store: &Store,
     index: &mut Index,
@@ -85,20 +85,32 @@ fn platforms_of(
     platforms: &[Platform],
     force: bool,
 ) -> Result<(Report, Vec<Digest>)> {
-    let mut gone = Vec::new();
+    let (mut report, mut gone) = (Report::new(), Vec::new());
     for platform in platforms {
         let entry = entry_for(store, index, wanted, Some(platform))?.cloned().ok_or_else(|| no_such_image(wanted))?;
-        let users = Users::of(store, &entry.image)?;
-        in_use(&entry.image, &users, force)?;
-        index.entries.retain(|other| other.image != entry.image || other.name != entry.name);
-        if !index.entries.iter().any(|other| other.image == entry.image) {
-            gone.push(entry.image.clone());
+        let image = &entry.image;
+        let of_image = index.entries.iter().filter(|other| other.image == *image);
+        let named: Vec<Entry> = of_image.filter(|other| other.name.is_some()).cloned().collect();
+        if !force && named.len() > 1 && !is_single(&named) {
+            let names = named.iter().filter_map(|e| Some(e.name.as_ref()?.parse::<Reference>().ok()?.familiar()));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(Failure::new(
+                "Content will be removed from all images referencing this variant. Use --force to force delete.",
+            )
+            .hint(format!("they are {names}; to take one name away, with all its platforms: ctr rmi NAME"))
+            .into());
         }
-        if let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_none()) {
+        in_use(image, &Users::of(store, image)?, force)?;
+        unmounted(store, image, wanted, force)?;
+        index.entries.retain(|other| other.image != *image);
+        for entry in &named {
+            let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_none()) else { continue };
             index.untag(name);
+            report.extend(name.parse::<Reference>().map(|name| format!("Untagged: {}", name.familiar())));
         }
+        gone.push(entry.image);
     }
-    Ok((Report::new(), gone))
+    Ok((report, gone))
 }
 
 /// A line for each layer of an image that went, the topmost first.
@@ -135,7 +147,8 @@ impl Users {
 }
 
 /// Docker's rules (moby, `daemon/images/image_delete.go`, its documented conflicts): by name, the
-/// name goes, and the image with its last one; by id, all names go if they are of one repository.
+/// name goes, and the image with its last one; by id, all names go if they are of one repository and
+/// at most one of them is a tag.
 /// Returns the lines, and the images that the index has no longer.
 fn take_out(
     store: &Store,
@@ -154,19 +167,21 @@ fn take_out(
     let mut report = Vec::new();
 
     if by_id {
-        let repositories: HashSet<String> =
-            named.iter().filter_map(|e| Some(e.name.as_ref()?.parse::<Reference>().ok()?.repository())).collect();
-        if repositories.len() > 1 && !force {
+        let names: Vec<Reference> = named.iter().filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
+        let repositories: HashSet<String> = names.iter().map(Reference::repository).collect();
+        let tags: HashSet<String> = names.iter().filter(|n| n.digest().is_none()).map(Reference::to_string).collect();
+        if (repositories.len() > 1 || tags.len() > 1) && !force {
             return Err(conflict(image, "must be forced", "image is referenced in multiple repositories"));
         }
         in_use(image, users, force)?;
+        unmounted(store, image, wanted, force)?;
         for entry in &named {
             untag(index, entry, &mut report);
         }
         index.entries.retain(|e| e.image != *image);
         return Ok((report, vec![image.clone()]));
     }
-    if let (1, false, Some(user)) = (named.len(), force, users.any()) {
+    if let (true, false, Some(user)) = (is_single(&named), force, users.any()) {
         let why = format!(
             "conflict: unable to remove repository reference \"{wanted}\" (must force) - container {} is using its \
              referenced image {}",
@@ -181,7 +196,10 @@ fn take_out(
     let mut images: Vec<Digest> = vec![image.clone()];
     if let Some(name) = &entry.name {
         images.extend(index.named(name).map(|e| e.image.clone()).filter(|other| other != image));
-        untag(index, entry, &mut report);
+        match wanted.parse::<Reference>().ok().filter(|name| name.digest().is_some()) {
+            Some(by_digest) => report.push(untag_digest(index, &by_digest).ok_or_else(|| no_such_image(wanted))?),
+            None => untag(index, entry, &mut report),
+        }
     }
     images.dedup();
     let mut gone = Vec::new();
@@ -189,6 +207,7 @@ fn take_out(
         let has_name = index.entries.iter().any(|e| e.image == image && e.name.is_some());
         // A running container keeps the image, without a name.
         if !has_name && in_use(&image, &Users::of(store, &image)?, force).is_ok() {
+            unmounted(store, &image, wanted, force)?;
             index.entries.retain(|e| e.image != image);
             gone.push(image);
         }
@@ -196,15 +215,58 @@ fn take_out(
     Ok((report, gone))
 }
 
+/// Whether names are one tag at most, and digests of its repository.
+fn is_single(named: &[Entry]) -> bool {
+    let names: Vec<Reference> = named.iter().filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
+    let repositories: HashSet<String> = names.iter().map(Reference::repository).collect();
+    repositories.len() == 1 && names.iter().filter(|name| name.digest().is_none()).count() <= 1
+}
+
+/// Takes a name away from all images that have it. The digests that its repository knows them by go with the last
+/// tag there.
 pub(super) fn untag(index: &mut Index, entry: &Entry, report: &mut Report) {
-    let Some(name) = &entry.name else { return };
+    let Some(name) = entry.name.as_deref().filter(|name| index.named(name).next().is_some()) else { return };
+    let images: HashSet<Digest> = index.named(name).map(|e| e.image.clone()).collect();
     index.untag(name);
-    if let Ok(reference) = name.parse::<Reference>() {
-        report.push(format!("Untagged: {}", reference.familiar()));
-        if let Some(digest) = entry.repo_digest.clone().filter(|_| reference.digest().is_none()) {
-            report.push(format!("Untagged: {}", reference.with_digest(digest).familiar()));
+    let Ok(reference) = name.parse::<Reference>() else { return };
+    let mut say = |name: &Reference| {
+        let line = format!("Untagged: {}", name.familiar());
+        if !report.contains(&line) {
+            report.push(line);
         }
+    };
+    say(&reference);
+    let same = index.entries.iter().filter(|e| images.contains(&e.image));
+    let same: Vec<Reference> = same.filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
+    let same: Vec<&Reference> = same.iter().filter(|name| name.repository() == reference.repository()).collect();
+    if reference.digest().is_some() || same.iter().any(|name| name.digest().is_none()) {
+        return;
     }
+    if let Some(digest) = entry.repo_digest.clone() {
+        say(&reference.with_digest(digest));
+    }
+    for name in same {
+        index.untag(&name.to_string());
+        say(name);
+    }
+}
+
+/// Takes away that images of a repository are known by a digest, not their tags there; the line that says so.
+/// `None`: none is.
+fn untag_digest(index: &mut Index, wanted: &Reference) -> Option<String> {
+    let (name, repository) = (wanted.stored(), wanted.repository());
+    let is_same = |entry: &Entry| {
+        let own = entry.name.as_ref().and_then(|name| name.parse::<Reference>().ok());
+        own.is_some_and(|own| own.repository() == repository)
+    };
+    let mut is_known = index.named(&name.to_string()).next().is_some();
+    index.untag(&name.to_string());
+    let known = index.entries.iter_mut().filter(|entry| entry.repo_digest.as_ref() == wanted.digest());
+    for entry in known.filter(|entry| is_same(entry)) {
+        entry.repo_digest = None;
+        is_known = true;
+    }
+    is_known.then(|| format!("Untagged: {}", name.familiar()))
 }
 
 /// Whether what was written is the image's id rather than a name.
@@ -227,195 +289,23 @@ fn in_use(image: &Digest, users: &Users, force: bool) -> Result<()> {
     }
 }
 
+/// An image that is to go is mounted nowhere: whoever looks there would see its files vanish. With `force` its
+/// mounts end first.
+fn unmounted(store: &Store, image: &Digest, wanted: &str, force: bool) -> Result<()> {
+    let found = mount::whereabouts(store, image.hex())?;
+    // Nothing: the folder of a mount that ended with its namespace goes.
+    let (Some(namespace), false) = (found, force) else { return mount::detach(store, image.hex()) };
+    let place = mount::place(store, image.hex());
+    let (whose, there) = match namespace {
+        Namespace::Own => (String::new(), ""),
+        Namespace::Of(pid) => (format!(" in the mount namespace of process {pid}"), " there"),
+    };
+    let why = format!("image is mounted at {place:?}{whose}");
+    let hint = format!("unmount it{there} with: ctr image unmount {wanted}, or do both at once: ctr rmi -f {wanted}");
+    let failure = format!("conflict: unable to delete {} (must be forced) - {why}", image.short());
+    Err(Failure::new(failure).hint(hint).into())
+}
+
 fn conflict(image: &Digest, how: &str, why: &str) -> anyhow::Error {
     Failure::new(format!("conflict: unable to delete {} ({how}) - {why}", image.short())).into()
-}
-
-/// The root of every container that has a record.
-pub(super) fn containers(store: &Store) -> Result<Vec<(Id, RootFs)>> {
-    let mut all = Vec::new();
-    for id in names::ids(store)? {
-        let path = store.container(&id).join("config.json");
-        if let Some(config) = record::read::<ContainerConfig>(&path)? {
-            all.push((id, config.root));
-        }
-    }
-    Ok(all)
-}
-
-/// The layers of an image that is not damaged.
-pub(crate) fn diffs_of(store: &Store, image: &Digest) -> Vec<Digest> {
-    config_of(store, image).and_then(|config| manifest::diff_ids(&config).ok()).unwrap_or_default()
-}
-
-/// The configuration of an image that is not damaged. Its digest is not computed: whoever could write
-/// there could write the index too.
-fn config_of(store: &Store, image: &Digest) -> Option<ImageConfiguration> {
-    serde_json::from_slice(&blobs::read(store, image).ok().flatten()?).ok()
-}
-
-/// What the images and the containers need: names of blobs and of layers.
-#[derive(Default)]
-struct Needed {
-    blobs: HashSet<String>,
-    layers: HashSet<String>,
-    /// What a damaged image needs cannot be told: then no blob, or no layer, is garbage.
-    all_blobs: bool,
-    all_layers: bool,
-}
-
-impl Needed {
-    fn now(store: &Store, index: &Index) -> Result<Self> {
-        let mut needed = Self::default();
-        for entry in &index.entries {
-            needed.blobs.insert(entry.image.hex().to_owned());
-            needed.all_blobs |= !needed.manifest(store, &entry.manifest.digest).is_ok_and(|is_there| is_there);
-            match config_of(store, &entry.image).and_then(|config| manifest::diff_ids(&config).ok()) {
-                Some(diffs) => {
-                    needed.layers.extend(parents::name(&diffs));
-                    needed.layers.extend(diffs.iter().map(|diff| diff.hex().to_owned()));
-                    needed.stand_ins(store, &entry.manifest.digest, &diffs);
-                }
-                None => needed.all_layers = true,
-            }
-        }
-        for list in &index.lists {
-            needed.blobs.insert(list.descriptor.digest.hex().to_owned());
-            let document = blobs::read(store, &list.descriptor.digest).ok().flatten();
-            match document.map(|bytes| manifest::parse(&bytes)) {
-                // Of most of what an index leads to nothing is here.
-                Some(Ok(Document::Index(entries))) => {
-                    for entry in entries {
-                        needed.all_blobs |= needed.manifest(store, &entry.digest).is_err();
-                    }
-                }
-                _ => needed.all_blobs = true,
-            }
-        }
-        for (_, root) in containers(store)? {
-            if let RootFs::Image { layers, .. } = root {
-                needed.layers.extend(layers);
-            }
-        }
-        Ok(needed)
-    }
-}
-
-impl Needed {
-    fn has_blob(&self, name: &str) -> bool {
-        self.all_blobs || self.blobs.contains(name)
-    }
-
-    fn has_layer(&self, name: &str) -> bool {
-        self.all_layers || self.layers.contains(name)
-    }
-
-    /// What layers were unpacked from whose blobs are not here: the only archives of them.
-    fn stand_ins(&mut self, store: &Store, manifest: &Digest, diffs: &[Digest]) {
-        let bytes = blobs::read(store, manifest).ok().flatten().unwrap_or_default();
-        let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes) else { return };
-        for (layer, diff) in manifest.layers.iter().zip(diffs) {
-            if !blobs::path(store, &layer.digest).exists() {
-                let blob = layers::find(store, diff).ok().flatten().and_then(|record| record.blob);
-                self.blobs.extend(blob.map(|blob| blob.hex().to_owned()));
-            }
-        }
-    }
-
-    /// A manifest and the blobs that it leads to; false: it is not here.
-    fn manifest(&mut self, store: &Store, digest: &Digest) -> Result<bool> {
-        let Some(bytes) = blobs::read(store, digest)? else { return Ok(false) };
-        self.blobs.insert(digest.hex().to_owned());
-        if let Document::Manifest(manifest) = manifest::parse(&bytes)? {
-            let all = manifest.layers.iter().chain([&manifest.config]);
-            self.blobs.extend(all.map(|blob| blob.digest.hex().to_owned()));
-        }
-        Ok(true)
-    }
-}
-
-/// Paths of the blobs and of the layers that nothing needs, and nobody is at work on.
-///
-/// # Errors
-/// What is needed cannot be told.
-pub fn unneeded(store: &Store) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let layout = store.image_layout();
-    let _lock = Lock::shared(&layout).with_context(|| format!("lock {layout:?}"))?;
-    let needed = Needed::now(store, &Index::read(store)?)?;
-    let is_free = |path: &PathBuf| Lock::try_exclusive(path).is_ok_and(|lock| lock.is_some());
-    let blobs = entries(&blobs::dir(store))?.into_iter().filter(|name| is_hex(name) && !needed.has_blob(name));
-    let blobs = blobs.map(|name| blobs::dir(store).join(name)).filter(is_free).collect();
-    let is_layer = |name: &String| is_hex(name.strip_suffix("-parents").unwrap_or(name));
-    let layers = entries(&store.layers())?.into_iter().filter(|name| is_layer(name) && !needed.has_layer(name));
-    let layers = layers.map(|name| store.layers().join(name)).filter(is_free).collect();
-    Ok((blobs, layers))
-}
-
-/// Removes blobs and layers that nothing needs; returns the names of the layers.
-///
-/// # Errors
-/// What is needed cannot be told: then nothing is removed.
-pub fn collect(store: &Store) -> Result<HashSet<String>> {
-    collect_if(store, |_| true)
-}
-
-/// [`collect`] for blobs and layers of these names alone.
-///
-/// # Errors
-/// As [`collect`].
-pub(super) fn collect_of(store: &Store, names: &HashSet<String>) -> Result<HashSet<String>> {
-    collect_if(store, |name| names.contains(name))
-}
-
-fn collect_if(store: &Store, is_asked: impl Fn(&str) -> bool) -> Result<HashSet<String>> {
-    let layout = store.image_layout();
-    let mut removed = HashSet::new();
-    // Renamed out of the way under the lock, removed after it: a tree takes its time.
-    let mut doomed = Vec::new();
-    {
-        let _lock = Lock::exclusive(&layout).with_context(|| format!("lock {layout:?}"))?;
-        let needed = Needed::now(store, &Index::read(store)?)?;
-        for name in entries(&blobs::dir(store))? {
-            let path = blobs::dir(store).join(&name);
-            let is_free = is_hex(&name) && !needed.has_blob(&name) && is_asked(&name);
-            if is_free && Lock::try_exclusive(&path).is_ok_and(|l| l.is_some()) {
-                let _ = std::fs::remove_file(&path);
-            }
-        }
-        for name in entries(&store.layers())? {
-            let path = store.layers().join(&name);
-            if let Some(layer) = name.strip_suffix(".json").filter(|layer| is_hex(layer) && is_asked(layer)) {
-                // The record of a layer whose folder was lost, unless somebody makes that layer anew.
-                let is_there = |name: &str| store.layers().join(name).exists();
-                if !needed.has_layer(layer) && !is_there(layer) && !is_there(&format!("{layer}.lock")) {
-                    let _ = std::fs::remove_file(&path);
-                }
-                continue;
-            }
-            // A copy for other ids goes with what it is a copy of.
-            let of = mapped::original(&name).unwrap_or(&name);
-            let layer = of.strip_suffix("-parents").unwrap_or(of);
-            if !is_hex(layer) || !is_asked(layer) || needed.has_layer(&name) || needed.has_layer(of) {
-                continue;
-            }
-            // Held until it has lost its name.
-            if let Ok(Some(_unused)) = Lock::try_exclusive(&path) {
-                let gone = Temporary::in_dir(&store.layers());
-                std::fs::rename(&path, gone.path()).with_context(|| format!("remove {path:?}"))?;
-                let _ = std::fs::remove_file(path.with_extension("json"));
-                doomed.push(gone);
-                removed.insert(name);
-            }
-        }
-    }
-    drop(doomed);
-    Ok(removed)
-}
-
-fn entries(dir: &Path) -> Result<Vec<String>> {
-    match std::fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e).with_context(|| format!("read {dir:?}")),
-    }
 }

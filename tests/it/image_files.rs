@@ -80,6 +80,62 @@ both!(mounted_to_look_at, |cx| {
     cx.ctr("rmi app:2").succeeds();
 });
 
+both!(what_is_mounted_stays, |cx| {
+    cx.load(&next());
+    let id = next().id()[7..].to_owned();
+    if !cx.is_root() {
+        // Mounted in another mount namespace than the one that removes.
+        let script = "mkfifo go end; $ctr unshare sh -euc '$ctr image mount app:2 >at; echo >go; cat end >/dev/null; \
+                      ls -A $(cat at) 2>/dev/null || echo gone' & cat go >/dev/null; $ctr image prune -af; \
+                      $ctr rmi app:2 || $ctr rmi -f app:2 | head -1; echo >end; wait";
+        let ran = cx.host(script);
+        assert_eq!(ran.out(), "Total reclaimed space: 0B\nUntagged: app:2\ngone\n", "{ran}");
+        let place = format!("is mounted at \"{}/mounts/{id}\" in the mount namespace of process ", cx.root().display());
+        assert!(ran.err().contains(&place), "{ran}");
+        cx.ctr("images -q").prints("");
+        return;
+    }
+    let place = cx.ctr("image mount app:2").succeeds();
+    let reads = || std::fs::read_to_string(format!("{place}/d/new")).unwrap_or_default();
+    for name in ["app:2", &id, &id[..12]] {
+        cx.ctr(&format!("rmi {name}")).refuses(
+            1,
+            &format!("conflict: unable to delete {} (must be forced) - image is mounted at {place:?}", &id[..12]),
+        );
+    }
+    cx.ctr("image prune -af").prints("Total reclaimed space: 0B\n");
+    cx.ctr("tag app:2 other:1").prints("");
+    cx.ctr("rmi app:2").prints("Untagged: app:2\n");
+    assert_eq!(reads(), "new");
+    let out = cx.ctr("rmi -f other:1").succeeds();
+    assert!(out.starts_with("Untagged: other:1\nDeleted: sha256:"), "{out}");
+    assert!(!std::path::Path::new(&place).exists());
+    // One that lost its image all the same, however it came to that.
+    let index = cx.root().join("image/index.json");
+    for name in [&id[..12], &format!("sha256:{id}"), "-a", "-fa"] {
+        cx.load(&next());
+        cx.ctr("image mount app:2").prints(&format!("{place}\n"));
+        std::fs::write(&index, r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+        // What is seen there stays; compressed, nothing needs it.
+        cx.ctr("image prune -af").succeeds();
+        assert_eq!(reads(), "new");
+        cx.ctr("image mount").prints(&format!("sha256:{id}  {place}\n"));
+        cx.ctr(&format!("image unmount {name}")).prints(&format!("{id}\n"));
+        assert_eq!(std::fs::read_dir(cx.root().join("layers")).unwrap().count(), 0);
+    }
+    cx.ctr(&format!("image unmount {id}")).refuses(1, "No such image: [..]");
+    // A mount of layers that are gone is no mount of those that came after them.
+    cx.load(&next());
+    cx.ctr("image mount app:2").succeeds();
+    cx.host(&format!("rm -r {}/*", cx.root().join("layers").display())).prints("");
+    std::fs::write(&index, r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+    cx.load(&next());
+    assert_eq!(reads(), "");
+    cx.ctr("image mount app:2").prints(&format!("{place}\n"));
+    assert_eq!(reads(), "new");
+    cx.ctr("image unmount app:2").succeeds();
+});
+
 /// A machine that `ssh` leads to: the same one, with storage roots of its own.
 fn other_machine(cx: &Sandbox) {
     let bin = cx.make_dir("bin");

@@ -63,6 +63,7 @@ mod registry_redirects;
 mod rename;
 mod restart;
 mod rm;
+mod rmi;
 mod run;
 mod save;
 mod search;

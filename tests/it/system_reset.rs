@@ -34,3 +34,17 @@ both!(nothing_is_left, |cx| {
     cx.busybox();
     cx.ctr("run --rm busybox true").prints("");
 });
+
+// It ends what is mounted before it removes what is seen there.
+both!(images_that_are_mounted, |cx| {
+    cx.busybox();
+    if !cx.is_root() {
+        cx.host("$ctr unshare sh -euc '$ctr image mount busybox >at; $ctr system reset -f; ls $(cat at) 2>/dev/null || echo gone'")
+            .prints("gone\n");
+        return;
+    }
+    let place = cx.ctr("image mount busybox").succeeds();
+    assert!(std::path::Path::new(&place).join("bin").exists());
+    cx.ctr("system reset -f").succeeds();
+    assert!(!cx.root().join("mounts").exists(), "{place}");
+});

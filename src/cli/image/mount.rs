@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::cli::{Globals, Run, each, output, usage};
 use crate::error::{Failure, exit};
 use crate::image::additional::within_reach;
+use crate::image::garbage::collect;
 use crate::image::index::Index;
-use crate::image::{self, Image, find, no_such_image};
+use crate::image::{self, find, no_such_image};
 use crate::store::Store;
 
 /// Mount an image's root filesystem, read-only
@@ -86,13 +87,32 @@ impl Run for Unmount {
             return Err(usage::too_few("image unmount", 1));
         }
         Ok(each(&images, |name| {
-            let image = find(&store, name)?.ok_or_else(|| no_such_image(name))?;
-            if !image::mount::unmount(&store, &image, self.force)? {
+            let id = mounted_by(&store, name)?;
+            if !image::mount::unmount(&store, &id, self.force)? {
                 return Err(Failure::new(format!("image {name:?} is not mounted")).into());
             }
-            output::print(&format!("{}\n", image.id.trim_start_matches("sha256:")));
+            output::print(&format!("{id}\n"));
+            // The mount was all that kept its layers.
+            if !Index::read(&store)?.entries.iter().any(|entry| entry.image.hex() == id) {
+                collect(&store)?;
+            }
             Ok(())
         }))
+    }
+}
+
+/// The id, without `sha256:`, of the image that is meant: one of the store, or one that is gone and still mounted.
+fn mounted_by(store: &Store, name: &str) -> Result<String> {
+    let found = find(store, name);
+    if let Ok(Some(image)) = found {
+        return Ok(image.id.trim_start_matches("sha256:").to_owned());
+    }
+    let start = name.trim_start_matches("sha256:");
+    let mut ids = image::mount::mounted(store)?;
+    ids.retain(|id| !start.is_empty() && id.starts_with(start));
+    match ids.as_slice() {
+        [id] => Ok(id.clone()),
+        _ => Err(found.err().unwrap_or_else(|| no_such_image(name).into())),
     }
 }
 
@@ -116,22 +136,20 @@ fn ids(store: &Store) -> Result<Vec<String>> {
 }
 
 fn list(store: &Store, is_json: bool) -> Result<u8> {
-    let mut all: Vec<(Image, String)> = Vec::new();
+    // An image that is gone has its id.
+    let mut all: Vec<(String, Vec<String>, String)> = Vec::new();
     for id in image::mount::mounted(store)? {
-        if let Some(image) = find(store, &id)? {
-            let place = image::mount::place(store, &image.id).display().to_string();
-            all.push((image, place));
-        }
+        let names = find(store, &format!("sha256:{id}")).ok().flatten().map(|image| image.names).unwrap_or_default();
+        let place = image::mount::place(store, &id).display().to_string();
+        all.push((id, names, place));
     }
     if is_json {
-        let rows = all.iter().map(|(image, place)| {
-            json!({"id": image.id.trim_start_matches("sha256:"), "Repositories": image.names, "mountpoint": place})
-        });
+        let rows = all.iter().map(|(id, names, place)| json!({"id": id, "Repositories": names, "mountpoint": place}));
         output::print(&format!("{}\n", serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?));
         return Ok(0);
     }
-    for (image, place) in &all {
-        let name = image.names.first().map_or_else(|| image.id.clone(), Clone::clone);
+    for (id, names, place) in &all {
+        let name = names.first().cloned().unwrap_or_else(|| format!("sha256:{id}"));
         output::print(&format!("{name}  {place}\n"));
     }
     Ok(0)

@@ -23,7 +23,7 @@ use crate::image::platform::{self, Platform};
 use crate::image::reference::Reference;
 use crate::image::trust;
 use crate::image::unpack::{self, Compression, Powers};
-use crate::image::{note, remove};
+use crate::image::{garbage, note};
 use crate::store::{Lock, Store};
 
 /// An image that was loaded.
@@ -58,7 +58,7 @@ pub fn load(store: &Store, source: File, platform: Option<&Platform>) -> Result<
         Ok(images) => Ok(images.into_iter().map(|image| image.done(store)).collect()),
         Err(failure) => {
             // Nobody holds it any more; what others need stays.
-            let _ = remove::collect_of(store, &made);
+            let _ = garbage::collect_of(store, &made);
             Err(failure)
         }
     }
