@@ -18,6 +18,21 @@ both!(one_more_name, |cx| {
         .prints("team/app:v1\nlocalhost:5000/x:latest\nbusybox:latest\n");
 });
 
+both!(an_id_with_two_names, |cx| {
+    cx.busybox();
+    let id = Image::busybox().id();
+    cx.ctr("tag busybox busybox:2").prints("");
+    cx.ctr(&format!("rmi {id}")).refuses(
+        1,
+        &format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            &id[7..19]
+        ),
+    );
+    cx.ctr("rmi busybox:2").prints("Untagged: busybox:2\n");
+    assert!(cx.ctr(&format!("rmi {id}")).succeeds().starts_with("Untagged: busybox:latest\nDeleted: "));
+});
+
 both!(a_name_that_was_another_images, |cx| {
     cx.busybox();
     let app = Image::small("app:1", [Entry::file("v", 0o644, "1")]);
