@@ -107,6 +107,10 @@
 //! - Compressed layers are kept, so push and save need not make them, and digests stay. A layer made
 //!   here is compressed while it is sent, to the same bytes each time: a connection that broke needs
 //!   no buffer and no file. `layers/<diff id>.json` then has that digest, and which repositories have it.
+//! - A layer that is here is not fetched, in whatever compression another image brought it. Its record
+//!   names the blob that it was unpacked from, which stands in for the image's own where that cannot be
+//!   had: the digests of the archive are others then, and a warning says so (`image::alike`).
+//! - An image that is mounted (`image mount`) is in use: neither `rmi` nor `prune` takes its layers.
 //! - Redirects are followed here and not by the HTTP library, so that nothing secret goes elsewhere.
 //! - An additional store is another ROOT that is never written. Root's containers name its layers by
 //!   whole paths; an ordinary user's first use unpacks them from its blobs.
