@@ -163,7 +163,7 @@ if [ "$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null |
 fi
 
 if $tests; then
-	install shellcheck jq git tmux openssl apache2-utils docker-registry skopeo mmdebstrap zstd attr libcap2-bin \
+	install g++ shellcheck jq git tmux openssl apache2-utils docker-registry skopeo mmdebstrap zstd attr libcap2-bin \
 		procps iproute2 nftables util-linux sudo cpio xz-utils bzip2 \
 		zsh fish bash-completion man-db groff mandoc \
 		podman crun bubblewrap slirp4netns passt fuse-overlayfs containernetworking-plugins
