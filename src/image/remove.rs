@@ -167,10 +167,7 @@ fn take_out(
     let mut report = Vec::new();
 
     if by_id {
-        let names: Vec<Reference> = named.iter().filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
-        let repositories: HashSet<String> = names.iter().map(Reference::repository).collect();
-        let tags: HashSet<String> = names.iter().filter(|n| n.digest().is_none()).map(Reference::to_string).collect();
-        if (repositories.len() > 1 || tags.len() > 1) && !force {
+        if !force && named.len() > 1 && !is_single(&named) {
             return Err(conflict(image, "must be forced", "image is referenced in multiple repositories"));
         }
         in_use(image, users, force)?;
@@ -219,7 +216,9 @@ fn take_out(
 fn is_single(named: &[Entry]) -> bool {
     let names: Vec<Reference> = named.iter().filter_map(|e| e.name.as_ref()?.parse().ok()).collect();
     let repositories: HashSet<String> = names.iter().map(Reference::repository).collect();
-    repositories.len() == 1 && names.iter().filter(|name| name.digest().is_none()).count() <= 1
+    // By one name there can be two manifests of an image.
+    let tags: HashSet<String> = names.iter().filter(|n| n.digest().is_none()).map(Reference::to_string).collect();
+    repositories.len() == 1 && tags.len() <= 1
 }
 
 /// Takes a name away from all images that have it. The digests that its repository knows them by go with the last

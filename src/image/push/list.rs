@@ -70,14 +70,7 @@ pub fn push_list(store: &Store, list: &List, name: &Reference, report: &dyn Repo
     }
     let bytes = if changed.is_empty() { bytes } else { manifest::index_with(&bytes, &changed)? };
     to.repository.put_manifest(name.wanted(), &bytes, &list.descriptor.media_type)?;
-    let digest = Digest::of(&bytes);
-    let warning = why.map(|why| {
-        let (name, old) = (name.familiar(), &list.descriptor.digest);
-        format!(
-            "{name}: its digest there is {digest} and not {old}, because a layer went in another compression: {why}"
-        )
-    });
-    Ok(Pushed { digest, size: bytes.len(), warning })
+    Ok(Pushed::of(name, &bytes, &list.descriptor.digest, why))
 }
 
 /// Whether an image goes as it would alone, and its manifest may change: one that was made here, of an index

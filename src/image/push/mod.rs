@@ -91,6 +91,20 @@ pub struct Pushed {
     pub warning: Option<String>,
 }
 
+impl Pushed {
+    /// What was sent last. `old`: what it was pulled by; `lost`: why a layer went otherwise, if one did.
+    fn of(name: &Reference, manifest: &[u8], old: &Digest, lost: Option<String>) -> Self {
+        let digest = Digest::of(manifest);
+        let warning = lost.filter(|_| digest != *old).map(|why| {
+            let name = name.familiar();
+            format!(
+                "{name}: its digest there is {digest} and not {old}, because a layer went in another compression: {why}"
+            )
+        });
+        Self { digest, size: manifest.len(), warning }
+    }
+}
+
 /// The names of a repository's images, with a tag each.
 ///
 /// # Errors
@@ -187,16 +201,8 @@ impl Push<'_> {
 
     fn image(&self, to: &To, image: &Image) -> Result<Pushed> {
         let (bytes, media_type, lost) = self.blobs(to, image)?;
-        let digest = Digest::of(&bytes);
         to.repository.put_manifest(self.name.wanted(), &bytes, &media_type)?;
-        let old = Digest::of(&image.bytes);
-        let warning = lost.filter(|_| digest != old).map(|why| {
-            let name = self.name.familiar();
-            format!(
-                "{name}: its digest there is {digest} and not {old}, because a layer went in another compression: {why}"
-            )
-        });
-        Ok(Pushed { digest, size: bytes.len(), warning })
+        Ok(Pushed::of(self.name, &bytes, &Digest::of(&image.bytes), lost))
     }
 
     /// All but the manifest, and what that is now: its bytes and its type, and why it is not as it was.
