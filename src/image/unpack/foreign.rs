@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::decode::bomb;
+use super::bomb;
 use crate::error::Failure;
 use crate::image::blobs::Temporary;
 

@@ -11,6 +11,7 @@
 //! caller has compared both digests and publishes the folder.
 
 pub mod apply;
+mod bomb;
 mod decode;
 mod fill;
 pub mod foreign;
