@@ -1,11 +1,13 @@
 //! `ctr stop`, `ctr kill`.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::support::{both, skipped, until};
@@ -100,10 +102,30 @@ struct Hung(Option<File>, PathBuf);
 
 impl Hung {
     fn mount(at: &Path) -> Option<Self> {
-        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let mut device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         let data = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         mount(Some("hung"), at, Some("fuse"), MsFlags::empty(), Some(data.as_str())).ok()?;
+        // But for the first request, FUSE_INIT: unanswered, it holds up the requests before the
+        // device has them. `struct fuse_in_header`, `struct fuse_init_out` of linux/fuse.h.
+        let mut request = [0; 8192];
+        device.read(&mut request).unwrap();
+        let (header, answer) = (16 + 64_u32, [7_u32, 31]);
+        let mut reply = [header.to_ne_bytes(), [0; 4]].concat();
+        reply.extend_from_slice(&request[8..16]);
+        reply.extend(answer.iter().flat_map(|number| number.to_ne_bytes()));
+        reply.resize(header as usize, 0);
+        device.write_all(&reply).unwrap();
         Some(Self(Some(device), at.to_owned()))
+    }
+
+    /// Waits until somebody waits for it. What they ask is left on the device: from there on they
+    /// could not be killed.
+    fn until_asked(&self) {
+        let device = self.0.as_ref().unwrap();
+        until("somebody looks at it", || {
+            let mut polls = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polls, PollTimeout::ZERO).unwrap() > 0
+        });
     }
 }
 
@@ -118,12 +140,12 @@ impl Drop for Hung {
 both!(a_start_that_hangs_can_be_ended, |cx| {
     cx.busybox();
     let source = cx.make_dir("source");
-    let id = cx.ctr(&format!("create --name box -v {}:/mnt busybox sleep 1000", source.display())).succeeds();
+    cx.ctr(&format!("create --name box -v {}:/mnt busybox sleep 1000", source.display())).succeeds();
     let Some(hung) = Hung::mount(&source) else { return skipped("needs root and /dev/fuse") };
     let start = || {
         let starter = cx.spawn("start box");
-        let alive = cx.root().join("containers").join(&id).join("alive");
-        until("the monitor is on record", || std::fs::read(&alive).is_ok_and(|text| text.ends_with(b"\n")));
+        // A monitor whose starter dies before it has said what to do leaves.
+        hung.until_asked();
         starter
     };
     for command in ["stop box", "kill box"] {
@@ -157,7 +179,7 @@ both!(cgroups_of_a_start_that_was_killed_are_removed, |cx| {
         let starter = cx.spawn("start box");
         let alive = cx.root().join("containers").join(&id).join("alive");
         let text = || std::fs::read_to_string(&alive).unwrap_or_default();
-        until("the monitor is on record", || text().ends_with('\n'));
+        hung.until_asked();
         let monitor: i32 = text().lines().next().unwrap().parse().unwrap();
         if cx.is_root() {
             until("its cgroups are made", || text().lines().skip(1).any(|line| Path::new(line).exists()));
