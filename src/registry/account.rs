@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 
-use super::client::{Access, Ask, Client, unexpected};
+use super::answer::unexpected;
+use super::client::{Access, Ask, Client};
 use crate::config::Credentials;
 use crate::config::registries::Registries;
 use crate::error::Failure;

@@ -9,8 +9,10 @@ use ureq::BodyReader;
 use ureq::http::header;
 
 use super::Repository;
-use super::client::{Ask, TRIES, unexpected};
+use super::answer::unexpected;
+use super::client::Ask;
 use super::pace::Paced;
+use super::tries::TRIES;
 use crate::error::Failure;
 use crate::image::digest::Digest;
 

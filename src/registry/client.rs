@@ -1,35 +1,25 @@
 //! One registry: requests that are authenticated where it asks for that, follow where it redirects, and
 //! are tried again where that may help.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
+use anyhow::Result;
 use ureq::Body;
 use ureq::http::{Method, Response, header};
 
+use super::answer::{complaint, finish};
 use super::auth::{self, Challenge};
-use super::pace::Paced;
+use super::tries::Tries;
 use super::web::{
     Outgoing, Web, follow, is_certificate, is_not_tls, is_passing, is_refused, same_origin, wants_certificate,
 };
 use crate::config::Credentials;
 use crate::error::Failure;
 
-/// Tries of one request, or of a transfer that does not get on.
-pub const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// What a registry may ask us to wait; beyond, people rather decide themselves.
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Redirects of one request.
 const MAX_HOPS: u32 = 10;
-/// Characters of what a registry says that are passed on.
-const MAX_SAID: usize = 400;
-/// Bytes of what a registry says of an error.
-const MAX_COMPLAINT: u64 = 64 << 10;
 
 /// What is to be done in a repository, for tokens and for the words of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,136 +321,4 @@ fn challenge(response: &Response<Body>) -> Option<Challenge> {
     let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
     let header: Vec<&str> = headers.iter().filter_map(|value| value.to_str().ok()).collect();
     Challenge::parse(&header.join(", "))
-}
-
-/// What a registry says of what is wrong (OCI distribution specification, "Error Codes"); empty: nothing.
-pub fn complaint(response: Response<Body>) -> String {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<Complaint>,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(default)]
-    #[derive(Default)]
-    struct Complaint {
-        code: String,
-        message: String,
-    }
-    let mut bytes = Vec::new();
-    // Half of it says as much.
-    let _ = Paced::new(response.into_body().into_reader()).take(MAX_COMPLAINT).read_to_end(&mut bytes);
-    let errors: Option<Errors> = serde_json::from_slice(&bytes).ok();
-    let said = errors.into_iter().flat_map(|it| it.errors).map(|it| {
-        let code = it.code.to_lowercase().replace('_', " ");
-        if it.message.is_empty() { code } else { format!("{code}: {}", it.message) }
-    });
-    one_line(&said.take(3).collect::<Vec<_>>().join("; "))
-}
-
-/// A stranger's words within a sentence of ours: no line of its own, no order to a terminal, and an end.
-fn one_line(said: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let mut line: String = said.trim().chars().map(clean).take(MAX_SAID).collect();
-    if said.trim().chars().nth(MAX_SAID).is_some() {
-        line.push('\u{2026}');
-    }
-    line
-}
-
-/// An answer that is none of those that were expected.
-pub fn unexpected(what: &str, response: Response<Body>) -> anyhow::Error {
-    let status = response.status();
-    let said = complaint(response);
-    let reason = status.canonical_reason().unwrap_or("an unknown status");
-    let failure = Failure::new(format!("{what}: the registry answers with status {} ({reason})", status.as_u16()));
-    if said.is_empty() { failure.into() } else { failure.source(said).into() }
-}
-
-/// How often something was tried, and the pauses in between.
-#[derive(Debug, Default)]
-pub struct Tries {
-    failed: u32,
-}
-
-impl Tries {
-    /// Whether there is one more, after a growing pause.
-    pub fn again(&mut self) -> bool {
-        self.failed += 1;
-        if self.failed >= TRIES {
-            return false;
-        }
-        std::thread::sleep(FIRST_PAUSE * 2u32.pow(self.failed - 1));
-        true
-    }
-
-    /// It got on: what failed before counts no more.
-    pub fn got_on(&mut self) {
-        self.failed = 0;
-    }
-
-    /// Waits as long as a busy registry wants, or as [`Self::again`].
-    ///
-    /// # Errors
-    /// It was the last try, or the registry wants to be left alone for long.
-    pub fn after(&mut self, response: Response<Body>) -> Result<()> {
-        let status = response.status().as_u16();
-        let wait = retry_after(&response);
-        let limits = "it limits how often one may ask: log in, or wait some minutes";
-        if let Some(wait) = wait.filter(|wait| *wait > LONGEST_PAUSE) {
-            let message =
-                format!("the registry answers with status {status} and wants no question for {} s", wait.as_secs());
-            return Err(Failure::new(message).hint(limits).into());
-        }
-        self.failed += 1;
-        if self.failed >= TRIES {
-            let said = complaint(response);
-            let failure = Failure::new(format!("the registry answers with status {status}, {TRIES} times"));
-            let failure =
-                failure.hint(if status == 429 { limits } else { "it has a fault of its own: try again later" });
-            return Err(if said.is_empty() { failure } else { failure.source(said) }.into());
-        }
-        finish(response);
-        std::thread::sleep(wait.unwrap_or(FIRST_PAUSE * 2u32.pow(self.failed - 1)));
-        Ok(())
-    }
-}
-
-/// Reads what an answer says besides its status, if that is little: the connection serves the next request
-/// only when nothing of this one is left in it.
-fn finish(response: Response<Body>) {
-    let mut rest = response.into_body().into_reader().take(16 << 10);
-    let _ = io::copy(&mut rest, &mut io::sink());
-}
-
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
-fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    wait_of(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, Timestamp::now())
-}
-
-fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let then = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
-    let seconds = then.as_second() - now.as_second();
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-}
-
-/// A small answer's bytes.
-pub fn body(response: Response<Body>, what: impl FnOnce() -> String) -> Result<Vec<u8>> {
-    crate::image::blobs::bounded(Paced::new(response.into_body().into_reader())).with_context(what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_is_in_seconds_or_a_date() {
-        let now: Timestamp = "1994-11-06T08:49:00Z".parse().expect("a time");
-        assert_eq!(wait_of("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(wait_of("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(37)));
-        assert_eq!(wait_of("Sun, 06 Nov 1994 08:40:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(wait_of("soon", now), None);
-    }
 }

@@ -2,7 +2,8 @@
 //! the authentication that registries use. Called by `image::pull`, `image::push` and the commands for
 //! registries; knows nothing of the store.
 //!
-//! - [`web`]: HTTP; [`client`]: requests to one registry, tried again and authenticated ([`auth`], [`tls`])
+//! - [`web`]: HTTP; [`client`]: requests to one registry, authenticated ([`auth`], [`tls`]) and tried again
+//!   ([`tries`]); [`answer`]: what it says of what is wrong
 //! - here: a repository's manifests; [`blob`] reads its blobs, [`upload`] writes them
 //! - [`account`]: who we are to a registry; [`search`]: what it has
 //!
@@ -11,12 +12,14 @@
 //! broken is tried again, with growing pauses; whatever is refused says how to mend it.
 
 pub mod account;
+mod answer;
 mod auth;
 mod blob;
 mod client;
 mod pace;
 pub mod search;
 mod tls;
+mod tries;
 pub mod upload;
 mod web;
 
@@ -25,7 +28,8 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use ureq::http::{Method, header};
 
-use self::client::{Ask, Client, body, unexpected};
+use self::answer::{body, unexpected};
+use self::client::{Ask, Client};
 use self::web::{Outgoing, Web};
 use crate::config::credentials;
 use crate::config::registries::{Endpoint, Registries};

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use ureq::http::header;
 
+use super::answer::{body, unexpected};
 use super::auth::encode;
-use super::client::{Access, Ask, Client, body, unexpected};
+use super::client::{Access, Ask, Client};
 use super::web::follow;
 use crate::config::credentials;
 use crate::config::registries::Registries;

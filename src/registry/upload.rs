@@ -12,8 +12,10 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use super::Repository;
+use super::answer::unexpected;
 use super::auth::{encode, escape};
-use super::client::{Ask, Tries, unexpected};
+use super::client::Ask;
+use super::tries::{TRIES, Tries};
 use super::web::{follow, is_passing, is_refused};
 use crate::error::Failure;
 use crate::image::digest::Digest;
@@ -149,12 +151,9 @@ impl Repository {
                 },
                 Err(e) if is_passing(&e) || is_refused(&e) => {
                     if !tries.again() {
-                        return Err(Failure::new(format!(
-                            "the connection broke {} times at byte {at}",
-                            super::client::TRIES
-                        ))
-                        .source(e)
-                        .into());
+                        return Err(Failure::new(format!("the connection broke {TRIES} times at byte {at}"))
+                            .source(e)
+                            .into());
                     }
                 }
                 Err(e) => return Err(self.client.unreachable(e)),

@@ -108,7 +108,7 @@ impl Hung {
         // But for the first request, FUSE_INIT: unanswered, it holds up the requests before the
         // device has them. `struct fuse_in_header`, `struct fuse_init_out` of linux/fuse.h.
         let mut request = [0; 8192];
-        device.read(&mut request).unwrap();
+        assert!(device.read(&mut request).unwrap() > 16);
         let (header, answer) = (16 + 64_u32, [7_u32, 31]);
         let mut reply = [header.to_ne_bytes(), [0; 4]].concat();
         reply.extend_from_slice(&request[8..16]);

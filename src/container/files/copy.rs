@@ -14,7 +14,8 @@ use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::make::{Data, Maker, Owner, same_mount};
+use super::data::Data;
+use super::make::{Maker, Owner, same_mount};
 use super::place::{End, Landing, Route, Target};
 use super::tree::{Access, Entered, Tree};
 use crate::container::config::ContainerConfig;

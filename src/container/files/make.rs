@@ -7,7 +7,6 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -18,25 +17,21 @@ use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, makedev, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, Whence, fchownat, linkat, lseek, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
+use super::data::{self, Data};
 use super::tree::Owners;
 use crate::error::Failure;
 use crate::image::pack::tar;
 use crate::image::pack::walk::is;
 use crate::image::unpack::Powers;
 use crate::image::unpack::path::{ancestors, clean, split};
-use crate::image::unpack::tar::{Entry, Kind, Reader};
+use crate::image::unpack::tar::{Entry, Kind};
 use crate::sys::openat2::open_beneath;
 use crate::sys::xattr::Object;
 
 /// How often a name that others make again and again is cleared.
 const ATTEMPTS: u32 = 20;
-/// Bytes of a file that is read whole: what looking for holes costs, and asking the kernel to copy, is
-/// more than that.
-const SMALL: u64 = 64 << 10;
-/// Bytes between two reports of how far a file is.
-const CHUNK: u64 = 8 << 20;
 
 const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -49,36 +44,6 @@ pub enum Owner {
     Root,
     /// Of those whose the originals are.
     Original,
-}
-
-/// The contents of a file to be made.
-pub enum Data<'a> {
-    None,
-    File(&'a File),
-    Archive(&'a mut dyn Contents),
-}
-
-/// What an archive has for its present entry.
-pub trait Contents {
-    /// # Errors
-    /// As the archive, and as writing.
-    fn write_to(&mut self, entry: &Entry, file: &mut File, told: &mut dyn FnMut(u64)) -> io::Result<()>;
-}
-
-impl<R: BufRead> Contents for Reader<R> {
-    fn write_to(&mut self, entry: &Entry, file: &mut File, told: &mut dyn FnMut(u64)) -> io::Result<()> {
-        let mut position = 0;
-        self.data(entry, |offset, bytes| {
-            if offset != position {
-                file.seek(SeekFrom::Start(offset))?;
-            }
-            file.write_all(bytes)?;
-            position = offset + bytes.len() as u64;
-            told(bytes.len() as u64);
-            Ok(())
-        })?;
-        if position == entry.size { Ok(()) } else { file.set_len(entry.size) }
-    }
 }
 
 /// A tree being made.
@@ -182,7 +147,7 @@ impl<'a> Maker<'a> {
         };
         match data {
             Data::None => {}
-            Data::File(from) => copy_data(from, &mut file, entry.size, self.told)?,
+            Data::File(from) => data::copy(from, &mut file, entry.size, self.told)?,
             Data::Archive(archive) => archive.write_to(entry, &mut file, self.told)?,
         }
         if !is_new {
@@ -384,48 +349,6 @@ fn open_in_place(parent: BorrowedFd<'_>, name: &OsStr) -> Result<File> {
     Ok(File::from(open(through(file.as_fd()).as_str(), flags, Mode::empty())?))
 }
 
-/// Copies a file's data, holes left out. Where the file is longer by now than it was, the rest is
-/// left behind; one of no length may be one of the kernel's, which has data all the same.
-fn copy_data(from: &File, to: &mut File, size: u64, told: &mut dyn FnMut(u64)) -> io::Result<()> {
-    if size == 0 {
-        return io::copy(&mut from.take(CHUNK), to).map(drop);
-    }
-    let offset = |n: u64| i64::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
-    let mut reader = from;
-    if size <= SMALL {
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        reader.take(size).read_to_end(&mut bytes)?;
-        told(bytes.len() as u64);
-        return to.write_all(&bytes);
-    }
-    let (mut position, mut written) = (0, 0);
-    while position < size {
-        // What cannot tell is data throughout.
-        let start = match lseek(from, offset(position)?, Whence::SeekData) {
-            Ok(start) => start.unsigned_abs().min(size),
-            Err(Errno::ENXIO) => size,
-            Err(_) => position,
-        };
-        let hole = lseek(from, offset(start)?, Whence::SeekHole).map_or(size, |end| end.unsigned_abs().min(size));
-        told(start - position);
-        position = start;
-        reader.seek(SeekFrom::Start(position))?;
-        to.seek(SeekFrom::Start(position))?;
-        while position < hole {
-            let n = io::copy(&mut reader.take(CHUNK.min(hole - position)), to)?;
-            if n == 0 {
-                // It became shorter.
-                return Ok(());
-            }
-            position += n;
-            written = position;
-            told(n);
-        }
-    }
-    // A hole at the end.
-    if written == size { Ok(()) } else { to.set_len(position) }
-}
-
 /// A path that leads to exactly what `fd` names.
 fn through(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
@@ -509,22 +432,5 @@ mod tests {
         assert_eq!(std::fs::read(inside.path().join("f")).expect("read"), b"");
         assert_eq!(std::fs::read(outside.path().join("kept")).expect("read"), b"kept");
         assert_eq!(std::fs::read_dir(outside.path()).expect("read").count(), 1);
-    }
-
-    #[test]
-    fn holes_stay_holes() {
-        use std::os::unix::fs::{FileExt, MetadataExt};
-        let home = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        let from = File::create_new(home.path().join("from")).expect("made");
-        from.set_len(64 << 20).expect("long");
-        from.write_all_at(b"middle", 32 << 20).expect("written");
-        let from = File::open(home.path().join("from")).expect("open");
-        let mut to = File::create_new(home.path().join("to")).expect("made");
-        let mut count = 0;
-        copy_data(&from, &mut to, 64 << 20, &mut |n| count += n).expect("copied");
-        let meta = to.metadata().expect("there");
-        assert_eq!((meta.len(), count), (64 << 20, 64 << 20));
-        assert!(meta.blocks() < 1000, "{}", meta.blocks());
-        assert_eq!(std::fs::read(home.path().join("to")).expect("read")[32 << 20..][..6], *b"middle");
     }
 }

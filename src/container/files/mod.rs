@@ -1,7 +1,8 @@
 //! A container's files, for those who are not in it: `cp`, `diff`, `export`, and `commit` beside it.
 //!
 //! - [`tree`] opens them, of a container that runs or does not;
-//! - [`copy`] takes them out and brings others in, by the rules of [`place`]; [`make`] makes each;
+//! - [`copy`] takes them out and brings others in, by the rules of [`place`]; [`make`] makes each,
+//!   with [`data`] in it;
 //! - [`diff`] tells what the container changed, [`export`] packs all of it.
 //!
 //! Whoever is in the container may change anything at any time, and wants to be led out of it. So
@@ -13,6 +14,7 @@
 //! it ends, however it ends, nothing is left of it.
 
 pub mod copy;
+mod data;
 pub mod diff;
 pub mod export;
 pub mod make;

@@ -32,7 +32,8 @@
 //! | `tun` | the TUN, routes, settings and listeners inside |
 //! | `tcp`, `packet` | connections that containers make |
 //! | `ports` | published TCP ports: threads that are inside |
-//! | `flows` | two sockets joined |
+//! | `flow` | two sockets joined |
+//! | `flows` | all of a thread's, and whose turn it is |
 //! | `datagram` | UDP, ICMP, published UDP ports |
 //!
 //! Root needs none of this, except for published ports that the kernel's translation cannot serve
@@ -50,6 +51,7 @@
 
 pub mod datagram;
 pub mod epoll;
+mod flow;
 mod flows;
 pub mod inside;
 mod log;

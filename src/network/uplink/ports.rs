@@ -24,7 +24,8 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use super::epoll::{Kind, Poll, Token};
-use super::flows::{self, Flows};
+use super::flow;
+use super::flows::Flows;
 use super::inside::Inside;
 use super::log::Seldom;
 use super::policy::Owner;
@@ -84,7 +85,7 @@ impl Ports {
     /// The socket is not one that can be waited for.
     pub fn publish(&self, owner: Owner, target: Target, listener: &OwnedFd) -> Result<()> {
         // What connections inherit from it; and with room for a storm of them, whoever bound it.
-        flows::prepare(listener)
+        flow::prepare(listener)
             .and_then(|()| set_nonblocking(listener))
             .and_then(|()| listen(listener, Backlog::MAXCONN))
             .context("prepare a published port")?;
@@ -342,7 +343,7 @@ impl Relay {
             }
             // The container's refusal is the port's: the client is told so.
             Err(e) => {
-                flows::abort(&outside);
+                flow::abort(&outside);
                 if e != Errno::ECONNREFUSED {
                     self.failed.say(|| format!("cannot connect to {}: {}", target.target, e.desc()));
                 }
@@ -393,7 +394,7 @@ fn dial(target: SocketAddr, source: Option<SocketAddr>) -> nix::Result<OwnedFd> 
 fn connect_from(target: SocketAddr, source: Option<SocketAddr>) -> nix::Result<OwnedFd> {
     let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let inside = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    flows::prepare(&inside)?;
+    flow::prepare(&inside)?;
     if let Some(source) = source {
         make_transparent(&inside, target.is_ipv4())
             .map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;

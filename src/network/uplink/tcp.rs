@@ -17,7 +17,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 use nix::sys::uio::writev;
 
 use super::epoll::{Kind, Poll, Token};
-use super::flows::{self, Flows};
+use super::flow;
+use super::flows::Flows;
 use super::log::Seldom;
 use super::packet::{Key, RST, Tcp, Unreachable};
 use super::policy::{Destination, Owner, Policy};
@@ -250,10 +251,10 @@ impl Outbound {
             };
             self.by_key.get(&key).copied()
         });
-        let Some(index) = index else { return flows::abort(&inside) };
+        let Some(index) = index else { return flow::abort(&inside) };
         match self.flows.tag(index).map(|connection| &mut connection.state) {
             Some(state @ State::Waiting(_)) => *state = State::Joined,
-            _ => return flows::abort(&inside),
+            _ => return flow::abort(&inside),
         }
         if let Err(e) = self.flows.complete(index, inside) {
             self.failed.say(|| format!("cannot join a container's connection: {}", e.desc()));
@@ -331,7 +332,7 @@ fn dial(to: SocketAddr) -> nix::Result<OwnedFd> {
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
     let outside = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    flows::prepare(&outside)?;
+    flow::prepare(&outside)?;
     match connect(outside.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(outside),
         Err(e) => Err(e),

@@ -15,7 +15,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
-use super::flows;
+use super::flow;
 use crate::error::Failure;
 use crate::network::firewall::{MARK, uplink_rules};
 use crate::network::link::route::{add_default, deliver_marked};
@@ -162,7 +162,7 @@ fn listener(is_v4: bool) -> Result<(OwnedFd, u16)> {
     };
     let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     make_transparent(&listener, is_v4).context("make a transparent socket")?;
-    flows::prepare(&listener)?;
+    flow::prepare(&listener)?;
     bind(listener.as_raw_fd(), &SockaddrStorage::from(address)).with_context(|| format!("bind to {address}"))?;
     listen(&listener, Backlog::MAXCONN)?;
     let own: SockaddrStorage = getsockname(listener.as_raw_fd())?;
