@@ -7,11 +7,22 @@ use ipnet::IpNet;
 
 use crate::network::link;
 use crate::network::mac::Mac;
+use crate::network::member;
 use crate::network::record::Network;
 use crate::network::settings::GatewayMode;
 use crate::network::space::Space;
 use crate::network::{firewall, rules, sysctl};
-use crate::store::Store;
+use crate::store::{Id, Store};
+
+/// How what ctr writes on its bridges begins; the network's id follows. An interface's name is short
+/// and can be anybody's, what is written on it is root's alone.
+const ALIAS: &str = "ctr network ";
+
+/// Whether ctr made this bridge. One that was there before is its administrator's.
+#[must_use]
+pub fn is_ours(link: &link::Link) -> bool {
+    link.is_bridge() && link.alias.strip_prefix(ALIAS).is_some_and(|id| id.parse::<Id>().is_ok())
+}
 
 impl Network {
     /// The bridge's own addresses, with their networks' prefix lengths.
@@ -45,10 +56,12 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
     let addresses = network.bridge_addresses();
     let has_ipv6 = network.subnet(true).is_some();
     let mac = Some(network.bridge_mac().0);
-    let wanted = link::bridge::Bridge { name: &name, mac, mtu: network.mtu(), addresses: &addresses };
-    space.inside(|| -> Result<()> {
+    let alias = network.found.is_none().then(|| format!("{ALIAS}{}", network.id));
+    let wanted =
+        link::bridge::Bridge { name: &name, mac, mtu: network.mtu(), addresses: &addresses, alias: alias.as_deref() };
+    let made = space.inside(|| -> Result<link::bridge::Ensured> {
         let mut socket = super::netlink::Socket::route()?;
-        link::bridge::ensure(&mut socket, &wanted)?;
+        let made = link::bridge::ensure(&mut socket, &wanted)?;
         if network.found.is_some() {
             // Whose bridge it is has settled that.
         } else if has_ipv6 {
@@ -69,8 +82,12 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
                 sysctl::set_if_there("ipv6/conf/all/forwarding", "1")?;
             }
         }
-        Ok(())
+        Ok(made)
     })??;
+    if made.new {
+        // Somebody may have removed the one that they were in.
+        rejoin(store, space, network)?;
+    }
     let rules = rules::of_network(network);
     rules::change(store, space, || firewall::load_network(space, &rules))?;
     if !space.is_apart() {
@@ -78,6 +95,19 @@ pub fn ensure(store: &Store, space: &Space, network: &Network) -> Result<()> {
         if let Some(foreign) = firewall::foreign::active(&mut socket)? {
             firewall::foreign::let_through(&mut socket, &foreign, &name)?;
         }
+    }
+    Ok(())
+}
+
+/// Puts the running containers of the network back into its bridge, where they are not in it.
+///
+/// # Errors
+/// The members' records cannot be read; the kernel's refusal.
+pub fn rejoin(store: &Store, space: &Space, network: &Network) -> Result<()> {
+    let mut socket = space.route()?;
+    let bridge = link::index(&mut socket, &network.interface())?;
+    for member in member::living(store, &network.id)?.iter().filter(|member| !member.port.is_empty()) {
+        link::veth::rejoin(&mut socket, &member.port, bridge, !network.icc(), !space.is_apart())?;
     }
     Ok(())
 }

@@ -236,6 +236,30 @@ impl Socket {
         Self::open(SockProtocol::NetlinkNetFilter)
     }
 
+    /// For what the kernel tells of links and addresses as they change: [`Socket::news`]. Anybody may
+    /// listen. `groups`: `RTMGRP_…` of rtnetlink(7).
+    ///
+    /// # Errors
+    /// As socket(2).
+    pub fn listening(groups: i32) -> nix::Result<Self> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups.cast_unsigned()))?;
+        Ok(Self { fd, sequence: 0, buffer: Vec::new() })
+    }
+
+    /// Hands out all that has been told, the kind and the body of each, and does not wait.
+    ///
+    /// # Errors
+    /// `ENOBUFS`: there was more than found room, and some of it is lost.
+    pub fn news(&mut self, mut each: impl FnMut(u16, &[u8])) -> nix::Result<()> {
+        loop {
+            match self.receive_with(MsgFlags::MSG_DONTWAIT, |kind, _, _, body| each(kind, body)) {
+                Err(Errno::EAGAIN) => return Ok(()),
+                received => received?,
+            }
+        }
+    }
+
     fn open(protocol: SockProtocol) -> nix::Result<Self> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
@@ -357,10 +381,14 @@ impl Socket {
     }
 
     /// Receives one packet and hands out its messages: kind, sequence, flags, body.
-    fn receive(&mut self, mut each: impl FnMut(u16, u32, u16, &[u8])) -> nix::Result<()> {
+    fn receive(&mut self, each: impl FnMut(u16, u32, u16, &[u8])) -> nix::Result<()> {
+        self.receive_with(MsgFlags::empty(), each)
+    }
+
+    fn receive_with(&mut self, how: MsgFlags, mut each: impl FnMut(u16, u32, u16, &[u8])) -> nix::Result<()> {
         self.buffer.resize(ROOM, 0);
         let length = loop {
-            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, how) {
                 Err(Errno::EINTR) => {}
                 received => break received?,
             }

@@ -155,8 +155,8 @@ fn attempt(report: &mut Report, who: Who) -> Result<()> {
 fn interfaces(socket: &mut Socket) -> Result<()> {
     const NAME: &str = "probe";
     let addresses = ["192.0.2.1/30".parse().context("an address")?];
-    let wanted = bridge::Bridge { name: NAME, mac: None, mtu: None, addresses: &addresses };
-    let index = bridge::ensure(socket, &wanted)?;
+    let wanted = bridge::Bridge { name: NAME, mac: None, mtu: None, addresses: &addresses, alias: None };
+    let index = bridge::ensure(socket, &wanted)?.index;
     let own = File::open("/proc/thread-self/ns/net").context("open the network namespace")?;
     veth::create(
         socket,

@@ -158,6 +158,7 @@ pub fn repair(store: &Store) -> Result<()> {
     for network in record::list(store)?.iter().filter(|network| network.driver == Driver::Bridge) {
         if !member::living(store, &network.id)?.is_empty() {
             bridge::ensure(store, &space, network)?;
+            bridge::rejoin(store, &space, network)?;
         }
     }
     rules::load(store, &space)?;

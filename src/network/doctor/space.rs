@@ -68,7 +68,7 @@ pub fn bridge(report: &mut Report, space: &Space, network: &Network) -> Result<b
     let mut socket = space.route()?;
     let Some(link) = link::find(&mut socket, &name)? else {
         let text = format!("its bridge {name} is gone");
-        report.problem(&about, text, format!("{REPAIR}, and start its containers again"));
+        report.problem(&about, text, REPAIR);
         return Ok(false);
     };
     if !link.up {

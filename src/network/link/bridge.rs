@@ -19,23 +19,35 @@ pub struct Bridge<'a> {
     /// Its own addresses, each with its network's prefix length: the containers' gateways. None: the
     /// containers reach each other, and nothing else.
     pub addresses: &'a [IpNet],
+    /// What is to be written on it, for others to know it by.
+    pub alias: Option<&'a str>,
 }
 
-/// Makes the bridge, up and with its addresses, or completes the one that is there. Returns its index.
+/// A bridge that is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ensured {
+    pub index: u32,
+    /// It was not there before.
+    pub new: bool,
+}
+
+/// Makes the bridge, up and with its addresses, or completes the one that is there.
 ///
 /// Idempotent: any number of commands may do it at once. A bridge that is there keeps its Ethernet
 /// address and whatever else it has (`com.docker.network.bridge.name` can name an administrator's).
 ///
 /// # Errors
 /// The name is another interface's; the kernel has no bridges; an address cannot be had.
-pub fn ensure(space: &mut Socket, bridge: &Bridge) -> Result<u32> {
+pub fn ensure(space: &mut Socket, bridge: &Bridge) -> Result<Ensured> {
+    let mut new = false;
     // The one that is there, one that is made, one that somebody else made in between.
     for _ in 0..3 {
         if let Some(there) = link::find(space, bridge.name)? {
-            return complete(space, bridge, &there);
+            return Ok(Ensured { index: complete(space, bridge, &there)?, new });
         }
         match make(space, bridge) {
-            Ok(()) | Err(Refused { errno: Errno::EEXIST, .. }) => {}
+            Ok(()) => new = true,
+            Err(Refused { errno: Errno::EEXIST, .. }) => {}
             Err(refused) => return Err(link::unmade("bridge", bridge.name, refused)),
         }
     }
@@ -68,6 +80,14 @@ fn complete(space: &mut Socket, bridge: &Bridge, there: &Link) -> Result<u32> {
         space.request(message).map_err(|refused| {
             link::failed(format!("set the MTU of the bridge \"{}\" to {mtu}", bridge.name), refused)
         })?;
+    }
+    // Before it has an address: whoever keeps away from such bridges knows it from the first packet on.
+    if let Some(alias) = bridge.alias.filter(|alias| *alias != there.alias) {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &link::head(there.index, link::Power::Same));
+        message.put(libc::IFLA_IFALIAS, alias.as_bytes());
+        space
+            .request(message)
+            .map_err(|refused| link::failed(format!("write an alias on the bridge \"{}\"", bridge.name), refused))?;
     }
     if !there.up {
         link::without_own_addresses(space, bridge.name)?;

@@ -68,13 +68,16 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// The bridge it is a port of.
     pub bridge: Option<u32>,
+    /// What root wrote on it (`ip link set … alias`); empty: nothing.
+    pub alias: String,
     /// Packets pass: it is on, and so is what it is connected with. `true` also for an interface that
     /// does not know (a TUN device, the loopback).
     pub running: bool,
 }
 
 impl Link {
-    fn parse(body: &[u8]) -> Option<Self> {
+    /// Of a message that tells of a link: a dump's, or one of [`Socket::news`].
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let head: &[u8; IFINFOMSG] = body.first_chunk()?;
         let attributes = body.get(IFINFOMSG..)?;
         let info = attribute(attributes, libc::IFLA_LINKINFO).unwrap_or_default();
@@ -86,6 +89,7 @@ impl Link {
             mtu: attribute(attributes, libc::IFLA_MTU).and_then(number).unwrap_or_default(),
             mac: attribute(attributes, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
             bridge: attribute(attributes, libc::IFLA_MASTER).and_then(number),
+            alias: attribute(attributes, libc::IFLA_IFALIAS).map(text).unwrap_or_default().to_owned(),
             running: attribute(attributes, libc::IFLA_OPERSTATE)
                 .is_some_and(|state| matches!(state, [IF_OPER_UNKNOWN | IF_OPER_UP, ..])),
         })
@@ -116,6 +120,23 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
     socket
         .dump(Message::new(libc::RTM_GETLINK, flags::DUMP, &[0; IFINFOMSG]), |_, body| links.extend(Link::parse(body)))
         .context("list the network interfaces")?;
+    Ok(links)
+}
+
+/// All interfaces of one kind (`bridge`). Of a kernel that does not choose (before 4.20) all others are
+/// read too.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn of_kind(socket: &mut Socket, kind: &str) -> Result<Vec<Link>> {
+    let mut message = Message::new(libc::RTM_GETLINK, flags::DUMP, &[0; IFINFOMSG]);
+    message.nest(libc::IFLA_LINKINFO, |info| {
+        info.put_text(libc::IFLA_INFO_KIND, kind);
+    });
+    let mut links = Vec::new();
+    socket
+        .dump(message, |_, body| links.extend(Link::parse(body).filter(|link| link.kind == kind)))
+        .with_context(|| format!("list the {kind} interfaces"))?;
     Ok(links)
 }
 

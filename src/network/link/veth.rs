@@ -71,14 +71,18 @@ pub fn create(space: &mut Socket, veth: &Veth) -> Result<()> {
 /// What the kernel takes only once the port is there.
 fn furnish(space: &mut Socket, veth: &Veth) -> Result<()> {
     link::without_own_addresses(space, veth.port)?;
-    if !veth.isolated && !veth.hairpin {
+    set_up_port(space, veth.port, veth.isolated, veth.hairpin)
+}
+
+fn set_up_port(space: &mut Socket, port: &str, isolated: bool, hairpin: bool) -> Result<()> {
+    if !isolated && !hairpin {
         return Ok(());
     }
-    set_port(space, veth.port, |data| {
-        data.put_u8(IFLA_BRPORT_MODE, veth.hairpin.into());
-        data.put_u8(IFLA_BRPORT_ISOLATED, veth.isolated.into());
+    set_port(space, port, |data| {
+        data.put_u8(IFLA_BRPORT_MODE, hairpin.into());
+        data.put_u8(IFLA_BRPORT_ISOLATED, isolated.into());
     })
-    .map_err(|refused| link::failed(format!("set up the port \"{}\" of the bridge", veth.port), refused))
+    .map_err(|refused| link::failed(format!("set up the port \"{port}\" of the bridge"), refused))
 }
 
 fn set_port(space: &mut Socket, port: &str, settings: impl FnOnce(&mut Message)) -> Result<(), Refused> {
@@ -87,6 +91,22 @@ fn set_port(space: &mut Socket, port: &str, settings: impl FnOnce(&mut Message))
         info.put_text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, settings);
     });
     space.request(message)
+}
+
+/// Puts a port back into the bridge of that index, where it is not in it: the one that it was in was
+/// removed. `false`: it was there, or there is no such port.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn rejoin(space: &mut Socket, port: &str, bridge: u32, isolated: bool, hairpin: bool) -> Result<bool> {
+    let Some(there) = link::find(space, port)?.filter(|there| there.bridge != Some(bridge)) else { return Ok(false) };
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, &link::head(there.index, link::Power::On));
+    message.put_u32(libc::IFLA_MASTER, bridge);
+    let what = || format!("put \"{port}\" back into its bridge");
+    space.request(message).map_err(|refused| link::failed(what(), refused))?;
+    // What a port is told goes with the bridge.
+    set_up_port(space, port, isolated, hairpin)?;
+    Ok(true)
 }
 
 /// Takes a container's port out of the traffic, at once. The pair goes with the container's network

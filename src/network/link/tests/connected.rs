@@ -6,6 +6,7 @@ use super::super::macvlan::{self, Macvlan, Mode};
 use super::super::neighbour;
 use super::*;
 use crate::network::link;
+use crate::network::link::bridge::Ensured;
 
 #[test]
 fn two_containers_reach_each_other_and_the_gateway_at_once() {
@@ -56,13 +57,18 @@ fn a_bridge_is_completed() {
             mac: Some([2, 0, 0, 0, 0, 9]),
             mtu: Some(1400),
             addresses: &[net("10.9.0.1/24"), net("fd00:9::1/64")],
+            alias: Some("ours"),
         };
-        let first = bridge::ensure(&mut space.socket, &wanted).unwrap();
+        let made = bridge::ensure(&mut space.socket, &wanted).unwrap();
+        assert!(made.new);
+        let first = made.index;
         space.tell("ip addr del 10.9.0.1/24 dev br-x");
-        space.tell("ip link set br-x down mtu 1500");
-        assert_eq!(bridge::ensure(&mut space.socket, &wanted).unwrap(), first);
+        space.tell("ip link set br-x down mtu 1500 alias theirs");
+        assert_eq!(bridge::ensure(&mut space.socket, &wanted).unwrap(), Ensured { index: first, new: false });
         let there = link::find(&mut space.socket, "br-x").unwrap().unwrap();
         assert_eq!((there.up, there.mtu, there.mac, there.kind.as_str()), (true, 1400, wanted.mac, "bridge"));
+        assert_eq!(there.alias, "ours");
+        assert_eq!(link::of_kind(&mut space.socket, "bridge").unwrap(), [there]);
         let addresses = link::address::of(&mut space.socket, first).unwrap();
         assert_eq!(addresses, [net("10.9.0.1/24"), net("fd00:9::1/64"), net("fe80::ff:fe00:9/64")]);
         assert!(link::remove(&mut space.socket, "br-x").unwrap());
@@ -71,11 +77,34 @@ fn a_bridge_is_completed() {
 }
 
 #[test]
+fn ports_are_put_back_into_a_new_bridge() {
+    on_a_thread(|| {
+        let gateway = net("172.30.0.1/16");
+        let mut bed = Bed::new(&[gateway]);
+        let a = bed.connect("port-a", true, &[net("172.30.0.2/16")], &[gateway.addr()]);
+        let b = bed.connect("port-b", true, &[net("172.30.0.3/16")], &[gateway.addr()]);
+        bed.space.tell("ip link del ctr0");
+        bed.space.tell("ip link set port-b down");
+        let wanted =
+            Bridge { name: "ctr0", mac: Some([2, 0x42, 1, 2, 3, 4]), mtu: None, addresses: &[gateway], alias: None };
+        let made = bridge::ensure(&mut bed.space.socket, &wanted).unwrap();
+        assert!(made.new && !reaches(&a, &bed.space, gateway.addr()));
+        let mut rejoin = |port| veth::rejoin(&mut bed.space.socket, port, made.index, true, false).unwrap();
+        assert_eq!(["port-a", "port-b", "port-a", "port-c"].map(&mut rejoin), [true, true, false, false]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        for container in [&a, &b] {
+            assert!(reaches(container, &bed.space, gateway.addr()));
+        }
+        assert!(!reaches(&a, &b, ip("172.30.0.3")), "they were kept apart");
+    });
+}
+
+#[test]
 fn taken_names_are_said() {
     on_a_thread(|| {
         let mut bed = Bed::new(&[]);
         bed.space.tell("ip tuntap add ctr1 mode tun");
-        let other = Bridge { name: "ctr1", mac: None, mtu: None, addresses: &[] };
+        let other = Bridge { name: "ctr1", mac: None, mtu: None, addresses: &[], alias: None };
         let error = bridge::ensure(&mut bed.space.socket, &other).unwrap_err();
         assert_eq!(error.to_string(), "make the bridge \"ctr1\": the name is taken by a tun interface");
         let container = bed.connect("vetha", false, &[], &[]);
@@ -266,8 +295,8 @@ fn connecting_takes_little_time() {
         for number in 2..32 {
             let mut container = World::new();
             let began = Instant::now();
-            let wanted = Bridge { name: "ctr0", mac: None, mtu: None, addresses: &[net("172.30.0.1/16")] };
-            let bridge = bridge::ensure(&mut bed.space.socket, &wanted).unwrap();
+            let wanted = Bridge { name: "ctr0", mac: None, mtu: None, addresses: &[net("172.30.0.1/16")], alias: None };
+            let bridge = bridge::ensure(&mut bed.space.socket, &wanted).unwrap().index;
             let port = format!("veth{number}");
             let pair = Veth {
                 port: &port,

@@ -87,8 +87,9 @@ pub struct Bed {
 impl Bed {
     pub fn new(gateways: &[IpNet]) -> Self {
         let mut space = World::new();
-        let bridge = Bridge { name: "ctr0", mac: Some([2, 0x42, 1, 2, 3, 4]), mtu: None, addresses: gateways };
-        let bridge = bridge::ensure(&mut space.socket, &bridge).expect("a bridge");
+        let bridge =
+            Bridge { name: "ctr0", mac: Some([2, 0x42, 1, 2, 3, 4]), mtu: None, addresses: gateways, alias: None };
+        let bridge = bridge::ensure(&mut space.socket, &bridge).expect("a bridge").index;
         Self { space, bridge }
     }
 
