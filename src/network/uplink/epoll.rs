@@ -16,6 +16,8 @@ pub enum Kind {
     /// A monitor's connection.
     Client,
     Tun,
+    /// What the kernel tells of the host's interfaces.
+    Fence,
     /// A listening socket whose connections become flows.
     Listener,
     /// A socket whose connect(2) has not ended.
@@ -28,11 +30,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Wake,
         Self::Door,
         Self::Client,
         Self::Tun,
+        Self::Fence,
         Self::Listener,
         Self::Connecting,
         Self::Inside,
@@ -115,7 +118,7 @@ impl Poll {
         &self,
         events: &'e mut [EpollEvent],
         time: Option<std::time::Duration>,
-    ) -> nix::Result<impl Iterator<Item = (Token, EpollFlags)> + use<'e>> {
+    ) -> nix::Result<impl Iterator<Item = (Token, EpollFlags)> + Clone + use<'e>> {
         // Rounded up: a loop that wakes just before its deadline would turn until then.
         let time = time.map_or(EpollTimeout::NONE, |time| {
             let millis = time.as_nanos().div_ceil(1_000_000).min(60_000);

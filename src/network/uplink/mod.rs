@@ -28,6 +28,7 @@
 //! | `start` | a monitor's side: joins or starts the uplink, registers, publishes |
 //! | `protocol` | what monitors ask it |
 //! | `run` | the process: its loop, its clients, its end |
+//! | `fence` | root's bridges on the host, which nobody is led to |
 //! | `policy` | who may use it, and what a destination is on the host |
 //! | `tun` | the TUN, routes, settings and listeners inside |
 //! | `tcp`, `packet` | connections that containers make |
@@ -40,7 +41,8 @@
 //! (`[::1]`, clients of IPv6 for containers without it): with [`Space::Here`] there is no TUN, and
 //! ports are relayed by plain sockets.
 //!
-//! Promises: nothing of the host's loopback is reached but by a container that asked for it; only
+//! Promises: nothing of the host's loopback is reached but by a container that asked for it; root's
+//! containers are reached by the ports that root published, not by their own addresses; only
 //! addresses that a monitor registered are served; a monitor that dies takes its registration with
 //! it, and what its container had sent still arrives; when the uplink is killed, its flows end, its
 //! TUN and routes vanish, and monitors, which see the hang-up, start another. It needs nft_tproxy and
@@ -51,6 +53,7 @@
 
 pub mod datagram;
 pub mod epoll;
+mod fence;
 mod flow;
 mod flows;
 pub mod inside;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Id;
@@ -32,10 +33,12 @@ pub enum Destination {
     Refused,
 }
 
-/// The registered containers.
+/// The registered containers, and whom nobody reaches.
 #[derive(Debug, Default)]
 pub struct Policy {
     sources: HashMap<IpAddr, Source>,
+    /// Root's bridges, by their own addresses: behind them are containers of another user's.
+    fenced: Vec<IpNet>,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,12 @@ impl Policy {
         self.sources.retain(|_, source| source.owner != owner);
     }
 
+    /// Replaces what is kept from all containers: whom the host reaches over these interfaces, each given
+    /// by its own address and its network's length. The address itself is the host's, and stays.
+    pub fn fence(&mut self, interfaces: Vec<IpNet>) {
+        self.fenced = interfaces;
+    }
+
     /// Whose container this address is.
     pub fn owner(&self, source: IpAddr) -> Option<Owner> {
         self.sources.get(&source).map(|source| source.owner)
@@ -80,7 +89,8 @@ impl Policy {
             IpAddr::V4(address) => is_reachable_v4(address),
             IpAddr::V6(address) => is_reachable_v6(address),
         };
-        if reachable { Destination::Host(destination) } else { Destination::Refused }
+        let fenced = self.fenced.iter().any(|net| net.contains(&destination) && net.addr() != destination);
+        if reachable && !fenced { Destination::Host(destination) } else { Destination::Refused }
     }
 }
 
@@ -144,6 +154,26 @@ mod tests {
             let host = Destination::Host(destination.parse().unwrap());
             assert_eq!(ask(&policy, "172.17.0.2", destination), host, "{destination}");
         }
+    }
+
+    #[test]
+    fn whoever_is_behind_a_fence_is_refused() {
+        let mut policy = policy(true);
+        policy.fence(vec!["10.7.1.1/24".parse().unwrap(), "fd07::1/64".parse().unwrap()]);
+        for (source, destination, expected) in [
+            ("172.17.0.2", "10.7.1.2", false),
+            ("172.17.0.2", "10.7.1.255", false),
+            ("172.17.0.2", "10.7.1.1", true),
+            ("172.17.0.2", "10.7.2.2", true),
+            ("fd00::2", "fd07::2", false),
+            ("fd00::2", "fd07::1", true),
+            ("fd00::2", "fd07:0:0:1::2", true),
+        ] {
+            let reached = ask(&policy, source, destination) != Destination::Refused;
+            assert_eq!(reached, expected, "{destination}");
+        }
+        policy.fence(Vec::new());
+        assert_ne!(ask(&policy, "172.17.0.2", "10.7.1.2"), Destination::Refused);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use nix::unistd::{dup2_stdin, setsid};
 
 use super::datagram::{Datagrams, Limits};
 use super::epoll::{Kind, Poll, Token};
+use super::fence::Fence;
 use super::flows;
 use super::inside::Inside;
 use super::packet::Tcp;
@@ -109,6 +110,7 @@ struct Uplink {
     owners: u64,
     /// Where containers are in another network namespace.
     out: Option<Out>,
+    fence: Option<Fence>,
     datagrams: Datagrams,
     ports: Ports,
     /// Held at the end. Last, so that everything else is gone when the next uplink starts.
@@ -140,22 +142,12 @@ impl Uplink {
         // What datagrams may take, connections leave: both are descriptors of this thread's.
         let most = flows::most(files.saturating_sub(2 * limits.all));
         let out = if inside.is_apart() { Some(Out::open(&inside, &poll, most)?) } else { None };
+        let mut policy = Policy::default();
+        let fence = if inside.is_apart() { Some(Fence::watch(&poll, &mut policy)?) } else { None };
         let tun = out.as_ref().map(|out| out.packets.try_clone()).transpose()?;
         let datagrams = Datagrams::new(tun, poll.clone(), Rc::new(inside), limits);
         let clients = HashMap::new();
-        Ok(Self {
-            poll,
-            door,
-            directory,
-            name,
-            policy: Policy::default(),
-            clients,
-            owners: 0,
-            out,
-            datagrams,
-            ports,
-            lock: None,
-        })
+        Ok(Self { poll, door, directory, name, policy, clients, owners: 0, out, fence, datagrams, ports, lock: None })
     }
 
     /// The whole life.
@@ -163,7 +155,12 @@ impl Uplink {
         let mut events = vec![EpollEvent::empty(); 256];
         let poll = self.poll.clone();
         loop {
-            for (token, events) in poll.wait(&mut events, self.time())? {
+            let ready = poll.wait(&mut events, self.time())?;
+            // Before any packet of the same time.
+            if let Some(fence) = self.fence.as_mut().filter(|_| ready.clone().any(|(t, _)| t.kind == Kind::Fence)) {
+                fence.follow(&mut self.policy);
+            }
+            for (token, events) in ready {
                 match (token.kind, &mut self.out) {
                     (Kind::Door, _) => self.answer_door()?,
                     (Kind::Client, _) => self.serve_client(token.index),

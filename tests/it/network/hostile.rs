@@ -3,7 +3,7 @@
 use super::{address, endpoint, monitor, netns, pings, serves, waits};
 use crate::support::dns::{A, Answer, dig, query, raw};
 use crate::support::world::{FAR, HERE};
-use crate::support::{Netns, Sandbox, Who, base, both, on_machine};
+use crate::support::{Netns, Sandbox, Who, account, base, both, on_machine};
 
 /// Three neighbours, of whom one may change its interface.
 fn neighbours(cx: &Sandbox) -> [String; 3] {
@@ -96,6 +96,43 @@ on_machine!(another_users_containers, |cx, _world| {
         assert!(!pings(cx, "box", foreign));
     }
     other.finish();
+});
+
+on_machine!(roots_containers_behind_its_bridges, |cx, _world| {
+    if cx.is_root() {
+        return;
+    }
+    cx.busybox();
+    serves(cx, "own", "");
+    let root = Sandbox::new(Who::Root, &account(Who::Root).unwrap());
+    let reaches = |url: &str| cx.ctr(&format!("exec own timeout 3 wget -q -O - http://{url}/")).code == 0;
+    // The user's container was there first: networks come, and go.
+    for _ in 0..2 {
+        root.ctr("network create --internal --subnet 10.99.7.0/24 inner").succeeds();
+        root.ctr("network create --ipv6 --subnet 10.99.8.0/24 --subnet fd00:99::/64 --ip-range 10.99.8.64/26 outer")
+            .succeeds();
+        serves(&root, "inner", "--network inner");
+        serves(&root, "outer", "--network outer -p 8099:80");
+        for foreign in [&*address(&root, "inner", "inner"), &address(&root, "outer", "outer"), "10.99.8.2"] {
+            assert!(!reaches(foreign), "{foreign}");
+            assert!(!pings(cx, "own", foreign), "{foreign}");
+        }
+        assert!(!reaches(&format!("[{}]", endpoint(&root, "outer", "outer", "GlobalIPv6Address"))));
+        let echo = address(&root, "outer", "outer");
+        let _echo = netns(&root, "outer").echoes((&*echo, 7001));
+        let answer = netns(cx, "own").inside(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+            let _ = socket.send_to(b"x", (&*echo, 7001));
+            socket.recv(&mut [0; 100])
+        });
+        assert!(answer.is_err());
+        // What root published is for everybody who reaches the machine.
+        assert!(reaches(&format!("{HERE}:8099")) && reaches("host.docker.internal:8099"));
+        root.ctr("rm -f inner outer").succeeds();
+        root.ctr("network rm inner outer").succeeds();
+    }
+    root.finish();
 });
 
 on_machine!(packets_that_are_no_questions, |cx, _world| {

@@ -36,7 +36,7 @@ pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
 pub use uploads::{Uploads, Whims};
-pub use who::{Who, base, has_capability};
+pub use who::{Who, account, base, has_capability};
 pub use world::World;
 pub(crate) use world::on_machine;
 
