@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
 use crate::network::dns::message::{self, LARGE, Query, Rcode, Verdict};
-use crate::network::dns::servers::Servers;
+use crate::network::dns::servers::{Servers, Silence};
 use crate::network::dns::sockets::{self, Sockets};
 use crate::network::dns::{MOST_QUESTIONS, Resolver, Token};
 
@@ -34,38 +33,72 @@ pub struct Question {
 /// From server to server.
 #[derive(Debug)]
 pub struct Tour {
-    servers: Arc<Servers>,
-    turn: usize,
+    /// Each with whether it is of the reserve.
+    order: Vec<(SocketAddr, bool)>,
+    attempts: usize,
+    timeout: Duration,
+    /// By then the client is told something.
+    end: Instant,
     step: usize,
+    /// Who was asked last, and when.
+    asked: Option<(SocketAddr, Instant)>,
     /// What a server said that could not help: the answer if no other can.
     helpless: Option<Vec<u8>>,
 }
 
 impl Tour {
-    pub fn new(servers: Arc<Servers>, turn: u64) -> Self {
-        Self { servers, turn: usize::try_from(turn).unwrap_or(0), step: 0, helpless: None }
+    pub fn new(servers: &Servers, turn: u64, silence: &mut Silence) -> Self {
+        let now = Instant::now();
+        Self {
+            order: servers.order(usize::try_from(turn).unwrap_or(0), |server| silence.rank(server, now)),
+            attempts: servers.attempts,
+            timeout: servers.timeout,
+            end: now + servers.patience,
+            step: 0,
+            asked: None,
+            helpless: None,
+        }
     }
 
     /// The next server to ask that `open` can reach, and how long to wait for it; `None`: there is no
-    /// further one.
+    /// further one, or no time for it.
     pub fn next<T>(&mut self, mut open: impl FnMut(SocketAddr) -> io::Result<T>) -> Option<(T, Instant)> {
-        loop {
-            let server = self.servers.step(self.turn, self.step)?;
-            let is_in_vain = self.helpless.is_some() && self.servers.is_reserve(self.step);
+        while self.step < self.order.len() * self.attempts {
+            let now = Instant::now();
+            if now >= self.end {
+                break;
+            }
+            let (server, is_reserve) = self.order[self.step % self.order.len()];
             self.step += 1;
-            if is_in_vain {
+            if self.helpless.is_some() && is_reserve {
                 continue;
             }
             if let Ok(opened) = open(server) {
-                return Some((opened, Instant::now() + self.servers.timeout));
+                self.asked = Some((server, now));
+                return Some((opened, (now + self.timeout).min(self.end)));
             }
+        }
+        None
+    }
+
+    /// The server that was asked last said nothing in its time.
+    pub fn was_unheard(&self, silence: &mut Silence) {
+        if let Some((server, asked)) = self.asked {
+            silence.unheard(server, asked, Instant::now());
+        }
+    }
+
+    /// It said something.
+    pub fn was_heard(&self, silence: &mut Silence) {
+        if let Some((server, _)) = self.asked {
+            silence.heard(server, Instant::now());
         }
     }
 
     /// A server said that it cannot help. Asking it once more would not change that.
     pub fn was_refused(&mut self, reply: Vec<u8>) {
         self.helpless = Some(reply);
-        self.servers = Arc::new(Servers { attempts: 1, ..(*self.servers).clone() });
+        self.attempts = 1;
     }
 
     /// The answer when nobody can help, to `asked`.
@@ -107,7 +140,8 @@ impl Resolver {
         if self.questions.iter().any(is_same) {
             return;
         }
-        let mut tour = Tour::new(self.servers(), self.count);
+        let servers = self.servers();
+        let mut tour = Tour::new(&servers, self.count, &mut self.silence);
         let from = self.origin();
         let sent = if self.questions.len() < MOST_QUESTIONS {
             tour.next(|server| send(&mut self.sockets, server, from, &asked))
@@ -138,10 +172,12 @@ impl Resolver {
             match message::verdict(&question.asked, reply) {
                 Verdict::Alien => {}
                 Verdict::Helpless => {
+                    question.tour.was_heard(&mut self.silence);
                     question.tour.was_refused(reply.to_vec());
                     return self.go_on(at);
                 }
                 Verdict::Good => {
+                    question.tour.was_heard(&mut self.silence);
                     let question = self.questions.swap_remove(at);
                     return self.pass_on(&question, length);
                 }
@@ -155,6 +191,7 @@ impl Resolver {
         while at > 0 {
             at -= 1;
             if self.questions[at].until <= now {
+                self.questions[at].tour.was_unheard(&mut self.silence);
                 self.go_on(at);
             }
         }

@@ -40,7 +40,7 @@ use crate::network::dns::forward::Question;
 use crate::network::dns::message::{IN, LARGE, Malformed, Query, Rcode};
 pub use crate::network::dns::names::HOST;
 use crate::network::dns::names::Names;
-use crate::network::dns::servers::{Host, Servers};
+use crate::network::dns::servers::{Host, Servers, Silence};
 use crate::network::dns::sockets::Sockets;
 use crate::network::dns::stream::Client;
 use crate::network::firewall;
@@ -126,6 +126,7 @@ pub struct Resolver {
     host: Host,
     /// Those of `--dns`; `None`: the host's.
     given: Option<Arc<Servers>>,
+    silence: Silence,
     sockets: Sockets,
     datagrams: UdpSocket,
     listener: TcpListener,
@@ -165,6 +166,7 @@ impl Resolver {
             names: Names::default(),
             host: Host::new(),
             given: None,
+            silence: Silence::default(),
             sockets,
             datagrams,
             listener,
@@ -184,6 +186,7 @@ impl Resolver {
         self.view = view;
         self.names.forget();
         self.host.forget();
+        self.silence.forget();
     }
 
     pub fn view(&self) -> &View {
@@ -192,7 +195,7 @@ impl Resolver {
 
     /// What to wait for, each with what [`Resolver::ready`] is told it by.
     pub fn descriptors(&self) -> impl Iterator<Item = (Token, BorrowedFd<'_>, PollFlags)> {
-        let listens = self.clients.len() < stream::MOST_CLIENTS && self.full_until.is_none();
+        let listens = self.has_room() && self.full_until.is_none();
         let listener = listens.then(|| (Token::Listener, self.listener.as_fd(), PollFlags::POLLIN));
         let questions = self.questions.iter().map(Question::descriptor);
         let clients = self.clients.iter().map(Client::descriptor);

@@ -1,12 +1,14 @@
 //! Who is asked what ctr does not know itself: resolv.conf(5) of the host, read anew when it has
 //! changed (a VPN goes up or down), or what `--dns` says.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::network::dns::names::is_past;
 
@@ -15,11 +17,14 @@ pub const PORT: u16 = 53;
 /// As glibc's `MAXNS`.
 const MOST: usize = 3;
 
-/// What a question is given before the next server is asked. The client that waits for us does so for
-/// 5 s as a rule: within that another server must have had its chance.
+/// The client that waits for us does so for 5 s as a rule (glibc's and musl's timeout). By then each
+/// server has had its chance, or the client has been told that nobody can help.
+const PATIENCE: Duration = Duration::from_millis(4500);
+/// What a question is given at most before the next server is asked.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The same where there is no other: glibc's.
-const ALONE: Duration = Duration::from_secs(5);
+
+/// So long a server that said nothing is asked after the others; then one question tries it again.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// Where systemd-resolved says what it would ask itself; its stub is one of [`STUBS`].
 const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
@@ -35,6 +40,8 @@ pub struct Servers {
     pub reserve: usize,
     /// What each is given.
     pub timeout: Duration,
+    /// What all are given together.
+    pub patience: Duration,
     /// How often the list is gone through.
     pub attempts: usize,
     /// Every question begins with another server.
@@ -45,14 +52,17 @@ impl Servers {
     /// `options`: words of resolv.conf's `options`, later ones winning.
     pub fn new<'a>(addresses: Vec<SocketAddr>, options: impl IntoIterator<Item = &'a str>) -> Self {
         let reserve = addresses.len();
-        let timeout = if reserve > 1 { TIMEOUT } else { ALONE };
-        let mut servers = Self { addresses, reserve, timeout, attempts: 2, rotate: false };
+        let share = PATIENCE / u32::try_from(reserve.max(1)).unwrap_or(u32::MAX);
+        let timeout = if reserve > 1 { share.min(TIMEOUT) } else { share };
+        let mut servers = Self { addresses, reserve, timeout, patience: PATIENCE, attempts: 2, rotate: false };
         for option in options {
             match option.split_once(':') {
                 // The bounds of resolv.conf(5).
                 Some(("timeout", seconds)) => {
                     if let Ok(seconds) = seconds.parse::<u64>() {
                         servers.timeout = Duration::from_secs(seconds.clamp(1, 30));
+                        // The client has been told the same.
+                        servers.patience = servers.timeout.max(PATIENCE);
                     }
                 }
                 Some(("attempts", count)) => {
@@ -67,21 +77,68 @@ impl Servers {
         servers
     }
 
-    /// How a question goes on its `step`th try, from 0; `None`: it has been everywhere. `turn` differs
-    /// from question to question.
-    pub fn step(&self, turn: usize, step: usize) -> Option<SocketAddr> {
-        let count = self.addresses.len();
-        if count == 0 || step >= count * self.attempts {
-            return None;
+    /// In which order a question asks them, and whether each is of the reserve. `turn` differs from
+    /// question to question. Those that said nothing lately come last in their part of the list:
+    /// [`Silence::rank`].
+    pub fn order(&self, turn: usize, mut rank: impl FnMut(SocketAddr) -> Rank) -> Vec<(SocketAddr, bool)> {
+        let (usual, reserve) = self.addresses.split_at(self.reserve.min(self.addresses.len()));
+        let first = if self.rotate { turn % usual.len().max(1) } else { 0 };
+        let usual = usual[first..].iter().chain(&usual[..first]).map(|server| (*server, false));
+        let all = usual.chain(reserve.iter().map(|server| (*server, true)));
+        let mut all: Vec<_> = all.map(|(server, reserve)| (server, reserve, rank(server))).collect();
+        all.sort_by_key(|(_, reserve, rank)| (*reserve, *rank));
+        all.into_iter().map(|(server, reserve, _)| (server, reserve)).collect()
+    }
+}
+
+/// Whether a server is silent, and if so when it was not: of silent ones the last to fall silent is the
+/// likeliest to answer.
+pub type Rank = (bool, Reverse<Option<Instant>>);
+
+/// Which servers did not answer lately.
+#[derive(Debug, Default)]
+pub struct Silence(HashMap<SocketAddr, Word>);
+
+/// What is known of a server.
+#[derive(Debug, Default)]
+struct Word {
+    /// When it said something.
+    heard: Option<Instant>,
+    /// Until then it is not asked first.
+    until: Option<Instant>,
+}
+
+impl Silence {
+    /// Servers are asked by this, the least first. When a silent one's time is over, the one who asks this
+    /// is the one who tries it again; for all others it stays silent until that one is answered.
+    pub fn rank(&mut self, server: SocketAddr, now: Instant) -> Rank {
+        let Some(word) = self.0.get_mut(&server) else { return Rank::default() };
+        match word.until {
+            None => Rank::default(),
+            Some(until) if now < until => (true, Reverse(word.heard)),
+            Some(_) => {
+                word.until = Some(now + SILENT);
+                Rank::default()
+            }
         }
-        let place = step % count;
-        let place = if self.rotate && place < self.reserve { (place + turn) % self.reserve } else { place };
-        Some(self.addresses[place])
     }
 
-    /// A server of the reserve is at this step.
-    pub fn is_reserve(&self, step: usize) -> bool {
-        step % self.addresses.len().max(1) >= self.reserve
+    /// It answered, whatever it was.
+    pub fn heard(&mut self, server: SocketAddr, now: Instant) {
+        self.0.insert(server, Word { heard: Some(now), until: None });
+    }
+
+    /// A question of the time `asked` was not answered. One that answered others since is only slow
+    /// with that one.
+    pub fn unheard(&mut self, server: SocketAddr, asked: Instant, now: Instant) {
+        let word = self.0.entry(server).or_default();
+        if word.heard.is_none_or(|heard| heard < asked) {
+            word.until = Some(now + SILENT);
+        }
+    }
+
+    pub fn forget(&mut self) {
+        self.0 = HashMap::new();
     }
 }
 
@@ -184,11 +241,48 @@ mod tests {
     #[test]
     fn every_server_has_its_turn() {
         let servers = parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\n", &[]);
-        let order = |servers: &Servers, turn| (0..9).map_while(|n| servers.step(turn, n)).collect::<Vec<_>>();
+        let order = |servers: &Servers, turn| {
+            servers.order(turn, |_| Rank::default()).into_iter().map(|(s, _)| s).collect::<Vec<_>>()
+        };
         let [one, two] = [servers.addresses[0], servers.addresses[1]];
-        assert_eq!(order(&servers, 1), [one, two, one, two]);
-        assert_eq!(order(&Servers { rotate: true, ..servers }, 1), [two, one, two, one]);
+        assert_eq!(order(&servers, 1), [one, two]);
+        assert_eq!(servers.order(0, |server| (server == one, Reverse(None))), [(two, false), (one, false)]);
+        assert_eq!(order(&Servers { rotate: true, ..servers }, 1), [two, one]);
         assert_eq!(order(&Servers::new(Vec::new(), []), 0), []);
+    }
+
+    #[test]
+    fn all_have_had_their_chance_before_the_client_gives_up() {
+        for count in 1..6u8 {
+            let addresses: Vec<SocketAddr> = (0..count).map(|n| ([192, 0, 2, n], PORT).into()).collect();
+            let servers = Servers::new(addresses, []);
+            assert!(servers.timeout * u32::from(count) <= servers.patience, "{count}");
+            assert!(servers.patience < Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn silence_is_remembered_for_a_while() {
+        let server: SocketAddr = ([192, 0, 2, 1], PORT).into();
+        let (server, other) = (SocketAddr::from(([192, 0, 2, 1], PORT)), SocketAddr::from(([192, 0, 2, 2], PORT)));
+        let mut silence = Silence::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let is_silent = |silence: &mut Silence, seconds| silence.rank(server, at(seconds)).0;
+        assert!(!is_silent(&mut silence, 0));
+        silence.unheard(server, at(0), at(2));
+        assert!(is_silent(&mut silence, 3) && is_silent(&mut silence, 61));
+        // One tries it again, the others do not wait for that.
+        assert!(!is_silent(&mut silence, 63) && is_silent(&mut silence, 63));
+        silence.heard(server, at(64));
+        assert!(!is_silent(&mut silence, 65));
+        // Asked before it was heard, and not answered: that name's matter.
+        silence.unheard(server, at(63), at(66));
+        assert!(!is_silent(&mut silence, 66));
+        silence.unheard(server, at(65), at(67));
+        silence.unheard(other, at(65), at(67));
+        assert!(is_silent(&mut silence, 67));
+        assert!(silence.rank(server, at(67)) < silence.rank(other, at(67)), "the one that ever spoke");
     }
 
     #[test]
@@ -216,6 +310,8 @@ mod tests {
         let mut host = Host::at(path("resolv.conf"), path("behind"));
         let servers = host.servers(&[]);
         assert_eq!((addresses(&servers), servers.reserve), (vec!["127.0.0.53".into(), "192.0.2.7".into()], 1));
-        assert_eq!([0, 1, 2, 3].map(|step| servers.is_reserve(step)), [false, true, false, true]);
+        // Silent or not, the stub is asked first: what it refuses, the others must not be asked.
+        let order = servers.order(0, |server| (is_stub(&server), Reverse(None)));
+        assert_eq!(order, [(servers.addresses[0], false), (servers.addresses[1], true)]);
     }
 }

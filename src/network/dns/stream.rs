@@ -13,7 +13,8 @@ use crate::network::dns::message::{self, Query, Verdict};
 use crate::network::dns::sockets::{self, Sockets};
 use crate::network::dns::{FULL, Outcome, Resolver, Token};
 
-/// Connections at the same time; more wait in the listener's queue.
+/// Connections at the same time. A further one takes the place of the one that has been silent for
+/// longest; where all have a question under way, it waits in the listener's queue.
 pub const MOST_CLIENTS: usize = 16;
 
 /// So long a connection may say nothing, or not fetch its answer.
@@ -120,6 +121,11 @@ impl Client {
         }
     }
 
+    /// It has no question under way.
+    fn is_silent(&self) -> bool {
+        matches!(self.state, State::Reading)
+    }
+
     pub fn until(&self) -> Instant {
         if let State::Asking(asking) = &self.state { asking.until } else { self.until }
     }
@@ -176,8 +182,32 @@ impl Client {
 }
 
 impl Resolver {
+    /// Whether another connection can be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.clients.len() < MOST_CLIENTS || self.clients.iter().any(Client::is_silent)
+    }
+
+    /// Closes the connection that has said nothing for longest, where there is no room otherwise.
+    /// `false`: all are busy.
+    fn make_room(&mut self) -> bool {
+        while self.clients.len() >= MOST_CLIENTS {
+            let silent = self.clients.iter().filter(|client| client.is_silent());
+            let Some(number) = silent.min_by_key(|client| client.until).map(|client| client.number) else {
+                return false;
+            };
+            // Its question may be there, unread.
+            self.converse(number);
+            self.clients.retain(|client| client.number != number || !client.is_silent());
+        }
+        true
+    }
+
     pub(super) fn accept(&mut self) {
-        while self.clients.len() < MOST_CLIENTS {
+        // Of a flood so many, before those that have asked are answered.
+        for _ in 0..MOST_CLIENTS {
+            if !self.make_room() {
+                return;
+            }
             match self.listener.accept() {
                 Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
                     let number = self.number();
@@ -229,7 +259,8 @@ impl Resolver {
             Outcome::Nothing => drop(self.clients.swap_remove(at)),
             Outcome::Forward(asked) => {
                 let id = Query::parse(packet).map_or(0, |query| query.id());
-                let mut tour = Tour::new(self.servers(), self.count);
+                let servers = self.servers();
+                let mut tour = Tour::new(&servers, self.count, &mut self.silence);
                 let from = self.origin();
                 let client = &mut self.clients[at];
                 if let Some((server, until)) = tour.next(|server| self.sockets.stream(server, from)) {
@@ -257,6 +288,9 @@ impl Resolver {
     pub(super) fn expire_clients(&mut self, now: Instant) {
         let from = self.origin();
         for client in self.clients.iter_mut().filter(|c| c.until() <= now) {
+            if let State::Asking(asking) = &client.state {
+                asking.tour.was_unheard(&mut self.silence);
+            }
             client.go_on(&mut self.sockets, from);
         }
         // Those that wait for a server or an answer were given more time just now.

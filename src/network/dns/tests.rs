@@ -396,7 +396,32 @@ fn a_silent_server_is_passed_over_and_silence_has_an_end() {
     let mut reply = [0; 512];
     let length = client.recv(&mut reply).expect("an answer");
     assert_eq!((told(&reply[..length]).0, second.load(Ordering::SeqCst)), (2, before + 1));
+    // The silent one is asked after it, and so once more.
     assert!((2900..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // Nobody else waits for it.
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(bed.ask("yes", A).0, 0);
+    }
+    assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+}
+
+#[test]
+fn among_silent_servers_alone_the_client_is_told_in_time() {
+    if !can_run() {
+        return;
+    }
+    for silent in [&["127.0.0.3"][..], &["127.0.0.3", "127.0.0.4", "127.0.0.5"]] {
+        let bed = Bed::new(with_servers(silent));
+        let asked: Vec<_> = silent.iter().map(|address| server(&bed, &format!("{address}:53"), |_, _| None)).collect();
+        // The second time all are known to be silent.
+        for round in 1..3 {
+            let start = Instant::now();
+            assert_eq!(bed.ask("x.example", A).0, 2);
+            assert!(start.elapsed() < Duration::from_millis(4900), "{:?}", start.elapsed());
+            assert!(asked.iter().all(|asked| asked.load(Ordering::SeqCst) >= round));
+        }
+    }
 }
 
 #[test]
@@ -481,13 +506,20 @@ fn a_flood_is_answered_and_leaves_nothing() {
         }
     }
     assert!(failed > MOST_QUESTIONS, "{failed}");
-    // Silent connections: more than there may be, and a new one has its turn when they expire.
-    let silent: Vec<TcpStream> = (0..stream::MOST_CLIENTS).map(|_| bed.connect()).collect();
+    // Silent connections, more than there may be: who asks takes the place of the one that is silent for
+    // longest, also who asked late.
+    let mut silent: Vec<TcpStream> = (0..stream::MOST_CLIENTS).map(|_| bed.connect()).collect();
+    thread::sleep(Duration::from_millis(100));
+    silent.extend((0..stream::MOST_CLIENTS * 2).map(|_| bed.connect()));
     let mut late = bed.connect();
-    send(&mut late, &ask(1, "host.docker.internal", A, None));
     let start = Instant::now();
+    send(&mut late, &ask(1, "host.docker.internal", A, None));
     assert_eq!(told(&receive(&mut late).expect("an answer")).2.len(), 1);
-    assert!((9..14).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    let last = silent.last_mut().expect("one");
+    send(last, &ask(2, "host.docker.internal", A, None));
+    assert_eq!(told(&receive(last).expect("an answer")).2.len(), 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(silent[0].read(&mut [0]).expect("its end"), 0);
     drop((silent, late));
     thread::sleep(Duration::from_millis(300));
     let mut resolver = bed.end();
