@@ -17,6 +17,7 @@ use nix::unistd::{Pid, read};
 use crate::container::exec::Request;
 use crate::error::exit;
 use crate::monitor::client::Client;
+use crate::monitor::network::Sandbox;
 use crate::monitor::protocol::Message;
 use crate::runtime::Process;
 use crate::store::Id;
@@ -29,10 +30,13 @@ pub struct Further {
     pub join: Box<Join>,
     /// Records an event of the container's: its action, and what is to be said of it.
     pub note: Box<Note>,
+    /// Has networks for a container that was started on none: what is asked for, as JSON.
+    pub network: Box<Open>,
 }
 
 type Join = dyn Fn(&Request, Descriptors) -> Result<Process>;
 type Note = dyn Fn(&str, &[(&str, &str)]);
+type Open = dyn Fn(&[u8]) -> Result<Sandbox>;
 
 /// What came with a request.
 #[derive(Debug)]

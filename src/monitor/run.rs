@@ -231,9 +231,12 @@ impl Monitor {
         let (store, id) = (self.store.clone(), self.id.clone());
         let note = move |action: &str, more: &[(&str, &str)]| events::of_container(&store, &id, action, more);
         let (store, id) = (self.store.clone(), self.id.clone());
+        let open = move |request: &[u8]| Sandbox::open(&store, &id, init, request);
+        let (store, id) = (self.store.clone(), self.id.clone());
         Joining {
             join: Box::new(move |request, descriptors| join::join(&store, &id, init, request, descriptors)),
             note: Box::new(note),
+            network: Box::new(open),
         }
     }
 

@@ -82,8 +82,11 @@ impl Bed {
         };
         let relay = thread::spawn(move || {
             let stop = Stop { signal: libc::SIGTERM, patience: None };
-            let further =
-                Further { join: Box::new(|_, _| anyhow::bail!("no further process here")), note: Box::new(|_, _| {}) };
+            let further = Further {
+                join: Box::new(|_, _| anyhow::bail!("no further process here")),
+                note: Box::new(|_, _| {}),
+                network: Box::new(|_| anyhow::bail!("no network here")),
+            };
             let mut relay = Relay::new(process, ends, log, (true, stop), Some(listener), further).expect("relay");
             if let Some(socket) = foreground {
                 relay.join(socket, Role::Foreground(ALL), pipe);

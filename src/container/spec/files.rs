@@ -141,6 +141,22 @@ pub fn rewrite_hosts(store: &Store, container: &ContainerConfig, before: &Names,
     edit().with_context(|| format!("edit {path:?}"))
 }
 
+/// The container is on networks from now on, and was not when it was started: its resolv.conf leads to
+/// the monitor. One that is not as it was written then is somebody's own, and stays.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn lead_to_monitor(store: &Store, container: &ContainerConfig) -> Result<()> {
+    let directory = store.container(&container.id);
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let (host, servers) = (&container.host_config, read(Path::new("/etc/resolv.conf")));
+    if read(&directory.join("resolv.conf")) != resolv_conf(host, &servers, Leads::Servers) {
+        return Ok(());
+    }
+    let text = resolv_conf(host, &servers, Leads::Monitor);
+    put(&directory, "resolv.conf", text.as_bytes(), host).map(drop)
+}
+
 /// In place, not by a rename: a running container's bind mount shows this very file.
 fn put(directory: &Path, name: &str, text: &[u8], host: &HostConfig) -> Result<PathBuf> {
     let path = directory.join(name);

@@ -1,23 +1,50 @@
 //! Changes of a running container's networks: `network connect`, `network disconnect`,
 //! `update --publish-add` and `--publish-rm`, as its monitor carries them out.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 
 use super::Sandbox;
 use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
-use crate::container::network::{self, Request, Wish};
-use crate::container::spec::files;
+use crate::container::network::{self, Mode, Request, Wish};
+use crate::container::spec::files::{self, Names};
+use crate::container::start;
 use crate::container::state::State;
 use crate::error::Failure;
 use crate::events;
 use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
 use crate::network::{Published, link, record as networks, teardown};
-use crate::store::Lock;
 use crate::store::record::{self, Durability};
+use crate::store::{Id, Lock, Store};
 use crate::sys::netns;
 
 impl Sandbox {
+    /// For a container that was started with `--network none` and runs as `process`: once it is asked to
+    /// leave `none` it has what it takes to be on networks, and is on none yet. `request`: as for
+    /// [`Sandbox::change`].
+    ///
+    /// # Errors
+    /// It is asked for something else, or has no network namespace of its own; the kernel's refusal.
+    pub fn open(store: &Store, id: &Id, process: Pid, request: &[u8]) -> Result<Self> {
+        let leaves = |request| matches!(request, Request::Disconnect { network, .. } if network == "none");
+        let asked = leaves(serde_json::from_slice(request).context("read the request")?);
+        let config = start::config(store, id)?;
+        let wish = network::wish(store, &config)?;
+        if !asked || wish.mode != Mode::None {
+            bail!("it has no network of its own");
+        }
+        let wish = Wish { mode: Mode::Networks, endpoints: Vec::new(), ..wish };
+        let state: State = record::read(&store.container(id).join("state.json"))?.context("no state.json")?;
+        let sandbox = Self::prepare(store, &config, &wish, &state.name)?;
+        let mut sandbox = sandbox.context("it has no network of its own")?;
+        sandbox.shown = Names::default();
+        sandbox.wire(process)?;
+        files::lead_to_monitor(store, &config)?;
+        sandbox.write_down(|own| *own = wish)?;
+        Ok(sandbox)
+    }
+
     /// Carries out a [`Request`], given as JSON. On failure it is as it was.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
@@ -66,8 +65,11 @@ impl Relay {
                 }
             }
             Some(Message::Change { version: protocol::VERSION, request }) if client.role == Role::New => {
-                let network = self.network.as_mut().context("it has no network of its own");
-                match network.and_then(|network| network.change(request)) {
+                let done = match &mut self.network {
+                    Some(network) => network.change(request),
+                    None => (self.further.network)(request).map(|network| self.network = Some(network)),
+                };
+                match done {
                     Ok(()) => client.send(&Message::Done),
                     Err(e) => client.send(&Message::Failed(&failed(&e))),
                 }

@@ -67,6 +67,40 @@ both!(before_it_starts, |cx| {
     assert_eq!(address(cx, "box", "net"), "10.93.0.50");
 });
 
+on_machine!(from_none_to_networks, |cx, world| {
+    cx.busybox();
+    let _server = world.outside.greets((FAR, 7000));
+    cx.ctr("network create --subnet 10.95.0.0/24 net").succeeds();
+    waits(cx, "other", "--network net");
+    cx.ctr("create --name later --network none --init busybox sleep 1000").succeeds();
+    waits(cx, "ended", "--network none");
+    cx.ctr("stop -t 0 ended").prints("ended\n");
+    waits(cx, "now", "--network none -h me");
+    assert_eq!(interfaces(cx, "now"), "");
+    for name in ["later", "ended", "now"] {
+        cx.ctr(&format!("network connect net {name}")).fails_saying(1, "private (none) mode");
+        cx.ctr(&format!("network disconnect none {name}")).prints("");
+        cx.ctr(&format!("network disconnect none {name}")).fails_saying(1, "is not connected to network none");
+    }
+    // What the doctor says is to be done then.
+    let ran = cx.ctr("network doctor now");
+    assert!(ran.out().contains("ctr network connect bridge now"), "{ran}");
+    for name in ["later", "ended", "now"] {
+        cx.ctr(&format!("network connect net {name}")).prints("");
+    }
+    cx.ctr("start later ended").prints("later\nended\n");
+    for name in ["later", "ended", "now"] {
+        assert_eq!(interfaces(cx, name), "eth0");
+        assert!(pings(cx, "other", name) && pings(cx, name, "other"), "{name}");
+        connects(cx, name, FAR, 7000).prints(&format!("hello {HERE}\n"));
+    }
+    let hosts = cx.ctr("exec now cat /etc/hosts").succeeds();
+    assert!(hosts.lines().any(|line| line == format!("{}\tme", address(cx, "now", "net"))), "{hosts}");
+    cx.ctr("network connect bridge now").prints("");
+    cx.ctr("restart -t 0 now").prints("now\n");
+    assert_eq!(interfaces(cx, "now"), "eth0 eth1");
+});
+
 both!(what_cannot_be_joined, |cx| {
     cx.busybox();
     cx.ctr("network create net").succeeds();
