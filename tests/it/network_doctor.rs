@@ -127,6 +127,8 @@ apart_both!(a_container, |cx| {
     finds(&findings(cx, "idle"), "container", Some("it does not run"));
     cx.ctr("run -d --name alone --network none busybox sleep 1000").succeeds();
     finds(&findings(cx, "alone"), "networks", Some("--network none"));
+    let fix = "ctr network disconnect none alone && ctr network connect bridge alone";
+    assert!(cx.ctr("network doctor alone").out().contains(fix));
     let serve = "run -d --name web -p 127.0.0.1:8080:80 -p 127.0.0.1:8081:81 -p 127.0.0.1:8082:82 busybox sh -c \
                  'httpd -p 127.0.0.1:81; exec httpd -f -p 80'";
     cx.ctr(serve).succeeds();
@@ -180,8 +182,58 @@ fn what_root_repairs() {
         run("nft", "add table inet firewalld");
         run("nft", "add chain inet firewalld filter_FORWARD { type filter hook forward priority 10 ; }");
         finds(&findings(cx, ""), "firewalls", Some("firewalld forwards nothing for ctr0"));
+        run("nft", "delete table inet firewalld");
+        // What does not work because of that is not said as well.
         ip("link del ctr0");
-        finds(&findings(cx, "web"), "network bridge", Some("its bridge ctr0 is gone"));
+        let gone = ("network bridge".to_owned(), "its bridge ctr0 is gone".to_owned());
+        assert_eq!(findings(cx, "web"), [gone]);
+        assert_eq!(findings(cx, "--repair web"), []);
+        // And without the doctor, by the next container on it.
+        ip("link del ctr0");
+        cx.ctr("run --rm busybox true").succeeds();
+        assert_eq!(findings(cx, "web"), []);
+    });
+}
+
+/// In an ordinary user's own space.
+#[test]
+fn a_bridge_that_is_gone_comes_back_for_those_that_were_on_it() {
+    apart(Who::User, machine, |cx| {
+        name_server();
+        cx.busybox();
+        let serve = "run -d --name web -p 127.0.0.1:8080:80 busybox httpd -f -p 80";
+        cx.ctr(serve).succeeds();
+        until("all is well", || findings(cx, "web").is_empty());
+        let holder = fs::read_dir(cx.root().join("networks/holders")).unwrap().next().unwrap().unwrap();
+        let holder = fs::read_to_string(holder.path()).unwrap();
+        let (pid, fd) = holder.trim_end().split_once(' ').unwrap();
+        let remove = format!("--net=/proc/{pid}/fd/{fd} ip link del ctr0");
+        for repair in ["network doctor --repair", "run --rm busybox true"] {
+            run("nsenter", &remove);
+            let gone = ("network bridge".to_owned(), "its bridge ctr0 is gone".to_owned());
+            assert_eq!(findings(cx, "web"), [gone]);
+            cx.ctr(repair);
+            assert_eq!(findings(cx, "web"), [], "after {repair}");
+        }
+    });
+}
+
+/// Between its end and its monitor's word of it.
+#[test]
+fn a_container_that_ends_while_it_is_looked_at() {
+    apart(Who::Root, machine, |cx| {
+        cx.busybox();
+        cx.ctr("run -d --name web busybox sleep 1000").succeeds();
+        let pid: i32 = cx.ctr("inspect -f '{{.State.Pid}}' web").succeeds().parse().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let monitor: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+        let signal = |pid, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+        signal(monitor, nix::sys::signal::SIGSTOP);
+        signal(pid, nix::sys::signal::SIGKILL);
+        until("it has ended", || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z "));
+        let found = findings(cx, "web");
+        signal(monitor, nix::sys::signal::SIGCONT);
+        finds(&found, "container", Some("it does not run"));
     });
 }
 

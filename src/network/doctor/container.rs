@@ -37,8 +37,7 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
     let state: State = record::read(&directory.join("state.json"))?.context("no state.json")?;
     let process: Option<Process> = record::read(&directory.join(PROCESS))?;
     let Some(process) = process.filter(|_| state::is_alive(store, id)) else {
-        report.problem("container", "it does not run", format!("ctr start {}", state.name));
-        return Ok(());
+        return rests(report, &state.name);
     };
     match network::wish(store, &start::config(store, id)?)?.mode {
         Mode::Networks => {}
@@ -50,7 +49,7 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
             report.warning(
                 "networks",
                 "it is on none: it was started with --network none",
-                format!("ctr network connect bridge {}", state.name),
+                format!("ctr network disconnect none {0} && ctr network connect bridge {0}", state.name),
             );
             return Ok(());
         }
@@ -69,9 +68,18 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
         }
     }
     let path = format!("/proc/{}/ns/net", process.pid);
-    let namespace = File::open(&path).with_context(|| format!("open {path:?}"))?;
+    let namespace = match File::open(&path) {
+        // Its process has ended, and its monitor is about to say so.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return rests(report, &state.name),
+        opened => opened.with_context(|| format!("open {path:?}"))?,
+    };
     let patient = Patient { name: state.name, namespace, memberships: member::of_container(store, id)? };
     patient.look(report, store, who, servers)
+}
+
+fn rests(report: &mut Report, name: &str) -> Result<()> {
+    report.problem("container", "it does not run", format!("ctr start {name}"));
+    Ok(())
 }
 
 /// The container that is looked at.
@@ -86,6 +94,13 @@ struct Facts {
     links: Vec<Link>,
     addresses: Vec<(u32, IpNet)>,
     routes: Vec<Route>,
+}
+
+impl Facts {
+    /// Where everything else goes.
+    fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.routes.iter().filter(|route| route.destination.prefix_len() == 0).filter_map(|route| route.gateway)
+    }
 }
 
 impl Patient {
@@ -103,17 +118,23 @@ impl Patient {
             report.warning("networks", "it is on none any more", format!("ctr network connect bridge {}", self.name));
             return Ok(());
         }
+        // Networks that it is cut off from: what does not work because of that is not a finding more.
+        let mut cut = Vec::new();
         if let Some(space) = Space::find(store)?.filter(|_| !self.memberships.is_empty()) {
             for (network, member) in self.memberships.iter().filter(|(network, _)| network.driver == Driver::Bridge) {
-                if space::bridge(report, &space, network)? {
-                    port(report, &space, network, member, &restart)?;
+                if !(space::bridge(report, &space, network)? && port(report, &space, network, member, &restart)?) {
+                    cut.push(&network.id);
                 }
             }
             space::ways(report, &space);
         }
         self.names(report, servers, &restart)?;
-        self.way_out(report, &facts, who, servers)?;
-        self.published(report)
+        let ways: Vec<IpAddr> = facts.gateways().collect();
+        let leads_out = |network: &Network| network.bridge_addresses().iter().any(|net| ways.contains(&net.addr()));
+        if !self.memberships.iter().any(|(network, _)| cut.contains(&&network.id) && leads_out(network)) {
+            self.way_out(report, &ways, who, servers)?;
+        }
+        self.published(report, &cut)
     }
 
     /// Nothing outside is to be reached.
@@ -153,13 +174,7 @@ impl Patient {
     }
 
     /// From its gateway outwards.
-    fn way_out(&self, report: &mut Report, facts: &Facts, who: Who, servers: &[SocketAddr]) -> Result<()> {
-        let gateways: Vec<IpAddr> = facts
-            .routes
-            .iter()
-            .filter(|route| route.destination.prefix_len() == 0)
-            .filter_map(|route| route.gateway)
-            .collect();
+    fn way_out(&self, report: &mut Report, gateways: &[IpAddr], who: Who, servers: &[SocketAddr]) -> Result<()> {
         if gateways.is_empty() {
             if self.is_internal() {
                 report.ok("way out", "it has none: it is on internal networks");
@@ -171,7 +186,7 @@ impl Patient {
         }
         let bridges: Vec<IpAddr> =
             self.memberships.iter().flat_map(|(network, _)| network.bridge_addresses()).map(|net| net.addr()).collect();
-        for gateway in gateways.into_iter().filter(|gateway| bridges.contains(gateway)) {
+        for gateway in gateways.iter().copied().filter(|gateway| bridges.contains(gateway)) {
             let answer = self.inside(|| ask::connect((gateway, CLOSED_PORT).into()))?;
             if answer.is_answer() {
                 report.ok("gateway", format!("{gateway} is there"));
@@ -221,9 +236,10 @@ impl Patient {
         Ok(())
     }
 
-    fn published(&self, report: &mut Report) -> Result<()> {
-        let published =
-            self.memberships.iter().flat_map(|(_, member)| member.published.iter().map(move |p| (member, p)));
+    /// Its ports, but those that come in by a network it is cut off from.
+    fn published(&self, report: &mut Report, cut: &[&Id]) -> Result<()> {
+        let whole = self.memberships.iter().filter(|(network, _)| !cut.contains(&&network.id));
+        let published = whole.flat_map(|(_, member)| member.published.iter().map(move |p| (member, p)));
         let mut ports: Vec<(&Member, &Published)> = published.collect();
         ports.sort_by_key(|(_, port)| (port.container_port, port.protocol, port.host_port));
         ports.dedup_by_key(|(_, port)| **port);
@@ -319,26 +335,18 @@ fn interface(report: &mut Report, network: &Network, member: &Member, facts: &Fa
     report.ok(about, format!("{} on the network {}", own.join(" and "), network.name));
 }
 
-/// The other side of that interface.
-fn port(report: &mut Report, space: &Space, network: &Network, member: &Member, restart: &str) -> Result<()> {
+/// The other side of that interface. `true`: it is as it should be.
+fn port(report: &mut Report, space: &Space, network: &Network, member: &Member, restart: &str) -> Result<bool> {
     let mut socket = space.route()?;
     let bridge = link::index(&mut socket, &network.interface())?;
-    match link::find(&mut socket, &member.port)? {
-        None => {
-            let text = format!("the other side of {}, {}, is gone", member.interface, member.port);
-            report.problem(&member.interface, text, restart);
-        }
-        Some(link) if link.bridge != Some(bridge) => {
-            let text = format!("the other side of {}, {}, is not in the bridge", member.interface, member.port);
-            report.problem(&member.interface, text, restart);
-        }
-        Some(link) if !link.up => {
-            let text = format!("the other side of {}, {}, is switched off", member.interface, member.port);
-            report.problem(&member.interface, text, restart);
-        }
-        Some(_) => {}
-    }
-    Ok(())
+    let (what, fix) = match link::find(&mut socket, &member.port)? {
+        None => ("is gone", restart),
+        Some(link) if link.bridge != Some(bridge) => ("is not in the bridge", space::REPAIR),
+        Some(link) if !link.up => ("is switched off", restart),
+        Some(_) => return Ok(true),
+    };
+    report.problem(&member.interface, format!("the other side of {}, {}, {what}", member.interface, member.port), fix);
+    Ok(false)
 }
 
 /// A published port, tried from this machine.
