@@ -183,6 +183,17 @@ fn what_root_repairs() {
         run("nft", "add chain inet firewalld filter_FORWARD { type filter hook forward priority 10 ; }");
         finds(&findings(cx, ""), "firewalls", Some("firewalld forwards nothing for ctr0"));
         run("nft", "delete table inet firewalld");
+        run("nft", "add table inet mine");
+        run("nft", "add chain inet mine in { type filter hook input priority 0 ; policy accept ; }");
+        run("nft", "add rule inet mine in iifname ctr0 drop");
+        let named =
+            "a rule of the chain \"inet mine in\" drops what is sent by containers or to them: iifname \"ctr0\" drop";
+        finds(&findings(cx, ""), "firewalls", Some(named));
+        let found = findings(cx, "web");
+        finds(&found, "firewalls", Some(named));
+        finds(&found, "outside", Some("does not answer, and this machine reaches it"));
+        assert!(cx.ctr("network doctor web").out().contains("see the rules that are named under \"firewalls\""));
+        run("nft", "delete table inet mine");
         // What does not work because of that is not said as well.
         ip("link del ctr0");
         let gone = ("network bridge".to_owned(), "its bridge ctr0 is gone".to_owned());

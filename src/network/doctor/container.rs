@@ -28,6 +28,8 @@ const MOST_PORTS: usize = 16;
 /// What nobody listens on: who is there refuses it.
 const CLOSED_PORT: u16 = 1;
 
+const SEE_RULES: &str = "see the rules that are named under \"firewalls\"";
+
 /// Answers' codes: RFC 1035, 4.1.1.
 const SERVER_FAILURE: u8 = 2;
 const REFUSED: u8 = 5;
@@ -128,11 +130,12 @@ impl Patient {
             }
             space::ways(report, &space);
         }
+        let dropped = who == Who::Root && super::host::drops(report);
         self.names(report, servers, &restart)?;
         let ways: Vec<IpAddr> = facts.gateways().collect();
         let leads_out = |network: &Network| network.bridge_addresses().iter().any(|net| ways.contains(&net.addr()));
         if !self.memberships.iter().any(|(network, _)| cut.contains(&&network.id) && leads_out(network)) {
-            self.way_out(report, &ways, who, servers)?;
+            self.way_out(report, &ways, (who, dropped), servers)?;
         }
         self.published(report, &cut)
     }
@@ -174,7 +177,13 @@ impl Patient {
     }
 
     /// From its gateway outwards.
-    fn way_out(&self, report: &mut Report, gateways: &[IpAddr], who: Who, servers: &[SocketAddr]) -> Result<()> {
+    fn way_out(
+        &self,
+        report: &mut Report,
+        gateways: &[IpAddr],
+        (who, dropped): (Who, bool),
+        servers: &[SocketAddr],
+    ) -> Result<()> {
         if gateways.is_empty() {
             if self.is_internal() {
                 report.ok("way out", "it has none: it is on internal networks");
@@ -195,6 +204,7 @@ impl Patient {
                     "gateway",
                     format!("its gateway {gateway} {} when it is called from the container", answer.as_str()),
                     match who {
+                        Who::Root if dropped => SEE_RULES,
                         Who::Root => {
                             "a firewall of this machine drops what comes from containers: look at its rules for input"
                         }
@@ -203,11 +213,11 @@ impl Patient {
                 );
             }
         }
-        self.outside(report, servers)
+        self.outside(report, dropped, servers)
     }
 
     /// What this machine reaches, the container should reach.
-    fn outside(&self, report: &mut Report, servers: &[SocketAddr]) -> Result<()> {
+    fn outside(&self, report: &mut Report, dropped: bool, servers: &[SocketAddr]) -> Result<()> {
         let mut targets: Vec<SocketAddr> = servers.iter().filter(|s| !s.ip().is_loopback()).copied().collect();
         let mut socket = Socket::route().context("open a netlink socket")?;
         let gateway = route::outside(&mut socket, false)?.and_then(|outside| outside.gateway);
@@ -224,8 +234,12 @@ impl Patient {
             (false, false) => report.problem(
                 "outside",
                 format!("{target} {}, and this machine reaches it", answer.as_str()),
-                "see what is said of rules, firewalls, forwarding and the uplink here and by ctr network doctor without a \
-                 container",
+                if dropped {
+                    SEE_RULES
+                } else {
+                    "see what is said of rules, firewalls, forwarding and the uplink here and by ctr network doctor \
+                     without a container"
+                },
             ),
             (true, true) => report.problem(
                 "outside",

@@ -7,6 +7,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use super::{Report, Who, ask};
+use crate::network::bridge::is_ours;
 use crate::network::dns::host_servers;
 use crate::network::link::{self, route};
 use crate::network::netlink::Socket;
@@ -109,13 +110,46 @@ pub fn names(report: &mut Report, servers: &[SocketAddr]) {
     }
 }
 
+/// Of so many rules that drop something each is named.
+const MOST_RULES: usize = 5;
+
+/// Rules of other tables that drop what containers send or are sent. `true`: there are some.
+pub fn drops(report: &mut Report) -> bool {
+    let found = || -> Result<Vec<firewall::drops::Dropping>> {
+        let mut socket = Socket::route()?;
+        let mut bridges = link::of_kind(&mut socket, "bridge")?;
+        bridges.retain(is_ours);
+        if bridges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outside = route::outside(&mut socket, false)?.map(|outside| outside.interface);
+        firewall::drops::find(&mut Socket::netfilter()?, &bridges, outside.as_deref())
+    };
+    // That there is no nf_tables is said where the kernel is looked at.
+    let found = found().unwrap_or_default();
+    for dropping in found.iter().take(MOST_RULES) {
+        let firewall::drops::Dropping { chain, rule, handle } = dropping;
+        report.warning(
+            "firewalls",
+            format!("a rule of the chain \"{chain}\" drops what is sent by containers or to them: {rule}"),
+            format!("if they need it: nft delete rule {chain} handle {handle}, and take it out of its configuration"),
+        );
+    }
+    if let Some(more) = found.len().checked_sub(MOST_RULES).filter(|more| *more > 0) {
+        report.warning("firewalls", format!("{more} more rules drop what containers send"), "nft list ruleset");
+    }
+    !found.is_empty()
+}
+
 /// Other firewalls, which drop what ours lets pass.
 fn firewalls(report: &mut Report) {
     let about = "firewalls";
+    let dropped = drops(report);
     let found = Socket::netfilter().map_err(anyhow::Error::new).and_then(|mut s| firewall::foreign::active(&mut s));
     match found {
         // Said where the kernel is looked at.
         Err(_) => {}
+        Ok(None) if dropped => {}
         Ok(None) => report.ok(about, "no other one drops what is forwarded"),
         Ok(Some(foreign)) => {
             let mut known = Vec::new();

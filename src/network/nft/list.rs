@@ -1,7 +1,7 @@
 //! What is loaded.
 
 use super::{SUBSYSTEM, Table, head};
-use crate::network::netlink::{Message, Refused, Socket, attribute, flags, text};
+use crate::network::netlink::{Message, Refused, Socket, attribute, attributes, flags, text};
 
 /// A chain as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Listed {
     pub handle: u64,
     /// Empty: none.
     pub comment: String,
+    /// Its expressions, each with its attributes: `meta`, `cmp`, `immediate`.
+    pub steps: Vec<(String, Vec<u8>)>,
 }
 
 /// The number of the rules that are loaded, another after each change, whoever makes it.
@@ -64,7 +66,9 @@ pub fn rules(socket: &mut Socket, table: Table<'_>) -> Result<Vec<Listed>, Refus
             Some([0, _, rest @ ..]) => text(rest).to_owned(),
             _ => String::new(),
         };
-        found.extend(handle.map(|handle| Listed { chain: word(body, 2), handle, comment }));
+        let list = attributes(attribute(body, 4).unwrap_or_default());
+        let steps = list.map(|(_, step)| (word(step, 1), attribute(step, 2).unwrap_or_default().to_vec())).collect();
+        found.extend(handle.map(|handle| Listed { chain: word(body, 2), handle, comment, steps }));
     })?;
     Ok(found)
 }

@@ -2,6 +2,7 @@
 
 mod bed;
 mod dns;
+mod drops;
 mod foreign;
 mod isolation;
 mod lab;
