@@ -37,6 +37,9 @@ pub struct Member {
     pub mac: [u8; 6],
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
+    /// `--host-loopback` of root's: the gateway at which it meets this machine's 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback: Option<Ipv4Addr>,
     #[serde(default, skip_serializing_if = "Rate::is_none")]
     pub rate: Rate,
     /// Ports that lead to the container through this network.
@@ -74,6 +77,8 @@ pub struct NewMember<'a> {
     pub name: &'a str,
     pub wanted: &'a Endpoint,
     pub published: Vec<Published>,
+    /// [`Member::loopback`]
+    pub loopback: Option<Ipv4Addr>,
 }
 
 /// Makes the container a member: chooses its addresses and names, and writes them down. What it had
@@ -128,6 +133,7 @@ pub fn join(store: &Store, network: &Network, new: NewMember, bury: impl Fn(&Mem
         mac: mac.0,
         ipv4,
         ipv6,
+        loopback: new.loopback.filter(|_| ipv4.is_some()),
         rate: new.wanted.rate,
         published: new.published,
         link_local: new.wanted.link_local_ips.clone(),

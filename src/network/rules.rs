@@ -22,7 +22,13 @@ pub fn of_network(network: &Network) -> NetworkRules {
 /// What the rules have to know of a member.
 #[must_use]
 pub fn of_member(member: &Member) -> MemberRules {
-    MemberRules { port: member.port.clone(), mac: member.mac, ipv4: member.ipv4, ipv6: member.ipv6 }
+    MemberRules {
+        port: member.port.clone(),
+        mac: member.mac,
+        ipv4: member.ipv4,
+        ipv6: member.ipv6,
+        loopback: member.loopback,
+    }
 }
 
 /// Each port with the member's address of the same family; where it has none, of the other.

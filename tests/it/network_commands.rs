@@ -210,6 +210,12 @@ both!(options_that_cannot_be, |cx| {
     refused("--network container:x -p 80", "conflicting options: port publishing and the container type network mode");
     refused("--network container:x --hostname y", "conflicting options: hostname and the network mode");
     refused("--network container:x --dns 1.1.1.1", "conflicting options: dns and the network mode");
+    for mode in ["none", "host", "container:x", "ns:/proc/1/ns/net"] {
+        refused(
+            &format!("--host-loopback --network {mode}"),
+            "conflicting options: host loopback and the network mode",
+        );
+    }
     // What Docker's client leaves to its daemon.
     let missing = |line: &str, message: &str| cx.ctr(&format!("create {line} busybox true")).refuses(1, message);
     missing("--network nosuch", "network nosuch not found");

@@ -135,6 +135,7 @@ impl NetworkOptions {
             (is_container && !self.dns.is_empty(), "dns and the network mode"),
             (is_container && !self.add_host.is_empty(), "custom host-to-IP mapping and the network mode"),
             (is_anothers && publishes, "port publishing and the container type network mode"),
+            (self.host_loopback && mode_is != Mode::Networks, "host loopback and the network mode"),
             (is_anothers && !self.expose.is_empty(), "port exposing and the container type network mode"),
         ] {
             if is_wrong {

@@ -11,7 +11,7 @@ mod wire;
 pub use pasta::Connected;
 pub use serve::Token;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
+use crate::error::Failure;
 use crate::events;
 use crate::network::dns::Resolver;
 use crate::network::listen::{self, Listener, Wanted};
@@ -112,9 +113,11 @@ impl Sandbox {
                 dns: host.dns.iter().filter_map(|server| server.parse().ok()).collect(),
                 dns_options: host.dns_options.clone(),
                 links: wish.links.clone(),
-                host_loopback: host.reaches_loopback(),
+                host_loopback: host.host_loopback,
             },
         };
+        // What `host-gateway` is for root: a gateway's address, as in Docker, and no more.
+        sandbox.settings.host_loopback |= sandbox.space.is_apart() && host.reaches_loopback();
         sandbox.make_ready(config, wish)?;
         Ok(Some(sandbox))
     }
@@ -122,6 +125,16 @@ impl Sandbox {
     fn make_ready(&mut self, config: &ContainerConfig, wish: &Wish) -> Result<()> {
         for endpoint in &wish.endpoints {
             self.join(endpoint)?;
+        }
+        if let Some(entrance) = self.entrance().filter(|_| self.settings.host_loopback && !self.space.is_apart())
+            && entrance.member.loopback.is_none()
+        {
+            let name = &entrance.network.name;
+            return Err(Failure::new(format!(
+                "--host-loopback: the network {name} has no gateway of IPv4 that leads to it"
+            ))
+            .hint("use a bridge network with IPv4, or have the program on the host listen on an address of the host's")
+            .into());
         }
         self.take_ports(config, wish)?;
         self.record_published()?;
@@ -157,7 +170,8 @@ impl Sandbox {
             // It gets ready meanwhile.
             self.call_uplink()?;
         }
-        let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new() };
+        let loopback = self.loopback(&network);
+        let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new(), loopback };
         let member = member::join(&self.store, &network, new, |dead| {
             // What cannot be taken away leads nowhere: the interface is gone.
             let _ = teardown::release(&self.space, &network, &teardown::inherited(&self.store, dead));
@@ -169,6 +183,19 @@ impl Sandbox {
         }
         events::network(&self.store, &self.attached[at].network, "connect", Some(&self.container));
         Ok(at)
+    }
+
+    /// The gateway at which the container meets the host's 127.0.0.1, where the kernel's translation leads
+    /// it there: `--host-loopback` of root's.
+    fn loopback(&self, network: &Network) -> Option<Ipv4Addr> {
+        let wanted = self.settings.host_loopback && !self.space.is_apart();
+        if !wanted || network.internal || network.driver != Driver::Bridge {
+            return None;
+        }
+        network.bridge_addresses().into_iter().find_map(|net| match net.addr() {
+            IpAddr::V4(gateway) => Some(gateway),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// Writes down, with the network that published ports come in by, which these are.

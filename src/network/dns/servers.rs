@@ -263,7 +263,6 @@ mod tests {
 
     #[test]
     fn silence_is_remembered_for_a_while() {
-        let server: SocketAddr = ([192, 0, 2, 1], PORT).into();
         let (server, other) = (SocketAddr::from(([192, 0, 2, 1], PORT)), SocketAddr::from(([192, 0, 2, 2], PORT)));
         let mut silence = Silence::default();
         let start = Instant::now();

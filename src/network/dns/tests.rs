@@ -123,6 +123,7 @@ impl Bed {
             mac: [2; 6],
             ipv4: addresses.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None }),
             ipv6: addresses.iter().find_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None }),
+            loopback: None,
             rate: crate::network::Rate::default(),
             published: Vec::new(),
             link_local: Vec::new(),

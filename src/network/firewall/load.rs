@@ -42,6 +42,7 @@ pub fn load_all(space: &Space, mut read: impl FnMut() -> Result<All>) -> Result<
         let all = read()?;
         let entries = all.networks.iter().flat_map(|network| bridge(space, network));
         let entries = entries.chain(all.members.iter().flat_map(spoofing::elements));
+        let entries = entries.chain(all.members.iter().filter_map(|member| loopback(space, member)));
         let served = all.published.iter().filter(|(from, to)| serves(space, from, *to)).map(port);
         let entries: Vec<Entry> = entries.chain(served).collect();
         let loaded = Batch::load(&mut socket, |batch| {
@@ -111,7 +112,7 @@ pub fn unload_network(space: &Space, network: &NetworkRules) -> Result<()> {
 /// # Errors
 /// As [`load_network`].
 pub fn add_member(space: &Space, member: &MemberRules) -> Result<()> {
-    put(space, spoofing::elements(member))
+    put(space, spoofing::elements(member).into_iter().chain(loopback(space, member)).collect())
 }
 
 /// Whoever calls this waits 8 to 16 ms, as with all that takes something away ([`Batch::load`]): after
@@ -120,7 +121,8 @@ pub fn add_member(space: &Space, member: &MemberRules) -> Result<()> {
 /// # Errors
 /// What the kernel refuses; not that it is not there.
 pub fn remove_member(space: &Space, member: &MemberRules) -> Result<()> {
-    take(space, spoofing::elements(member))
+    let loopback = loopback(space, member).map_or(Ok(()), |entry| take(space, vec![entry]));
+    take(space, spoofing::elements(member)).and(loopback)
 }
 
 /// Whether the kernel can lead this port to the container. Where it cannot, a listener must:
@@ -290,6 +292,11 @@ fn bridge(space: &Space, network: &NetworkRules) -> impl Iterator<Item = Entry> 
         .into_iter()
         .chain([network.internal.then(|| entry(tables::INTERNAL)), masquerade.then(|| entry(tables::MASQUERADE))])
         .flatten()
+}
+
+fn loopback(space: &Space, member: &MemberRules) -> Option<Entry> {
+    let (own, gateway) = (member.ipv4?, member.loopback.filter(|_| matches!(space, Space::Here))?);
+    Some((tables::TABLE, tables::LOOPBACK, Element::new(&[&own.octets(), &gateway.octets()])))
 }
 
 fn port((from, to): &Publication) -> Entry {

@@ -11,6 +11,7 @@
 //!     set same_bridge { type ifname . ifname }       each of them twice
 //!     set internal    { type ifname }                those of internal networks
 //!     set masqueraded { type ifname }                those whose addresses nobody outside may see
+//!     set loopback    { type ipv4_addr . ipv4_addr } containers with --host-loopback, and their gateways
 //!     map ports4      { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
 //!     map anywhere4   { type inet_proto . inet_service : ipv4_addr . inet_service }
 //!     map ports6, map anywhere6                      alike
@@ -40,6 +41,7 @@
 //!         type nat hook prerouting priority dstnat; policy accept;
 //!         ip daddr 127.0.0.0/8 return
 //!         fib daddr type local jump published
+//!         ip saddr . ip daddr @loopback iifname @bridges dnat ip to 127.0.0.1
 //!     }
 //!     chain own {
 //!         type nat hook output priority -100; policy accept;
@@ -92,6 +94,8 @@
 //!   bridge, which [`load_network`] sets after `early` is there to keep containers from ours
 //!   (CVE-2020-8558). They and containers that reach themselves, or a neighbour, through this
 //!   machine's address (bit 27 of the mark) come from the bridge's own, or the answers would not come back the same way.
+//! - A container with `--host-loopback` meets this machine's 127.0.0.1 at its gateway, published ports
+//!   aside. `spoofing` sees to it that no other one has its address.
 //! - A port that is published on a loopback address is this machine's alone: what comes for it by a
 //!   cable, from a machine beside this one, is not translated, and so thrown away by the kernel.
 //! - A container cannot speak for another: MAC, IPv4, ARP, IPv6 and neighbour advertisements are
@@ -123,11 +127,13 @@
 //! tracked   connections that the kernel remembers and must forget
 //! probe     what this kernel can do of it
 //! foreign   ufw, firewalld, Docker
+//! drops     rules of others that drop what containers send
 //! dns       the way to the resolver, inside a container's namespace
 //! uplink    the way to the uplink, inside an ordinary user's
 //! ```
 
 pub mod dns;
+pub mod drops;
 pub mod foreign;
 mod load;
 pub mod probe;
@@ -174,6 +180,8 @@ pub struct MemberRules {
     pub mac: [u8; 6],
     pub ipv4: Option<Ipv4Addr>,
     pub ipv6: Option<Ipv6Addr>,
+    /// The gateway at which it meets this machine's 127.0.0.1.
+    pub loopback: Option<Ipv4Addr>,
 }
 
 /// A port of this machine's, and the container's address and port that it leads to.

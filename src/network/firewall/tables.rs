@@ -1,5 +1,7 @@
 //! The table `inet ctr`: its rules are shown in `mod.rs`.
 
+use std::net::Ipv4Addr;
+
 use crate::network::nft::batch::Hook;
 use crate::network::nft::{Base, Batch, Family, Field, Kind, Rule, Set, Table};
 use crate::network::space::Space;
@@ -10,6 +12,7 @@ pub const BRIDGES: &str = "bridges";
 pub const SAME_BRIDGE: &str = "same_bridge";
 pub const INTERNAL: &str = "internal";
 pub const MASQUERADE: &str = "masqueraded";
+pub const LOOPBACK: &str = "loopback";
 pub const PORTS4: &str = "ports4";
 pub const PORTS6: &str = "ports6";
 pub const ANYWHERE4: &str = "anywhere4";
@@ -34,8 +37,9 @@ const SETS: [Set<'static>; 3] = [
     set(INTERNAL, &[Kind::Ifname], "bridges of internal networks"),
 ];
 
-const TRANSLATING: [Set<'static>; 5] = [
+const TRANSLATING: [Set<'static>; 6] = [
     set(MASQUERADE, &[Kind::Ifname], "bridges that leave under this machine's address"),
+    set(LOOPBACK, &[Kind::Ipv4, Kind::Ipv4], "containers with --host-loopback, and their gateways"),
     Set {
         name: PORTS4,
         key: &[Kind::Ipv4, Kind::Protocol, Kind::Port],
@@ -138,6 +142,13 @@ fn write_translation(batch: &mut Batch) {
         }
         let here = Rule::new().is(Field::DESTINATION_KIND, &LOCAL.to_ne_bytes()).jump("published");
         batch.rule(TABLE, chain, &here);
+        if hook == Hook::Prerouting {
+            // After the published ports, which stay where they are. Nobody beside this machine is meant,
+            // whatever addresses he has.
+            let loopback = v4().within(&[Field::IPV4_SOURCE, Field::IPV4_DESTINATION], LOOPBACK);
+            let loopback = loopback.within(&[Field::IN], BRIDGES).redirect_to(Ipv4Addr::LOCALHOST);
+            batch.rule(TABLE, chain, &loopback);
+        }
     }
     batch.chain(TABLE, "leaving", Some(Base::nat(Hook::Postrouting, 100)));
     let leaving = [

@@ -1,6 +1,6 @@
 //! Rules: conditions that must all hold, and what then happens.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::field::{Field, Header, Source};
 use crate::network::netlink::Message;
@@ -64,7 +64,8 @@ enum Expression {
     DestinationNat {
         family: u32,
         address: u32,
-        port: u32,
+        /// `None`: the port stays as it is.
+        port: Option<u32>,
     },
     Masquerade,
     Count,
@@ -229,7 +230,18 @@ impl Rule {
     #[must_use]
     pub fn redirect_by(self, fields: &[Field], map: &str, ipv6: bool) -> Self {
         let (family, port) = if ipv6 { (10, FIRST + 4) } else { (2, FIRST + 1) };
-        self.lookup(fields, map, Some(FIRST), false).then(Expression::DestinationNat { family, address: FIRST, port })
+        self.lookup(fields, map, Some(FIRST), false).then(Expression::DestinationNat {
+            family,
+            address: FIRST,
+            port: Some(port),
+        })
+    }
+
+    /// The connection goes to this address, and the same port there.
+    #[must_use]
+    pub fn redirect_to(self, address: Ipv4Addr) -> Self {
+        self.then(Expression::Immediate { to: FIRST, value: address.octets().to_vec() })
+            .then(Expression::DestinationNat { family: 2, address: FIRST, port: None })
     }
 
     /// The connection leaves under an address of the interface that it leaves by.
@@ -351,7 +363,10 @@ impl Expression {
             }
             Self::DestinationNat { family, address, port } => {
                 // NFT_NAT_DNAT; without a flag the port may be changed to no other than this.
-                m.put_be32(1, 1).put_be32(2, *family).put_be32(3, *address).put_be32(5, *port);
+                m.put_be32(1, 1).put_be32(2, *family).put_be32(3, *address);
+                if let Some(port) = port {
+                    m.put_be32(5, *port);
+                }
             }
             Self::Masquerade | Self::Count => {}
             Self::TransparentProxy { family, address, port } => {

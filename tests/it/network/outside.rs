@@ -106,7 +106,7 @@ on_machine!(of_an_internal_network, |cx, world| {
     assert!(pings(cx, "three", "two"));
 });
 
-on_machine!(the_hosts_loopback, |cx, _world| {
+on_machine!(the_hosts_loopback, |cx, world| {
     cx.busybox();
     let loopback = Netns::here().greets("127.0.0.1:7000");
     let all = Netns::here().greets("0.0.0.0:7001");
@@ -126,9 +126,35 @@ on_machine!(the_hosts_loopback, |cx, _world| {
     // What the host offers to all, it offers to its containers.
     assert!(connects(cx, "box", "host.docker.internal", 7001).succeeds().starts_with("hello "));
     assert!(connects(cx, "box", "host.containers.internal", 7001).succeeds().starts_with("hello "));
+    waits(cx, "asked", "--host-loopback -p 7002:80 --cap-add NET_ADMIN");
+    let asks = || assert!(connects(cx, "asked", "host.docker.internal", 7000).succeeds().starts_with("hello "));
+    asks();
+    assert!(connects(cx, "asked", "host.docker.internal", 7001).succeeds().starts_with("hello "));
+    // That name alone, and nobody else.
+    assert_ne!(connects(cx, "asked", "127.0.0.1", 7000).code, 0);
+    is_refused(cx, "box", "host.docker.internal", 7000);
+    if cx.is_root() {
+        let nft = |words: &str| {
+            let ran = std::process::Command::new("nft").args(words.split(' ')).output().unwrap();
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        // A machine beside this one that says that it is the container has no way.
+        let own = endpoint(cx, "asked", "bridge", "IPAddress");
+        assert!(nft("list set inet ctr loopback").contains(&format!("{own} . {gateway}")));
+        world.outside.ip(&format!("addr add {own}/32 dev lo"));
+        world.outside.ip(&format!("route add {gateway}/32 via {HERE} src {own}"));
+        let address = format!("{gateway}:7000").parse().unwrap();
+        let patience = Duration::from_secs(1);
+        let taken = world.outside.inside(move || std::net::TcpStream::connect_timeout(&address, patience).is_ok());
+        assert!(!taken);
+        // Rules that somebody flushed come back with its own.
+        nft("flush ruleset");
+        cx.ctr("network doctor --repair");
+        asks();
+        cx.ctr("rm -f asked").prints("asked\n");
+        assert!(!nft("list set inet ctr loopback").contains("elements"));
+    }
     if !cx.is_root() {
-        waits(cx, "asked", "--host-loopback");
-        assert!(connects(cx, "asked", "host.docker.internal", 7000).succeeds().starts_with("hello "));
         waits(cx, "named", "--add-host me:host-gateway");
         assert!(connects(cx, "named", "me", 7000).succeeds().starts_with("hello "));
         // The others still have no way.

@@ -82,6 +82,7 @@ impl Lab {
             mac: [2, 0, 0, 0, 0, last],
             ipv4: Some(Ipv4Addr::from(ipv4)),
             ipv6,
+            loopback: None,
         };
         let v6 = |last| Some(Ipv6Addr::new(0xfd30, 1, 0, 0, 0, 0, 0, last));
         [
