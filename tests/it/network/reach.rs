@@ -145,7 +145,9 @@ both!(two_networks_are_apart, |cx| {
     let addresses = [address(cx, "r", "red"), address(cx, "b", "blue"), address(cx, "d", "bridge")];
     for (n, from) in ["r", "b", "d"].into_iter().enumerate() {
         for (m, to) in addresses.iter().enumerate() {
-            let ran = cx.ctr(&format!("exec {from} timeout 2 wget -q -O - http://{to}/"));
+            // Its own, which is there.
+            let most = if n == m { 60 } else { 2 };
+            let ran = cx.ctr(&format!("exec {from} timeout {most} wget -q -O - http://{to}/"));
             assert_eq!(ran.out() == "works\n", n == m, "{ran}");
             if n != m {
                 assert!(!pings(cx, from, to), "{from} reaches {to}");
@@ -231,8 +233,12 @@ both!(bandwidth, |cx| {
     waits(cx, "quick", "--network net");
     let limited = takes("exec quick sh -c 'wget -q -O - http://slow-server/megabyte | wc -c'");
     assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&limited), "{limited:?}");
-    let free = takes("exec quick sh -c 'wget -q -O - http://fast/megabyte | wc -c'");
-    assert!(free < Duration::from_millis(700), "{free:?}");
+    // So many that with a limit they would take twenty seconds, or ten: a busy machine takes its time too.
+    let begin = Instant::now();
+    cx.ctr("exec quick sh -c 'for n in $(seq 20); do wget -q -O - http://fast/megabyte; done | wc -c'")
+        .prints("20000000\n");
+    let free = begin.elapsed();
+    assert!(free < Duration::from_secs(8), "{free:?}");
     let inspect = cx.ctr("inspect slow").succeeds();
     assert!(inspect.contains("8000000") && inspect.contains("16000000"), "{inspect}");
     cx.ctr("run --rm --rate 8 busybox true").fails_saying(125, "no unit");
