@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
+use super::{
+    address, connects, endpoint, fetch, host_port, is_cut_off, netns, pings, serves, settings, until_serves, waits,
+};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
 use crate::support::{Netns, both, on_machine, skipped};
 
@@ -150,7 +152,7 @@ both!(two_networks_are_apart, |cx| {
             let ran = cx.ctr(&format!("exec {from} timeout {most} wget -q -O - http://{to}/"));
             assert_eq!(ran.out() == "works\n", n == m, "{ran}");
             if n != m {
-                assert!(!pings(cx, from, to), "{from} reaches {to}");
+                assert!(is_cut_off(cx, from, to), "{from} reaches {to}");
             }
         }
     }
@@ -161,7 +163,7 @@ both!(two_networks_are_apart, |cx| {
     cx.ctr("network create --opt com.docker.network.bridge.enable_icc=false quiet").succeeds();
     serves(cx, "q1", "--network quiet");
     waits(cx, "q2", "--network quiet");
-    assert!(!pings(cx, "q2", &address(cx, "q1", "quiet")), "enable_icc=false");
+    assert!(is_cut_off(cx, "q2", &address(cx, "q1", "quiet")), "enable_icc=false");
 });
 
 both!(addresses_that_were_asked_for, |cx| {
@@ -252,7 +254,7 @@ both!(without_a_way_outside, |cx| {
     assert!(pings(cx, "two", &address(cx, "one", "bridge")));
     let begin = Instant::now();
     let ran = connects(cx, "two", "198.51.100.7", 80);
-    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(4), "{:?}\n{ran}", begin.elapsed());
+    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(15), "{:?}\n{ran}", begin.elapsed());
     if nix::unistd::geteuid().is_root() {
         assert_eq!(fetch(&crate::support::Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
         drop(netns(cx, "two"));
