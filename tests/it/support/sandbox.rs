@@ -208,7 +208,7 @@ impl Sandbox {
     /// kernel removes the interfaces of a namespace one after the other, behind those of other tests.
     #[track_caller]
     pub fn leaves_nothing(&self) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + super::PATIENCE;
         loop {
             let left = self.leftovers();
             if left.is_empty() {
