@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Entry, Image, Layer, Registry, both, until};
+use crate::support::{Entry, Image, Layer, Registry, both, copy_program, until};
 
 both!(prints_and_ends_as_the_command_does, |cx| {
     cx.busybox();
@@ -376,7 +376,7 @@ both!(entry_points, |cx| {
 both!(rootfs_without_an_image, |cx| {
     let tree = cx.make_dir("tree");
     cx.make_dir("tree/bin");
-    std::fs::copy("/bin/busybox", tree.join("bin/sh")).unwrap();
+    copy_program(std::path::Path::new("/bin/busybox"), &tree.join("bin/sh"));
     cx.ctr(&format!("run --rm --rootfs {} /bin/sh -c 'echo from a tree; echo kept > /file'", tree.display()))
         .prints("from a tree\n");
     cx.host(&format!("cat {}/file", tree.display())).prints("kept\n");

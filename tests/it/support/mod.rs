@@ -31,7 +31,7 @@ pub use netns::Netns;
 pub use ran::Ran;
 pub use registry::{Registry, log_in};
 pub use running::Running;
-pub use sandbox::{Sandbox, binary, words};
+pub use sandbox::{Sandbox, binary, copy_program, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
