@@ -329,8 +329,10 @@ both!(networks, |cx| {
         cx.ctr(&format!("run --rm {network} busybox ls /sys/class/net")).prints(interfaces);
         cx.ctr(&format!("run --rm {network} busybox sh -c 'ping -c 1 127.0.0.1 | grep -c ttl'")).prints("1\n");
     }
-    let names: Vec<_> = crate::support::netns::interfaces().into_iter().collect();
-    let names: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
+    // The kernel removes those of containers that have ended a moment later.
+    let names = || -> Vec<_> { crate::support::netns::interfaces().into_iter().collect() };
+    until("the containers' are gone", || !names().iter().any(|name| name.to_str().unwrap().starts_with("veth")));
+    let names: String = names().iter().map(|name| format!("{}\n", name.display())).collect();
     let line = "run --rm --net host busybox sh -c 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d \" \" | sort'";
     cx.ctr(line).prints(&names);
 });
