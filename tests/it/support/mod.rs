@@ -41,7 +41,7 @@ pub use world::World;
 pub(crate) use world::on_machine;
 
 /// How long anything may take that should take a moment: generous, for two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Makes two tests of one: `name::as_root` and `name::as_user`. The body gets a [`Sandbox`] of its
 /// own; when it is through, its containers are removed and nothing may be left of them.
