@@ -39,7 +39,8 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
     let state: State = record::read(&directory.join("state.json"))?.context("no state.json")?;
     let process: Option<Process> = record::read(&directory.join(PROCESS))?;
     let Some(process) = process.filter(|_| state::is_alive(store, id)) else {
-        return rests(report, &state.name);
+        rests(report, &state.name);
+        return Ok(());
     };
     match network::wish(store, &start::config(store, id)?)?.mode {
         Mode::Networks => {}
@@ -72,16 +73,18 @@ pub fn look(report: &mut Report, store: &Store, id: &Id, who: Who, servers: &[So
     let path = format!("/proc/{}/ns/net", process.pid);
     let namespace = match File::open(&path) {
         // Its process has ended, and its monitor is about to say so.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return rests(report, &state.name),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+            rests(report, &state.name);
+            return Ok(());
+        }
         opened => opened.with_context(|| format!("open {path:?}"))?,
     };
     let patient = Patient { name: state.name, namespace, memberships: member::of_container(store, id)? };
     patient.look(report, store, who, servers)
 }
 
-fn rests(report: &mut Report, name: &str) -> Result<()> {
+fn rests(report: &mut Report, name: &str) {
     report.problem("container", "it does not run", format!("ctr start {name}"));
-    Ok(())
 }
 
 /// The container that is looked at.
