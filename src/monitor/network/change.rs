@@ -1,9 +1,9 @@
 //! Changes of a running container's networks: `network connect`, `network disconnect`,
-//! `update --publish-add` and `--publish-rm`, as its monitor carries them out.
+//! `update --publish-add` and `--publish-rm`, `rm --link`, as its monitor carries them out.
 
 use anyhow::{Context, Result};
 
-use super::Sandbox;
+use super::{Attached, Sandbox};
 use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
 use crate::container::network::{self, Request, Wish};
 use crate::container::spec::files;
@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::events;
 use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
-use crate::network::{Published, link, record as networks, teardown};
+use crate::network::{Published, link, member, record as networks, teardown};
 use crate::store::Lock;
 use crate::store::record::{self, Durability};
 use crate::sys::netns;
@@ -27,6 +27,7 @@ impl Sandbox {
             Request::Connect(endpoint) => self.connect(&endpoint),
             Request::Disconnect { network, force } => self.disconnect(&network, force),
             Request::Publish { add, remove } => self.publish(&add, &remove),
+            Request::Unlink { alias } => self.unlink(&alias),
         }
     }
 
@@ -101,11 +102,16 @@ impl Sandbox {
         self.record_published()?;
         self.reach_outside()?;
         self.let_in()?;
+        self.show_resolver();
+        Ok(())
+    }
+
+    /// Tells the resolver what the container may ask for now.
+    fn show_resolver(&mut self) {
         let view = self.view();
         if let Some(resolver) = &mut self.resolver {
             resolver.set_view(view);
         }
-        Ok(())
     }
 
     fn publish(&mut self, add: &PortBindings, remove: &PortBindings) -> Result<()> {
@@ -153,6 +159,22 @@ impl Sandbox {
             for (port, bindings) in add {
                 wish.port_bindings.entry(port.clone()).or_default().extend(bindings.iter().cloned());
             }
+        })
+    }
+
+    /// Forgets whom an alias meant.
+    fn unlink(&mut self, alias: &str) -> Result<()> {
+        let is_kept = |link: &String| network::alias_of(link) != alias;
+        self.settings.links.retain(is_kept);
+        for Attached { network, member } in &mut self.attached {
+            if !member.links.iter().all(is_kept) {
+                member.links.retain(is_kept);
+                member::update(&self.store, &network.id, &self.container, |own| own.links.retain(is_kept))?;
+            }
+        }
+        self.show_resolver();
+        self.write_down(|wish| {
+            wish.unlink(alias);
         })
     }
 

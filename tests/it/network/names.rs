@@ -93,6 +93,37 @@ on_machine!(on_the_default_network, |cx, world| {
     assert_eq!(dig(&netns(cx, "stranger"), "far.test", A), Answer::of(&[FAR]));
 });
 
+on_machine!(a_link_can_be_taken_back, |cx, world| {
+    cx.busybox();
+    NameServer::start(&world.outside, (RESOLVER, 53), &[]);
+    cx.ctr("network create own").succeeds();
+    waits(cx, "data", "--network own --network bridge");
+    waits(cx, "web", "--link data:db --link data:kept");
+    waits(cx, "app", "--network own --link data:db");
+    let db = |name: &str| dig(&netns(cx, name), "db", A) != Answer::none(NO_SUCH_NAME);
+    assert!(db("web") && db("app"));
+
+    cx.ctr("rm --link web").refuses(1, "Conflict, cannot remove the default link name of the container");
+    cx.ctr("rm --link /web/nosuch").refuses(1, "No such container: web/nosuch");
+    cx.ctr("rm -l nosuch/db").refuses(1, "No such container: nosuch/db");
+    cx.ctr("rm --link nosuch").refuses(1, "No such container: nosuch");
+    assert!(db("web") && db("app"));
+
+    cx.ctr("rm --link /web/db app/db").prints("/web/db\napp/db\n");
+    assert!(!db("web") && !db("app"));
+    assert!(!pings(cx, "web", "db") && pings(cx, "web", "kept") && pings(cx, "app", "data"));
+    let hosts = cx.ctr("exec web cat /etc/hosts").succeeds();
+    assert!(hosts.contains("kept data") && !hosts.contains("db"), "{hosts}");
+    cx.ctr("inspect -f '{{.HostConfig.Links}} {{.State.Running}}' web").prints("[data:kept] true\n");
+    cx.ctr("rm --link web/db").refuses(1, "No such container: web/db");
+
+    // Of one that does not run, and for its next start.
+    cx.ctr("kill web").succeeds();
+    cx.ctr("rm --link web/kept").prints("web/kept\n");
+    cx.ctr("start web").succeeds();
+    assert!(!pings(cx, "web", "kept"));
+});
+
 on_machine!(servers_that_were_asked_for, |cx, world| {
     cx.busybox();
     NameServer::start(&world.outside, (RESOLVER, 53), &[]);
