@@ -132,9 +132,10 @@ check "the binary is one static file" is_static
 check "build of the integration tests" cargo test --locked --test it --no-run
 it=$(cargo test --locked --test it --no-run --message-format json 2>/dev/null |
 	sed -n '/"name":"it"/s/.*"executable":"\([^"]*\)".*/\1/p')
-# Once by root, who plays the ordinary user too. More at a time than there are cores: most wait.
+# Once by root, who plays the ordinary user too. More at a time than there are cores: most wait. What
+# a shell starts in the background ignores Ctrl-C, and the tests send it.
 suite "integration tests, as root and as an ordinary user" \
-	as_root env "CTR_BIN=$CTR_BIN" "CTR_MUST_RUN=$must" "CTR_SKIPPED=$work/skipped" \
+	as_root env --default-signal=INT,QUIT "CTR_BIN=$CTR_BIN" "CTR_MUST_RUN=$must" "CTR_SKIPPED=$work/skipped" \
 	"CARGO_MANIFEST_DIR=$top" "${it:-no-test-binary}" --test-threads "${CTR_TEST_THREADS-4}"
 
 if [ -e tests/vm/test.sh ]; then

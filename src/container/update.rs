@@ -45,10 +45,7 @@ fn apply(store: &Store, before: &ContainerConfig, after: &ContainerConfig) -> Re
     let path = store.container(&after.id).join(state::PROCESS);
     let process = if state::is_alive(store, &after.id) { record::read::<Process>(&path)? } else { None };
     let Some(process) = process else { return change.check() };
-    change.apply(&Cgroup::from_paths(&process.cgroups), |cgroups| {
-        let process = Process { cgroups: cgroups.to_vec(), ..process.clone() };
-        record::write(&path, &process, Durability::Unsynced)
-    })
+    change.apply(&Cgroup::from_paths(&process.cgroups))
 }
 
 /// Docker's rules (moby, `UpdateContainer`).

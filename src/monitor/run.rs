@@ -284,17 +284,8 @@ impl Monitor {
         let Ok(_lock) = Lock::exclusive(&self.store.container(&self.id)) else { return relay };
         let ended = Phase::Exited { started, finished: Timestamp::now(), code, oom_killed };
         let tell = |state: &State| self.tell_end(state, (code, started, oom_killed), &networks);
-        let _ = self.settle(self.with_later_ones(cgroups), ended, tell);
+        let _ = self.settle(cgroups, ended, tell);
         relay
-    }
-
-    /// With the cgroups that `update` put it into since. Under the container's lock, as `update`.
-    fn with_later_ones(&self, mut cgroups: Cgroups) -> Cgroups {
-        let process: Result<Option<Process>> = record::read(&self.store.container(&self.id).join(PROCESS));
-        let recorded = process.ok().flatten().map(|process| process.cgroups).unwrap_or_default();
-        let later: Vec<String> = recorded.into_iter().filter(|path| !cgroups.0.contains(path)).collect();
-        cgroups.0.extend(later);
-        cgroups
     }
 
     /// The one who started it was killed before it was told that the container runs.

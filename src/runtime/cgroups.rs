@@ -12,8 +12,8 @@ use super::rooted;
 use crate::sys::mount::{self as api, Attributes};
 
 /// Mounts the hierarchies: the one of version 2, or, where version 1 is in use, a folder with each
-/// of them. What the container sees of them is what its cgroup namespace shows.
-pub fn mount(root: BorrowedFd, mount: &Mount) -> Result<(), Fault> {
+/// of them, or `only` these. What the container sees of them is what its cgroup namespace shows.
+pub fn mount(root: BorrowedFd, mount: &Mount, only: Option<&[String]>) -> Result<(), Fault> {
     let target = rooted::directory(root, &mount.target).at_path(Step::MountPoint, &mount.target)?;
     let attributes = Attributes { set: mount.attributes.set | mount.recursive.set, ..Attributes::default() };
     let flags = filesystem_flags(attributes);
@@ -34,6 +34,9 @@ pub fn mount(root: BorrowedFd, mount: &Mount) -> Result<(), Fault> {
     let folder = rooted::open(root, &mount.target, OFlag::O_PATH | OFlag::O_DIRECTORY)
         .at_path(Step::MountPoint, &mount.target)?;
     for controllers in hierarchies {
+        if only.is_some_and(|only| !only.iter().any(|one| one == controllers)) {
+            continue;
+        }
         let name = controllers.strip_prefix("name=").unwrap_or(controllers);
         let at = rooted::make_directory(folder.as_fd(), name.as_ref()).at(Step::MountPoint, name)?;
         fs("cgroup", &through(&at), flags, Some(controllers)).at(Step::MountCgroup, controllers)?;

@@ -50,7 +50,8 @@ pub fn prepare(mut launch: Launch) -> Result<Prepared> {
         return Err(e).context("make a session keyring of the container's own");
     }
     let cgroup = launch.cgroup.take();
-    let plan = Plan::check(launch)?;
+    let mut plan = Plan::check(launch)?;
+    plan.show_hierarchies(cgroup.as_ref().map_or(&[], Cgroup::hierarchies));
     // Those that a process can only make itself, in its place.
     let mut late = CloneFlags::CLONE_NEWCGROUP;
     if !plan.namespaces.time_offsets.is_empty() {

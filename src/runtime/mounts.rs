@@ -47,8 +47,10 @@ pub enum Kind {
         flags: MsFlags,
         data: String,
     },
-    /// The container's cgroups, of whichever version.
-    Cgroup,
+    /// The container's cgroups, of whichever version. `only`: of version 1, these hierarchies.
+    Cgroup {
+        only: Option<Vec<String>>,
+    },
 }
 
 /// Options of a mount: the bits to set and to clear.
@@ -125,7 +127,7 @@ pub fn check(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
             ensure!(source.is_absolute(), "mount {target:?}: source {source:?} is not an absolute path");
             Kind::Bind { source, recursive: all }
         }
-        (None, Some("cgroup" | "cgroup2")) => Kind::Cgroup,
+        (None, Some("cgroup" | "cgroup2")) => Kind::Cgroup { only: None },
         (None, Some(kind)) if !kind.is_empty() => Kind::Filesystem {
             kind: kind.into(),
             source: if source.as_os_str().is_empty() { kind.into() } else { source.to_string_lossy().into_owned() },
@@ -170,7 +172,7 @@ pub fn mount(root: BorrowedFd, link: &Link, index: usize, mount: &Mount, namespa
                 done => done.at(Step::MountFilesystem, what),
             }
         }
-        Kind::Cgroup => super::cgroups::mount(root, mount),
+        Kind::Cgroup { only } => super::cgroups::mount(root, mount, only.as_deref()),
     }
 }
 

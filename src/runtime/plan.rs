@@ -15,7 +15,7 @@ use oci_spec::runtime::{
     Spec,
 };
 
-use super::{Further, Maker, Root, Stdio, mounts, mounts::Mount};
+use super::{Further, Maker, Root, Stdio, mounts, mounts::Kind, mounts::Mount};
 use crate::error::Failure;
 use crate::sys::credentials::Sets;
 
@@ -186,6 +186,21 @@ impl Plan {
             program: Program { descriptors, ..Program::check(process, user, groups, stdio, seccomp, init)? },
             namespaces,
         })
+    }
+}
+
+impl Plan {
+    /// Of the hierarchies of cgroup v1, a namespace of the container's own shows only those in which it
+    /// has a cgroup: of the others its root would be the machine's.
+    pub fn show_hierarchies(&mut self, names: &[String]) {
+        if names.is_empty() || !self.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+            return;
+        }
+        for mount in &mut self.mounts {
+            if let Kind::Cgroup { only } = &mut mount.kind {
+                *only = Some(names.to_vec());
+            }
+        }
     }
 }
 

@@ -172,9 +172,9 @@ both!(nothing_changed_is_no_layer, |cx| {
     assert!(ran.code == 0 || ran.err().contains("No such image"), "{ran}");
 });
 
-/// The state of a container's freezer; none where it has no cgroup.
-fn frozen(cx: &Sandbox, container: &str) -> Option<bool> {
-    let id = cx.ctr(&format!("inspect -f '{{{{.Id}}}}' {container}")).succeeds();
+/// The state of a container's freezer; none where it has no cgroup. `id`: asked for again, it would be
+/// looked at too seldom to be seen frozen.
+fn frozen(cx: &Sandbox, id: &str) -> Option<bool> {
     let record = std::fs::read_to_string(cx.root().join("containers").join(id).join("process.json")).ok()?;
     let record: Value = serde_json::from_str(&record).ok()?;
     record["cgroups"].as_array()?.iter().find_map(|dir| {
@@ -187,33 +187,33 @@ fn frozen(cx: &Sandbox, container: &str) -> Option<bool> {
 both!(the_container_stands_still_and_goes_on, |cx| {
     cx.busybox();
     let count = "head -c 150000000 /dev/zero > /large; i=0; while :; do i=$((i+1)); echo $i > /a; echo $i > /b; done";
-    cx.ctr_args(["run", "-d", "--name", "c", "busybox", "sh", "-c", count]).succeeds();
+    let id = cx.ctr_args(["run", "-d", "--name", "c", "busybox", "sh", "-c", count]).succeeds();
     until("it counts", || cx.ctr("exec c cat /b").code == 0);
-    if frozen(cx, "c").is_some() {
+    if frozen(cx, &id).is_some() {
         let running = cx.spawn("commit c held:1");
-        until("it stands still", || frozen(cx, "c") == Some(true));
+        until("it stands still", || frozen(cx, &id) == Some(true));
         running.wait().is(0, "sha256:[..]\n", "");
         // What was written while nothing ran is as at one moment.
         let seen = cx.ctr("run --rm held:1 sh -c 'cat /a /b'").succeeds();
         let numbers: Vec<i64> = seen.lines().map(|line| line.parse().unwrap_or(-1)).collect();
         assert!(matches!(numbers[..], [a, b] if a - b <= 1) || seen.lines().count() < 2, "{seen}");
-        assert_eq!(frozen(cx, "c"), Some(false));
+        assert_eq!(frozen(cx, &id), Some(false));
         // Killed in the middle, whatever by, it goes on and nothing is left.
         for signal in
             [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGKILL]
         {
             let running = cx.spawn("commit c interrupted:1");
-            until("it stands still", || frozen(cx, "c") == Some(true));
+            until("it stands still", || frozen(cx, &id) == Some(true));
             running.signal(signal);
             let code = running.wait().code;
             assert_eq!(code, 128 + signal as i32);
-            until("it goes on", || frozen(cx, "c") == Some(false));
+            until("it goes on", || frozen(cx, &id) == Some(false));
             cx.ctr("exec c true").prints("");
         }
         let running = cx.spawn("commit --pause=false c running:1");
         let mut seen = false;
         running.wait().succeeds_talking();
-        seen |= frozen(cx, "c") == Some(true);
+        seen |= frozen(cx, &id) == Some(true);
         assert!(!seen);
     } else {
         // Without a cgroup nobody can be held; its files are taken as they come.

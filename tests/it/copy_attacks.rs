@@ -140,7 +140,8 @@ both!(links_that_are_swapped_in, |cx| {
     std::fs::write(tree.join("file"), "payload").unwrap();
     let end = Instant::now() + Duration::from_secs(4);
     let mut rounds = 0;
-    while Instant::now() < end {
+    // On a machine that is busy a round can take as long as all of them should.
+    while Instant::now() < end || rounds < 4 {
         rounds += 1;
         let _ = cx.ctr("cp tree/. on:/w/dst");
         let _ = cx.ctr("cp tree/file on:/w/real/planted");
@@ -154,7 +155,6 @@ both!(links_that_are_swapped_in, |cx| {
         assert_eq!(found, "0", "the host's file was copied out");
         let _ = cx.host("rm -rf out out-file out-dir");
     }
-    assert!(rounds > 3, "{rounds}");
 });
 
 both!(as_deep_as_a_container_can_nest, |cx| {

@@ -79,6 +79,35 @@ fn processors() {
 }
 
 #[test]
+fn of_other_cgroups_nothing_is_seen() {
+    if !has_v1("cpu") || !has_v1("cpuset") {
+        return;
+    }
+    check(Who::Root, |cx| {
+        cx.busybox();
+        let other = cx.ctr("run -d --name other busybox sleep 1000").succeeds();
+        cx.ctr("run -d --name box busybox sleep 1000").succeeds();
+        // One of its own in each hierarchy, named ones too.
+        let pid = cx.ctr("inspect -f '{{.State.Pid}}' box").succeeds();
+        let id = cx.ctr("inspect -f '{{.Id}}' box").succeeds();
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        for line in groups.lines().filter(|line| !line.starts_with("0::")) {
+            assert!(line.ends_with(&format!(":/ctr/{id}")), "{line}");
+        }
+        let seen = cx.ctr("exec box find /sys/fs/cgroup").succeeds();
+        assert!(seen.lines().any(|line| line == "/sys/fs/cgroup/cpu/cpu.shares"), "{seen}");
+        assert!(!seen.contains(&other) && !seen.contains("/ctr") && !seen.contains("release_agent"), "{seen}");
+        // Whoever asks for the host's sees the host's.
+        let seen = cx.ctr("run --rm --cgroupns host busybox find /sys/fs/cgroup/cpu -name cpu.shares").succeeds();
+        assert!(seen.contains(&other), "{seen}");
+        cx.ctr("rm -f box other").succeeds();
+        let left =
+            std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path().join("ctr").join(&id));
+        assert_eq!(left.filter(|path| path.exists()).collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+    });
+}
+
+#[test]
 fn devices_are_bounded() {
     if !has_v1("devices") {
         return;

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Entry, Image, Layer, Registry, both, until};
+use crate::support::{Entry, Image, Layer, Registry, both, copy_program, until};
 
 both!(prints_and_ends_as_the_command_does, |cx| {
     cx.busybox();
@@ -329,8 +329,10 @@ both!(networks, |cx| {
         cx.ctr(&format!("run --rm {network} busybox ls /sys/class/net")).prints(interfaces);
         cx.ctr(&format!("run --rm {network} busybox sh -c 'ping -c 1 127.0.0.1 | grep -c ttl'")).prints("1\n");
     }
-    let names: Vec<_> = crate::support::netns::interfaces().into_iter().collect();
-    let names: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
+    // The kernel removes those of containers that have ended a moment later.
+    let names = || -> Vec<_> { crate::support::netns::interfaces().into_iter().collect() };
+    until("the containers' are gone", || !names().iter().any(|name| name.to_str().unwrap().starts_with("veth")));
+    let names: String = names().iter().map(|name| format!("{}\n", name.display())).collect();
     let line = "run --rm --net host busybox sh -c 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d \" \" | sort'";
     cx.ctr(line).prints(&names);
 });
@@ -376,7 +378,7 @@ both!(entry_points, |cx| {
 both!(rootfs_without_an_image, |cx| {
     let tree = cx.make_dir("tree");
     cx.make_dir("tree/bin");
-    std::fs::copy("/bin/busybox", tree.join("bin/sh")).unwrap();
+    copy_program(std::path::Path::new("/bin/busybox"), &tree.join("bin/sh"));
     cx.ctr(&format!("run --rm --rootfs {} /bin/sh -c 'echo from a tree; echo kept > /file'", tree.display()))
         .prints("from a tree\n");
     cx.host(&format!("cat {}/file", tree.display())).prints("kept\n");

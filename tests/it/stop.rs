@@ -47,7 +47,8 @@ both!(with_the_containers_own_signal_and_time, |cx| {
     cx.ctr("run -d --name dd --stop-timeout 0 busybox sleep 1000").succeeds();
     let begin = Instant::now();
     cx.ctr("stop dd").prints("dd\n");
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    // Less than the ten seconds that one without a time of its own has.
+    assert!(begin.elapsed() < Duration::from_secs(9));
     cx.ctr("start dd").prints("dd\n");
     cx.ctr("stop -s KILL dd").prints("dd\n");
 });
@@ -57,7 +58,7 @@ both!(with_init_a_sleep_ends_at_once, |cx| {
     cx.ctr("run -d --init --name box busybox sleep 1000").succeeds();
     let begin = Instant::now();
     cx.ctr("stop box").prints("box\n");
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(9));
     cx.ctr("inspect -f '{{.State.ExitCode}}' box").prints("143\n");
 });
 
@@ -92,9 +93,10 @@ both!(several_of_them_at_once_do_not_add_up, |cx| {
         cx.ctr(&format!("run -d --name cc{n} busybox sleep 1000")).succeeds();
     }
     let begin = Instant::now();
-    let out = cx.ctr("stop -t 1 cc0 cc1 cc2 cc3").succeeds();
+    // One after the other they would take 20 seconds.
+    let out = cx.ctr("stop -t 5 cc0 cc1 cc2 cc3").succeeds();
     assert_eq!(out.lines().count(), 4, "{out}");
-    assert!(begin.elapsed() < Duration::from_millis(3500), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(19), "{:?}", begin.elapsed());
 });
 
 /// A file system whose server never answers: who looks at it waits until it is killed.

@@ -81,9 +81,15 @@ both!(a_program_that_reads_no_more_is_told_of_as_by_a_pipe, |cx| {
 
 both!(one_that_stands_still_stops_no_other, |cx| {
     cx.busybox();
-    cx.ctr("run -d -i --name box busybox sh -c 'read l; seq 1 300000; touch /done; read l'").succeeds();
+    let script = "while read l && [ $l != go ]; do echo here; done; seq 1 300000; touch /done; read l";
+    cx.ctr(&format!("run -d -i --name box busybox sh -c '{script}'")).succeeds();
     let still = cx.spawn("attach --no-stdin box");
     let mut typing = cx.spawn("attach box");
+    // It is attached when it hears what is said from then on.
+    until("the other one is attached", || {
+        typing.write("who\n");
+        still.has_shown("here\n")
+    });
     let stopped = cx.spawn("exec box seq 1 1000000");
     stopped.shows("1\n");
     stopped.signal(Signal::SIGSTOP);
@@ -102,9 +108,11 @@ both!(one_that_stands_still_stops_no_other, |cx| {
 both!(who_started_it_holds_it_back_and_loses_nothing, |cx| {
     cx.busybox();
     for log in ["--log-driver none", ""] {
-        let running = cx.spawn(&format!("run --rm --name box {log} busybox sh -c 'echo up; seq 1 500000; exit 5'"));
+        let script = "echo up; while [ ! -e /go ]; do sleep 0.02; done; seq 1 500000; exit 5";
+        let running = cx.spawn(&format!("run --rm --name box {log} busybox sh -c '{script}'"));
         running.shows("up\n");
         running.signal(Signal::SIGSTOP);
+        cx.ctr("exec box touch /go").prints("");
         // A stopped reader is no reason for others to wait.
         cx.ctr("exec box echo in").prints("in\n");
         running.signal(Signal::SIGCONT);

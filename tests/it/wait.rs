@@ -1,6 +1,26 @@
 //! `ctr wait`.
 
-use crate::support::both;
+use std::path::Path;
+
+use crate::support::{Running, both, until};
+
+/// Waits until the command has so many descriptors of a kind and sleeps: before it has all that it waits
+/// for, it does not.
+#[track_caller]
+fn until_it_waits(running: &Running, kind: &str, count: usize) {
+    let process = Path::new("/proc").join(running.pid().to_string());
+    until("it waits", || {
+        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        open.filter(|to| to.to_str().is_some_and(|to| to.starts_with(kind))).count() == count
+            && std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.contains(") S "))
+    });
+}
+
+/// To a container's monitor.
+const CONNECTION: &str = "socket:";
+/// For changes of its records.
+const WATCH: &str = "anon_inode:inotify";
 
 both!(says_the_exit_code, |cx| {
     cx.busybox();
@@ -19,9 +39,7 @@ both!(for_one_that_removes_itself, |cx| {
     cx.busybox();
     cx.ctr("run -d --rm -i --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.02; done; exit 7'").succeeds();
     let running = cx.spawn("wait box");
-    crate::support::until("it waits", || {
-        std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).is_ok_and(|stat| stat.contains(") S "))
-    });
+    until_it_waits(&running, CONNECTION, 1);
     cx.ctr("exec box touch /go").prints("");
     running.wait().prints("7\n");
     cx.leaves_nothing();
@@ -34,9 +52,9 @@ both!(several_each_with_its_own, |cx| {
     cx.ctr(&format!("run -d --rm --name bb {waits} 4'")).succeeds();
     let running = cx.spawn("wait aa nosuch bb");
     // The second one ends, and is gone, long before it is its turn.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_it_waits(&running, CONNECTION, 2);
     cx.ctr("exec bb touch /go").prints("");
-    crate::support::until("it is gone", || cx.ctr("ps -aq --filter name=bb").out().is_empty());
+    until("it is gone", || cx.ctr("ps -aq --filter name=bb").out().is_empty());
     cx.ctr("exec aa touch /go").prints("");
     running.wait().is(1, "3\n4\n", "ctr: No such container: nosuch\n");
     cx.ctr("wait --latest").prints("3\n");
@@ -49,7 +67,7 @@ both!(for_a_condition, |cx| {
     cx.ctr("wait --condition created box").prints("-1\n");
     let wait = |condition: &str, command: &str| {
         let running = cx.spawn(&format!("wait --condition {condition} box"));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        until_it_waits(&running, WATCH, 1);
         cx.ctr(command).prints("box\n");
         running.wait()
     };

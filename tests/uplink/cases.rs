@@ -360,6 +360,7 @@ fn slowly(bed: &Bed) {
     let mut stream = bed.in_container(|| TcpStream::connect(address).unwrap());
     let mut theirs = listener.accept().unwrap().0;
     stream.write_all(&sent).unwrap();
+    until("the other kernel has all of it", || unacknowledged(bed, address) == 0);
     // The container's interface is gone before its kernel could say that this was all.
     ip(Some(&bed.container), "link set eth0 down");
     drop((stream, uplink));
@@ -374,6 +375,17 @@ fn slowly(bed: &Bed) {
         }
     }
     assert!(got == sent);
+}
+
+/// Bytes of the container's connection to an address that its kernel has still.
+fn unacknowledged(bed: &Bed, to: SocketAddr) -> u64 {
+    let SocketAddr::V4(to) = to else { panic!("{to}") };
+    let table = bed.in_container(|| std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(to.ip().octets()), to.port());
+    let mut lines = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    // TCP_ESTABLISHED; then the queue to be sent and that to be read: proc(5).
+    let words = lines.find(|words| words[2] == remote && words[3] == "01").expect("a connection");
+    u64::from_str_radix(words[4].split_once(':').unwrap().0, 16).unwrap()
 }
 
 fn killed(bed: &Bed) {

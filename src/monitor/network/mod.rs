@@ -262,7 +262,12 @@ impl Drop for Sandbox {
         for Attached { network, member } in std::mem::take(&mut self.attached) {
             let _ = teardown::forget(&self.store, &self.space, &network, &member);
         }
-        // Only now may another container have the ports: the rules that lead here are gone.
+        // Only now may another container have the ports: the rules that lead here are gone. The uplink has
+        // the sockets too, and would let go of them some time after this container has ended.
+        let published = self.published();
+        if let Some(uplink) = self.uplink.as_mut().filter(|_| !published.is_empty()) {
+            let _ = uplink.unpublish(&published);
+        }
         self.listeners.clear();
         Space::forget(&self.store, &self.container);
     }

@@ -202,21 +202,25 @@ impl Drop for Bed {
 /// The monitor's loop, as far as it concerns names.
 fn serve(mut resolver: Resolver, stop: &AtomicBool) -> Resolver {
     while !stop.load(Ordering::SeqCst) {
-        let (tokens, mut polls): (Vec<_>, Vec<_>) =
-            resolver.descriptors().map(|(token, fd, events)| (token, PollFd::new(fd, events))).unzip();
-        poll(&mut polls, PollTimeout::from(20u8)).expect("poll");
-        let ready: Vec<_> = tokens
-            .into_iter()
-            .zip(&polls)
-            .filter(|(_, poll)| poll.revents().is_some_and(|events| !events.is_empty()))
-            .map(|(token, _)| token)
-            .collect();
-        for token in ready {
-            resolver.ready(token);
-        }
-        resolver.expire(Instant::now());
+        turn(&mut resolver);
     }
     resolver
+}
+
+fn turn(resolver: &mut Resolver) {
+    let (tokens, mut polls): (Vec<_>, Vec<_>) =
+        resolver.descriptors().map(|(token, fd, events)| (token, PollFd::new(fd, events))).unzip();
+    poll(&mut polls, PollTimeout::from(20u8)).expect("poll");
+    let ready: Vec<_> = tokens
+        .into_iter()
+        .zip(&polls)
+        .filter(|(_, poll)| poll.revents().is_some_and(|events| !events.is_empty()))
+        .map(|(token, _)| token)
+        .collect();
+    for token in ready {
+        resolver.ready(token);
+    }
+    resolver.expire(Instant::now());
 }
 
 fn send(stream: &mut TcpStream, message: &[u8]) {
@@ -378,7 +382,7 @@ fn a_silent_server_is_passed_over_and_silence_has_an_end() {
     }
     let bed = Bed::new(|view| {
         with_servers(&["127.0.0.3", "127.0.0.4"])(view);
-        view.options = vec!["timeout:1".into(), "attempts:1".into()];
+        view.options = vec!["timeout:2".into(), "attempts:1".into()];
     });
     server(&bed, "127.0.0.3:53", |_, _| None);
     let second = server(&bed, "127.0.0.4:53", |question, _| {
@@ -386,8 +390,10 @@ fn a_silent_server_is_passed_over_and_silence_has_an_end() {
     });
     let start = Instant::now();
     assert_eq!(bed.ask("yes", A).0, 0);
-    assert!((1000..1900).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // Not after the five seconds that are usual.
+    assert!((2000..4900).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     // A client that asks again is not passed on again.
+    let start = Instant::now();
     let client = bed.client();
     let before = second.load(Ordering::SeqCst);
     for _ in 0..5 {
@@ -396,7 +402,7 @@ fn a_silent_server_is_passed_over_and_silence_has_an_end() {
     let mut reply = [0; 512];
     let length = client.recv(&mut reply).expect("an answer");
     assert_eq!((told(&reply[..length]).0, second.load(Ordering::SeqCst)), (2, before + 1));
-    assert!((2900..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!((3900..7900).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -406,7 +412,7 @@ fn forged_and_oversized_answers() {
     }
     let bed = Bed::new(|view| {
         with_servers(&["127.0.0.3"])(view);
-        view.options = vec!["timeout:1".into(), "attempts:1".into()];
+        view.options = vec!["timeout:3".into(), "attempts:1".into()];
     });
     server(&bed, "127.0.0.3:53", |question, over_tcp| {
         let query = Query::parse(question).expect("a question");
@@ -468,8 +474,8 @@ fn a_flood_is_answered_and_leaves_nothing() {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         client.send(&seed.to_be_bytes().repeat(usize::from(round % 9))).expect("send");
         if round % 32 == 0 {
-            // What the kernel has no room for is lost.
-            thread::sleep(Duration::from_millis(5));
+            // What the kernel has no room for is lost: an answer says that all before it was taken.
+            assert_eq!(bed.ask("host.docker.internal", A).0, 0);
         }
     }
     let silence = [3000, 100, 100, 100].map(Duration::from_millis);
@@ -482,15 +488,18 @@ fn a_flood_is_answered_and_leaves_nothing() {
     }
     assert!(failed > MOST_QUESTIONS, "{failed}");
     // Silent connections: more than there may be, and a new one has its turn when they expire.
+    let start = Instant::now();
     let silent: Vec<TcpStream> = (0..stream::MOST_CLIENTS).map(|_| bed.connect()).collect();
     let mut late = bed.connect();
     send(&mut late, &ask(1, "host.docker.internal", A, None));
-    let start = Instant::now();
     assert_eq!(told(&receive(&mut late).expect("an answer")).2.len(), 1);
-    assert!((9..14).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!((9..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     drop((silent, late));
-    thread::sleep(Duration::from_millis(300));
     let mut resolver = bed.end();
+    let gone = Instant::now() + Duration::from_secs(5);
+    while !resolver.clients.is_empty() && Instant::now() < gone {
+        turn(&mut resolver);
+    }
     assert_eq!((resolver.questions.len(), resolver.clients.len()), (0, 0));
     resolver.rest();
     assert_eq!((resolver.buffer.capacity(), resolver.questions.capacity()), (0, 0));

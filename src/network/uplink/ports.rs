@@ -29,7 +29,7 @@ use super::flows::Flows;
 use super::inside::Inside;
 use super::log::Seldom;
 use super::policy::Owner;
-use super::protocol::{self, Target};
+use super::protocol::{self, Reply, Target};
 use super::tun::make_transparent;
 use crate::network::Published;
 use crate::network::link::address;
@@ -93,16 +93,19 @@ impl Ports {
         Ok(())
     }
 
-    /// Takes no more connections for it; those that are there stay.
+    /// Takes no more connections for it; those that are there stay. Comes back when the port is let go.
     pub fn unpublish(&self, owner: Owner, published: Published) {
         self.tell(Command::Unpublish(owner, published), &[]);
+        self.await_answers();
     }
 
-    /// The owner's container is gone.
+    /// The owner's container is gone. Comes back when its ports are let go: whoever comes next may want
+    /// them.
     pub fn leave(&self, owner: Owner) {
         // Counted until each thread has looked, so that the process does not end before.
         self.leaving.fetch_add(self.threads.len(), Ordering::AcqRel);
         self.tell(Command::Leave(owner), &[]);
+        self.await_answers();
     }
 
     /// Whether containers that are gone have flows which still pass on what they sent.
@@ -114,6 +117,13 @@ impl Ports {
         for thread in &self.threads {
             // It ends with the process only.
             let _ = protocol::send(thread, &command, fds);
+        }
+    }
+
+    /// Waits until each thread has closed what it was told to. None of them ever waits for this one.
+    fn await_answers(&self) {
+        for thread in &self.threads {
+            let _ = protocol::receive::<Reply>(thread, true);
         }
     }
 }
@@ -250,9 +260,11 @@ impl Relay {
             }
             Command::Unpublish(owner, published) => {
                 self.close(|listener| listener.owner == owner && listener.target.published == published);
+                let _ = protocol::send(&self.commands, &Reply::Done, &[]);
             }
             Command::Leave(owner) => {
                 self.close(|listener| listener.owner == owner);
+                let _ = protocol::send(&self.commands, &Reply::Done, &[]);
                 self.flows.leave(owner);
                 self.count_left();
                 self.leaving.fetch_sub(1, Ordering::AcqRel);

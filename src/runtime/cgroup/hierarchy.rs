@@ -10,14 +10,15 @@ pub(super) struct Hierarchy {
     pub(super) mount: PathBuf,
     /// The directory of the cgroup that we are in.
     pub(super) own: PathBuf,
-    /// The name after which v1 knows us: `cpu` or `cpu,cpuacct`.
+    /// What v1 calls it, in the order of /proc/self/cgroup: `cpu`, `cpu,cpuacct`, `name=systemd`.
     pub(super) controllers: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Machine {
     Unified(Hierarchy),
-    /// By controller; several may lead to one hierarchy.
+    /// By controller; several may lead to one hierarchy, and one that has none is there by its name:
+    /// `name=systemd`.
     V1(BTreeMap<String, Hierarchy>),
     None,
 }
@@ -69,13 +70,17 @@ impl Machine {
                 _ => {}
             }
         }
-        v1.retain(|name, _| !name.starts_with("name="));
         match unified {
-            _ if !v1.is_empty() => Self::V1(v1),
+            _ if v1.keys().any(|name| is_controller(name)) => Self::V1(v1),
             Some(hierarchy) => Self::Unified(hierarchy),
             None => Self::None,
         }
     }
+}
+
+/// Whether this is a controller's name, and not that of a hierarchy without one.
+pub(super) fn is_controller(name: &str) -> bool {
+    !name.starts_with("name=")
 }
 
 /// Our path in the hierarchy with these controllers.
@@ -136,7 +141,7 @@ mod tests {
                          41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let own = "4:memory:/docker/abc/x\n2:cpu,cpuacct:/\n9:name=systemd:/\n0::/\n";
         let Machine::V1(map) = Machine::parse(mountinfo, own) else { panic!() };
-        assert_eq!(map.keys().collect::<Vec<_>>(), ["cpu", "cpuacct", "memory"]);
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["cpu", "cpuacct", "memory", "name=systemd"]);
         assert_eq!(map["memory"].own, Path::new("/sys/fs/cgroup/memory/x"));
         assert_eq!(map["cpu"], map["cpuacct"]);
     }
@@ -144,6 +149,9 @@ mod tests {
     #[test]
     fn a_machine_without() {
         assert_eq!(Machine::parse("31 23 0:28 / / rw - ext4 a rw\n", ""), Machine::None);
+        // A hierarchy that has no controller limits nothing.
+        let named = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n";
+        assert_eq!(Machine::parse(named, "9:name=systemd:/\n"), Machine::None);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!   own manager, with `monitor` and `container` below it; in a service with `Delegate=`, a cgroup
 //!   of that service's own;
 //! - v2 without systemd, as root: `/sys/fs/cgroup/ctr/<id>`;
-//! - v1, or both: as root `ctr/<id>` of the hierarchies that are needed.
+//! - v1, or both: as root `ctr/<id>` of every hierarchy that lets us, and of those that are needed.
 
 mod bus;
 mod cpuset;
@@ -38,7 +38,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
-use self::hierarchy::Machine;
+use self::hierarchy::{Machine, is_controller};
 use self::limits::Setting;
 use self::place::{CONTAINER, Identity, MONITOR, Way};
 pub use self::update::Change;
@@ -64,7 +64,7 @@ pub struct Pending {
     way: Way,
 }
 
-/// One container's cgroup: a directory, or on v1 one in each hierarchy that is needed.
+/// One container's cgroup: a directory, or on v1 one in each hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
     paths: Vec<PathBuf>,
@@ -72,6 +72,8 @@ pub struct Cgroup {
     fd: Option<OwnedFd>,
     /// v1: what its processes enter by.
     doors: Vec<File>,
+    /// v1: see [`Cgroup::hierarchies`].
+    hierarchies: Vec<String>,
 }
 
 /// What `ctr info` tells of this machine.
@@ -146,9 +148,10 @@ impl Pending {
             Way::None { why, hint } => return without(&settings, self.parent.as_deref(), &why, hint).map(|()| None),
             Way::V1(below) => {
                 let Machine::V1(hierarchies) = &self.machine else { return Ok(None) };
-                let paths = v1::make(hierarchies, &below, &settings, rules)?;
+                let made = v1::make(hierarchies, &below, &settings, rules)?;
+                let (paths, hierarchies): (Vec<_>, Vec<_>) = made.into_iter().unzip();
                 let doors = v1::doors(&paths)?;
-                return Ok(Some(Cgroup { paths, fd: None, doors }));
+                return Ok(Some(Cgroup { paths, fd: None, doors, hierarchies }));
             }
             Way::Scope(asked) => {
                 asked.wait()?;
@@ -171,7 +174,7 @@ impl Pending {
             leaf,
         };
         let fd = v2::make(&plan)?;
-        Ok(Some(Cgroup { paths: vec![parent.join(name)], fd: Some(fd), doors: Vec::new() }))
+        Ok(Some(Cgroup { paths: vec![parent.join(name)], fd: Some(fd), doors: Vec::new(), hierarchies: Vec::new() }))
     }
 }
 
@@ -238,7 +241,8 @@ impl Cgroup {
     /// The cgroups of a container whose monitor is gone, from what [`Cgroup::paths`] said.
     #[must_use]
     pub fn from_paths(paths: &[String]) -> Self {
-        Self { paths: paths.iter().map(PathBuf::from).collect(), fd: None, doors: Vec::new() }
+        let paths = paths.iter().map(PathBuf::from).collect();
+        Self { paths, fd: None, doors: Vec::new(), hierarchies: Vec::new() }
     }
 
     /// The cgroup of a container that runs, for a further process to enter.
@@ -290,6 +294,13 @@ impl Cgroup {
                 .with_context(|| format!("put process {pid} into cgroup {dir:?}"))?;
         }
         Ok(())
+    }
+
+    /// The hierarchies of v1 in which it was made, as /proc/PID/cgroup calls them. Of the others a
+    /// process in it would see the whole machine's tree.
+    #[must_use]
+    pub fn hierarchies(&self) -> &[String] {
+        &self.hierarchies
     }
 
     /// All directories that [`Cgroup::remove`] removes, for the record that outlives the monitor.
@@ -346,9 +357,12 @@ pub fn facts() -> Facts {
     match machine {
         Machine::None => none(0, "no cgroups are mounted"),
         Machine::V1(_) if !identity.root => none(1, "cgroup v1 gives an ordinary user none"),
-        Machine::V1(map) => {
-            Facts { version: 1, driver: "cgroupfs", controllers: map.into_keys().collect(), without: None }
-        }
+        Machine::V1(map) => Facts {
+            version: 1,
+            driver: "cgroupfs",
+            controllers: map.into_keys().filter(|name| is_controller(name)).collect(),
+            without: None,
+        },
         Machine::Unified(hierarchy) => {
             let managed = scope::booted() && scope::reachable(identity.root, identity.uid);
             let dir = match (managed, identity.root) {

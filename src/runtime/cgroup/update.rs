@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::Machine;
@@ -43,12 +43,9 @@ impl Change<'_> {
     /// Sets what differs, for the processes that are in the cgroup now and for all that will be. Where
     /// one limit is refused, all are as they were.
     ///
-    /// On v1 a hierarchy may be needed that the container is not in yet: `record` is told all the
-    /// directories once they are there, and before a process is in one.
-    ///
     /// # Errors
     /// A limit that cannot be set, by its file and the kernel's reason.
-    pub fn apply(&self, cgroup: &Cgroup, record: impl FnOnce(&[String]) -> Result<()>) -> Result<()> {
+    pub fn apply(&self, cgroup: &Cgroup) -> Result<()> {
         if cgroup.paths.is_empty() {
             self.check()?;
             return without(&difference(&limits::v2(self.from)?, limits::v2(self.to)?), None, NONE, RESTART);
@@ -56,18 +53,8 @@ impl Change<'_> {
         match Machine::find()? {
             Machine::V1(hierarchies) => {
                 let settings = difference(&limits::v1(self.from)?, limits::v1(self.to)?);
-                let made = v1::extend(&hierarchies, &cgroup.paths, &settings)?;
-                let place = |setting: Setting| (made.place(&setting), setting);
-                if let Err(e) = set_all(settings.into_iter().map(place).collect()) {
-                    made.undo();
-                    return Err(e);
-                }
-                if made.dirs.is_empty() {
-                    return Ok(());
-                }
-                let all: Vec<PathBuf> = cgroup.paths.iter().chain(&made.dirs).cloned().collect();
-                record(&all.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>())?;
-                move_all(cgroup, &made.dirs)
+                let place = |setting: Setting| Ok((v1::place(&hierarchies, &cgroup.paths, &setting)?, setting));
+                set_all(settings.into_iter().map(place).collect::<Result<_>>()?)
             }
             Machine::Unified(_) => {
                 let settings = difference(&limits::v2(self.from)?, limits::v2(self.to)?);
@@ -86,7 +73,7 @@ impl Change<'_> {
 }
 
 const NONE: &str = "the container was started without a cgroup";
-const RESTART: &str = "start it anew: ctr restart";
+pub(super) const RESTART: &str = "start it anew: ctr restart";
 
 /// What is new or has another value. Of all that can be asked for, only the number of processes can be
 /// asked for no longer.
@@ -151,38 +138,6 @@ fn explained(reason: anyhow::Error) -> anyhow::Error {
             .into();
     }
     reason
-}
-
-/// Moves all processes of a cgroup of v1 into further directories. They stand still meanwhile, so that none
-/// is forked past it; where they cannot be frozen, until no further one is found.
-fn move_all(cgroup: &Cgroup, into: &[PathBuf]) -> Result<()> {
-    let was_frozen = cgroup.is_frozen();
-    let frozen = was_frozen || cgroup.freeze().unwrap_or(false);
-    let moved = into.iter().try_for_each(|dir| move_into(cgroup, dir));
-    if frozen && !was_frozen {
-        cgroup.thaw()?;
-    }
-    moved
-}
-
-fn move_into(cgroup: &Cgroup, dir: &Path) -> Result<()> {
-    let target = Cgroup { paths: vec![dir.to_owned()], fd: None, doors: Vec::new() };
-    for _ in 0..100 {
-        let there = target.processes();
-        let missing: Vec<i32> =
-            cgroup.processes().into_iter().filter(|pid| there.binary_search(pid).is_err()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        for pid in missing {
-            match files::write(&dir.join("cgroup.procs"), &pid.to_string()) {
-                // It has ended.
-                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-                other => other.with_context(|| format!("put process {pid} into cgroup {dir:?}"))?,
-            }
-        }
-    }
-    Err(Failure::new(format!("processes keep appearing that are not in cgroup {dir:?}")).into())
 }
 
 #[cfg(test)]

@@ -73,12 +73,17 @@ fn address(cx: &Sandbox, container: &str, network: &str) -> String {
 
 /// What a program in the container prints when it connects to a TCP port.
 fn connects(cx: &Sandbox, container: &str, host: &str, port: u16) -> crate::support::Ran {
-    cx.ctr(&format!("exec {container} nc -w 5 {host} {port}"))
+    cx.ctr(&format!("exec {container} nc -w 20 {host} {port}"))
 }
 
-/// Whether one packet of a container's comes back.
+/// Whether one packet of a container's comes back, however busy the machine is.
 fn pings(cx: &Sandbox, container: &str, host: &str) -> bool {
-    cx.ctr(&format!("exec {container} ping -c 1 -W 2 {host}")).code == 0
+    cx.ctr(&format!("exec {container} ping -c 1 -W 20 {host}")).code == 0
+}
+
+/// Whether none comes back in a while.
+fn is_cut_off(cx: &Sandbox, container: &str, host: &str) -> bool {
+    cx.ctr(&format!("exec {container} ping -c 1 -W 2 {host}")).code != 0
 }
 
 /// The port of the host that a container's port has.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{connects, endpoint, netns, pings, waits};
+use super::{connects, endpoint, is_cut_off, netns, pings, waits};
 use crate::support::dns::{A, Answer, NameServer, dig};
 use crate::support::world::{FAR, FAR6, HERE, HERE6, NEIGHBOUR, RESOLVER};
 use crate::support::{Netns, Sandbox, netns::ip, on_machine, until};
@@ -13,7 +13,7 @@ fn is_refused(cx: &Sandbox, container: &str, host: &str, port: u16) {
     let begin = Instant::now();
     let ran = connects(cx, container, host, port);
     assert!(ran.code != 0 && ran.err().contains("Connection refused"), "{ran}");
-    assert!(begin.elapsed() < Duration::from_secs(4), "refused after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15), "refused after {:?}", begin.elapsed());
 }
 
 on_machine!(over_ipv4, |cx, world| {
@@ -96,7 +96,7 @@ on_machine!(of_an_internal_network, |cx, world| {
         }
         let ran = cx.ctr(&format!("exec one nc -w 2 {FAR} 7000"));
         assert!(ran.code != 0 && ran.stdout.is_empty(), "{ran}");
-        assert!(!pings(cx, "one", FAR) && !pings(cx, "one", NEIGHBOUR));
+        assert!(is_cut_off(cx, "one", FAR) && is_cut_off(cx, "one", NEIGHBOUR));
         assert!(netns(cx, "one").asks((FAR, 7001), "x").is_err());
     }
     // On a second network that leads outside there is a way.
@@ -144,7 +144,7 @@ on_machine!(routes_that_change, |cx, world| {
     waits(cx, "box", "");
     let begin = Instant::now();
     let ran = connects(cx, "box", FAR, 7000);
-    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(4), "{:?}\n{ran}", begin.elapsed());
+    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(15), "{:?}\n{ran}", begin.elapsed());
     ip(&format!("route add default via {NEIGHBOUR}"));
     connects(cx, "box", FAR, 7000).prints(&format!("hello {HERE}\n"));
     // A VPN comes up: another way, with an address of its own.

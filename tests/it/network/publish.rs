@@ -98,8 +98,9 @@ on_machine!(a_thousand, |cx, world| {
     serves(cx, "box", "-p 20000-20999:20000-20999 -p 8080:80");
     let lines = cx.ctr("port box").succeeds();
     assert_eq!(lines.lines().count(), 2002);
-    let processes = cx.leftovers().iter().filter(|line| line.starts_with("process")).count();
-    assert!(processes - before.min(processes) <= 5, "{processes} processes:\n{}", cx.leftovers().join("\n"));
+    let processes = || cx.leftovers().iter().filter(|line| line.starts_with("process")).count();
+    // The server's child for the last client is one for a moment.
+    until("there are few processes", || processes() <= before + 5);
     let status = std::fs::read_to_string(format!("/proc/{}/status", monitor(cx, "box"))).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{address, connects, endpoint, fetch, host_port, netns, pings, serves, settings, until_serves, waits};
+use super::{
+    address, connects, endpoint, fetch, host_port, is_cut_off, netns, pings, serves, settings, until_serves, waits,
+};
 use crate::support::world::{FAR, HERE, NEIGHBOUR};
 use crate::support::{Netns, both, on_machine, skipped};
 
@@ -145,10 +147,12 @@ both!(two_networks_are_apart, |cx| {
     let addresses = [address(cx, "r", "red"), address(cx, "b", "blue"), address(cx, "d", "bridge")];
     for (n, from) in ["r", "b", "d"].into_iter().enumerate() {
         for (m, to) in addresses.iter().enumerate() {
-            let ran = cx.ctr(&format!("exec {from} timeout 2 wget -q -O - http://{to}/"));
+            // Its own, which is there.
+            let most = if n == m { 60 } else { 2 };
+            let ran = cx.ctr(&format!("exec {from} timeout {most} wget -q -O - http://{to}/"));
             assert_eq!(ran.out() == "works\n", n == m, "{ran}");
             if n != m {
-                assert!(!pings(cx, from, to), "{from} reaches {to}");
+                assert!(is_cut_off(cx, from, to), "{from} reaches {to}");
             }
         }
     }
@@ -159,7 +163,7 @@ both!(two_networks_are_apart, |cx| {
     cx.ctr("network create --opt com.docker.network.bridge.enable_icc=false quiet").succeeds();
     serves(cx, "q1", "--network quiet");
     waits(cx, "q2", "--network quiet");
-    assert!(!pings(cx, "q2", &address(cx, "q1", "quiet")), "enable_icc=false");
+    assert!(is_cut_off(cx, "q2", &address(cx, "q1", "quiet")), "enable_icc=false");
 });
 
 both!(addresses_that_were_asked_for, |cx| {
@@ -258,8 +262,12 @@ both!(bandwidth, |cx| {
     waits(cx, "quick", "--network net");
     let limited = takes("exec quick sh -c 'wget -q -O - http://slow-server/megabyte | wc -c'");
     assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&limited), "{limited:?}");
-    let free = takes("exec quick sh -c 'wget -q -O - http://fast/megabyte | wc -c'");
-    assert!(free < Duration::from_millis(700), "{free:?}");
+    // So many that with a limit they would take twenty seconds, or ten: a busy machine takes its time too.
+    let begin = Instant::now();
+    cx.ctr("exec quick sh -c 'for n in $(seq 20); do wget -q -O - http://fast/megabyte; done | wc -c'")
+        .prints("20000000\n");
+    let free = begin.elapsed();
+    assert!(free < Duration::from_secs(8), "{free:?}");
     let inspect = cx.ctr("inspect slow").succeeds();
     assert!(inspect.contains("8000000") && inspect.contains("16000000"), "{inspect}");
     cx.ctr("run --rm --rate 8 busybox true").fails_saying(125, "no unit");
@@ -273,7 +281,7 @@ both!(without_a_way_outside, |cx| {
     assert!(pings(cx, "two", &address(cx, "one", "bridge")));
     let begin = Instant::now();
     let ran = connects(cx, "two", "198.51.100.7", 80);
-    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(4), "{:?}\n{ran}", begin.elapsed());
+    assert!(ran.code != 0 && begin.elapsed() < Duration::from_secs(15), "{:?}\n{ran}", begin.elapsed());
     if nix::unistd::geteuid().is_root() {
         assert_eq!(fetch(&crate::support::Netns::here(), "127.0.0.1:8080", "/").unwrap(), "works\n");
         drop(netns(cx, "two"));

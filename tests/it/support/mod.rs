@@ -31,7 +31,7 @@ pub use netns::Netns;
 pub use ran::Ran;
 pub use registry::{Registry, log_in};
 pub use running::Running;
-pub use sandbox::{Sandbox, binary, words};
+pub use sandbox::{Sandbox, binary, copy_program, words};
 pub use server::{Reply, Server};
 pub use tar::{Entry, Layer};
 pub use terminal::Terminal;
@@ -41,7 +41,7 @@ pub use world::World;
 pub(crate) use world::on_machine;
 
 /// How long anything may take that should take a moment: generous, for two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Makes two tests of one: `name::as_root` and `name::as_user`. The body gets a [`Sandbox`] of its
 /// own; when it is through, its containers are removed and nothing may be left of them.

@@ -208,7 +208,7 @@ impl Sandbox {
     /// kernel removes the interfaces of a namespace one after the other, behind those of other tests.
     #[track_caller]
     pub fn leaves_nothing(&self) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + super::PATIENCE;
         loop {
             let left = self.leftovers();
             if left.is_empty() {
@@ -272,10 +272,19 @@ pub fn binary() -> &'static Path {
         let dir = base().join("bin");
         fs::create_dir_all(&dir).unwrap();
         let copy = dir.join("ctr");
-        fs::copy(&built, &copy).unwrap_or_else(|e| panic!("copy {} to {}: {e}", built.display(), copy.display()));
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_program(Path::new(&built), &copy);
         copy
     })
+}
+
+/// Copies a program, which everybody may run. By a process of its own: a child that another test forks
+/// meanwhile would have this one's descriptors for an instant, and what somebody has open for writing
+/// cannot be run (ETXTBSY).
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = Command::new("cp").args([from, to]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Removes, once, what earlier runs of these tests left that were killed.

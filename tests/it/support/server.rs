@@ -17,7 +17,7 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Break the connection off after so many bytes of the body, so many times.
     pub broken: Option<(usize, u32)>,
-    /// Send the body in pieces with pauses between them, over about this time.
+    /// Send half of the body, and the rest in pieces with pauses between them, over about this time.
     pub slow: Option<Duration>,
     /// Send this many bytes of spaces for a body.
     pub endless: Option<u64>,
@@ -252,7 +252,9 @@ fn answer(mut stream: &TcpStream, method: &str, range: Option<&str>, reply: &Rep
     match reply.slow {
         None => stream.write_all(body),
         Some(time) => {
-            for piece in body.chunks(body.len().div_ceil(50).max(1)) {
+            let (half, rest) = body.split_at(body.len() / 2);
+            stream.write_all(half)?;
+            for piece in rest.chunks(rest.len().div_ceil(50).max(1)) {
                 stream.write_all(piece)?;
                 std::thread::sleep(time / 50);
             }
