@@ -162,6 +162,30 @@ on_machine!(by_route_alone, |cx, world| {
     assert!(fetch(&world.outside, &format!("{own}:80"), "/").is_err());
 });
 
+on_machine!(by_interfaces_that_are_trusted, |cx, world| {
+    if !cx.is_root() {
+        let option = "com.docker.network.bridge.trusted_host_interfaces=out0";
+        cx.ctr(&format!("network create -o {option} net")).refuses(1, &format!("the option {option} needs root"));
+        return;
+    }
+    for (name, third, interface) in [("near", 91, "out0"), ("far", 92, "eth7:other0")] {
+        let option = format!("com.docker.network.bridge.trusted_host_interfaces={interface}");
+        cx.ctr(&format!("network create --subnet 10.{third}.0.0/24 -o {option} {name}")).succeeds();
+        serves(cx, &format!("box-{name}"), &format!("--network {name} -p 127.0.0.1::80"));
+        world.outside.ip(&format!("route add 10.{third}.0.0/24 via {HERE}"));
+    }
+    assert_eq!(who(&world.outside, &format!("{}:80", address(cx, "box-near", "near"))), NEIGHBOUR);
+    assert!(fetch(&world.outside, &format!("{}:80", address(cx, "box-far", "far")), "/").is_err());
+    // It is published on the host all the same.
+    let port = host_port(cx, "box-near", "80");
+    assert_eq!(fetch(&Netns::here(), &format!("127.0.0.1:{port}"), "/").unwrap(), "works\n");
+    cx.ctr("network create --subnet 10.93.0.0/24 -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected open")
+        .succeeds();
+    serves(cx, "box-open", "--network open");
+    world.outside.ip(&format!("route add 10.93.0.0/24 via {HERE}"));
+    assert_eq!(who(&world.outside, &format!("{}:80", address(cx, "box-open", "open"))), NEIGHBOUR);
+});
+
 both!(sctp_is_for_root, |cx| {
     if cx.is_root() {
         return;
