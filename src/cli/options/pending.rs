@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn each_is_refused_by_its_name() {
         for option in OPTIONS {
-            let args = [format!("--{}", option.long), "something".to_owned()];
+            let value = if option.long == "gpus" { "all" } else { "something" };
+            let args = [format!("--{}", option.long), value.to_owned()];
             let given = if option.takes_value { &args[..] } else { &args[..1] };
             let given: Vec<&str> = given.iter().map(String::as_str).collect();
             let later = format!("the option \"--{}\" is not supported yet", option.long);
