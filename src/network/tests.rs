@@ -43,7 +43,7 @@ fn running(store: &Store) -> (Id, Lock) {
 }
 
 fn join(store: &Store, network: &Network, container: &Id, wanted: &Endpoint) -> Result<Member> {
-    member::join(store, network, NewMember { container, name: "x", wanted, published: Vec::new() }, |_| ())
+    member::join(store, network, NewMember { container, name: "x", wanted, others: &[], published: Vec::new() }, |_| ())
 }
 
 fn any() -> Endpoint {

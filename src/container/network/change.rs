@@ -18,6 +18,9 @@ use crate::store::{Id, Lock, Store, names};
 /// Docker's sentences: no such network, or a container that can be on none.
 pub fn connect(store: &Store, id: &Id, endpoint: Endpoint) -> Result<()> {
     let endpoint = Endpoint { network: name(store, &endpoint.network)?, ..endpoint };
+    if !networks::PREDEFINED.contains(&endpoint.network.as_str()) {
+        network_record::get(store, &endpoint.network)?.check_joinable()?;
+    }
     change(store, id, &Request::Connect(endpoint.clone()), |wish, _| {
         for name in [&endpoint.network, &wish.own_name()] {
             match name.as_str() {

@@ -40,7 +40,7 @@ impl Sandbox {
         // The ports may come in by another network than before.
         self.shut()?;
         let was_shut_in = self.entrance().is_none();
-        let done = self.join(endpoint).and_then(|at| {
+        let done = self.join(endpoint, &[]).and_then(|at| {
             let done = if was_shut_in { self.take_wanted_ports() } else { Ok(()) };
             let done = done.and_then(|()| self.plug(at)).and_then(|()| self.settle());
             if done.is_err() {
@@ -201,7 +201,7 @@ impl Sandbox {
 /// Whether a published port is one that `wanted`, as given to `--publish-rm`, means: without a port
 /// of the host's all of the container's, without an address that on all addresses.
 fn is_meant(published: &Published, wanted: &Wanted) -> bool {
-    let port = *wanted.ports.start() == 0 || wanted.ports.contains(&published.host_port);
+    let port = *wanted.ports.start() == 0 || published.is_routed() || wanted.ports.contains(&published.host_port);
     published.container_port == wanted.container_port
         && published.protocol == wanted.protocol
         && port

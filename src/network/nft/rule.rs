@@ -66,6 +66,10 @@ enum Expression {
         address: u32,
         port: u32,
     },
+    SourceNat {
+        family: u32,
+        address: u32,
+    },
     Masquerade,
     Count,
     TransparentProxy {
@@ -232,6 +236,13 @@ impl Rule {
         self.lookup(fields, map, Some(FIRST), false).then(Expression::DestinationNat { family, address: FIRST, port })
     }
 
+    /// If the field is in the map, the connection leaves under the address found there.
+    #[must_use]
+    pub fn leave_as(self, field: Field, map: &str, ipv6: bool) -> Self {
+        let family = if ipv6 { 10 } else { 2 };
+        self.lookup(&[field], map, Some(FIRST), false).then(Expression::SourceNat { family, address: FIRST })
+    }
+
     /// The connection leaves under an address of the interface that it leaves by.
     #[must_use]
     pub fn masquerade(self) -> Self {
@@ -306,7 +317,7 @@ impl Expression {
             Self::Compare { .. } => "cmp",
             Self::Lookup { .. } => "lookup",
             Self::Immediate { .. } | Self::Decide(_) => "immediate",
-            Self::DestinationNat { .. } => "nat",
+            Self::SourceNat { .. } | Self::DestinationNat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Count => "counter",
             Self::TransparentProxy { .. } => "tproxy",
@@ -352,6 +363,9 @@ impl Expression {
             Self::DestinationNat { family, address, port } => {
                 // NFT_NAT_DNAT; without a flag the port may be changed to no other than this.
                 m.put_be32(1, 1).put_be32(2, *family).put_be32(3, *address).put_be32(5, *port);
+            }
+            Self::SourceNat { family, address } => {
+                m.put_be32(1, 0).put_be32(2, *family).put_be32(3, *address);
             }
             Self::Masquerade | Self::Count => {}
             Self::TransparentProxy { family, address, port } => {

@@ -56,6 +56,18 @@ on_machine!(of_a_network, |cx, world| {
     assert_eq!(dig(&asks, "both", A), Answer::of(&[&two]));
 });
 
+both!(the_host_has_a_name_everywhere, |cx| {
+    cx.busybox();
+    let internal = "host.docker.internal host.containers.internal";
+    cx.ctr("run --rm --network host busybox grep host.docker.internal /etc/hosts")
+        .prints(&format!("127.0.0.1\t{internal}\n"));
+    cx.ctr("network create --internal --subnet 10.87.0.0/24 inside").succeeds();
+    cx.ctr("run --rm --network inside --add-host my-gate:host-gateway busybox grep 10.87.0.1 /etc/hosts")
+        .prints(&format!("10.87.0.1\tmy-gate\n10.87.0.1\t{internal}\n"));
+    cx.ctr("run --rm --network inside busybox nslookup host.docker.internal").succeeds();
+    cx.ctr("run --rm --network none -h foo.bar.com busybox grep foo /etc/hosts").prints("127.0.0.1\tfoo.bar.com foo\n");
+});
+
 both!(own_files, |cx| {
     cx.busybox();
     cx.ctr("network create net").succeeds();
