@@ -160,6 +160,15 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "ctr: warning: {}", harmless(text));
 }
 
+/// Says on standard error what was done, on one line. `level`: `DEBUG` and so on.
+pub fn note(level: &str, text: &str) {
+    use std::io::Write;
+    let text = harmless(text).replace('\n', " ");
+    let line = format!("ctr: {}: {text}\n", level.to_ascii_lowercase());
+    // At once: other threads write too.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

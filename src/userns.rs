@@ -296,9 +296,12 @@ fn write_maps(pid: Pid, uids: &[IdMap], gids: &[IdMap]) -> Result<()> {
     }
     // Both at once: each is a program of its own, and a start waits for them.
     let run = |program: &str, maps: &[IdMap]| {
+        let numbers: Vec<String> =
+            maps.iter().flat_map(|m| [m.inside, m.outside, m.count]).map(|n| n.to_string()).collect();
+        log::debug!("run {program} {pid} {}", numbers.join(" "));
         Command::new(program)
             .arg(pid.to_string())
-            .args(maps.iter().flat_map(|m| [m.inside, m.outside, m.count]).map(|n| n.to_string()))
+            .args(numbers)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -418,6 +421,7 @@ fn from_directory_service(name: &str, group: bool) -> Vec<(u32, u32)> {
     if !switched.lines().any(|line| line.starts_with("subid:")) || !Path::new("/usr/bin/getsubids").exists() {
         return Vec::new();
     }
+    log::debug!("run getsubids {name}");
     let output = Command::new("getsubids").args(group.then_some("-g")).arg(name).stderr(Stdio::null()).output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     // `0: name 100000 65536`

@@ -1,15 +1,16 @@
 //! `ctr export`.
 
 use std::fs::File;
-use std::io::{IsTerminal, stdout};
+use std::io::{ErrorKind, IsTerminal, stdout};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 
 use crate::cli::cp::{to_stdout, warn_shortened};
 use crate::cli::{Globals, Run};
-use crate::container::files::copy::check_output;
 use crate::container::files::export::{Whole, export};
 use crate::container::files::tree::Entered;
 use crate::container::start;
@@ -39,7 +40,7 @@ impl Run for Export {
             bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
         }
         if let Some(path) = path {
-            check_output(path).context("failed to export container")?;
+            check_file(path).context("failed to export container")?;
         }
         let store = globals.store()?;
         let id = names::resolve(&store, &self.container)?;
@@ -55,6 +56,29 @@ impl Run for Export {
                 Ok(0)
             }
         }
+    }
+}
+
+/// Whether an archive can become the file at this path.
+///
+/// # Errors
+/// Docker's words: its folder is not there, or it is a folder or a device.
+pub(super) fn check_file(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let looking = || format!("invalid output path: stat {}", folder.display());
+    if !std::fs::metadata(folder).with_context(looking)?.is_dir() {
+        return Err(Errno::ENOTDIR).with_context(looking);
+    }
+    let kind = match std::fs::metadata(path) {
+        Ok(meta) => meta.file_type(),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).with_context(|| format!("failed to stat output path: stat {}", path.display())),
+    };
+    match () {
+        () if kind.is_dir() => bail!("cannot write to a directory"),
+        () if kind.is_char_device() => bail!("cannot write to a character device file"),
+        () if kind.is_block_device() => bail!("cannot write to a block device file"),
+        () => Ok(()),
     }
 }
 

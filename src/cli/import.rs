@@ -48,7 +48,7 @@ impl Run for Import {
             "-" => Box::new(std::io::stdin().lock()),
             url if url.starts_with("http://") || url.starts_with("https://") => Box::new(registry::download(url)?),
             path => {
-                let file = File::open(path).with_context(|| format!("open {path:?}"))?;
+                let file = File::open(path).with_context(|| format!("open {path}"))?;
                 if file.metadata()?.is_dir() {
                     return Err(Failure::new(format!("{path:?} is a folder"))
                         .hint(format!("pack it first: tar -C {path} -c . | ctr import -"))

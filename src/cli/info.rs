@@ -33,7 +33,7 @@ impl Run for Info {
         let store = globals.store()?;
         let known = known(&store)?;
         if let Some(source) = self.format.as_deref().filter(|format| !format.is_empty()) {
-            return template::print(source, &known);
+            return template::print(source, "info", &known);
         }
         output::print(&plain(&known));
         for warning in known["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -36,7 +36,7 @@ pub struct Load {
 impl Run for Load {
     fn run(self, globals: &Globals) -> Result<u8> {
         let source = match &self.input {
-            Some(path) => File::open(path).with_context(|| format!("open {path:?}"))?,
+            Some(path) => File::open(path).with_context(|| format!("open {}", path.display()))?,
             None if std::io::stdin().is_terminal() => {
                 return Err(Failure::new("requested load from stdin, but stdin is empty")
                     .hint("name the archive: ctr load -i FILE")

@@ -29,6 +29,7 @@ mod info;
 mod inspect;
 mod latest;
 mod load;
+mod logging;
 mod login;
 mod logout;
 mod logs;
@@ -72,6 +73,8 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
+use crate::cli::complete::Kind;
+use crate::config;
 use crate::container::list::{self, Status};
 use crate::error::{self, Failure, exit};
 use crate::store::{Id, Store};
@@ -85,6 +88,15 @@ pub struct Globals {
     /// Directory for what a reboot may take away
     #[arg(long, value_name = "DIR")]
     pub runroot: Option<PathBuf>,
+    /// Directory of config.json, where credentials are kept
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Show what is done, on standard error
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Show what is of this level: debug, info, warn, error, fatal
+    #[arg(short, long, value_name = "level", add = Kind::Words(&["debug", "info", "warn", "error", "fatal"]))]
+    pub log_level: Option<String>,
     /// The command as it was called, `container rm` or `rm`, for messages.
     #[arg(skip)]
     pub words: &'static str,
@@ -96,7 +108,9 @@ impl Globals {
     /// # Errors
     /// As [`Store::open`].
     pub fn store(&self) -> Result<Store> {
-        Store::open(self.root.as_deref(), self.runroot.as_deref())
+        let store = Store::open(self.root.as_deref(), self.runroot.as_deref())?;
+        log::debug!("storage in {:?}, what a reboot takes in {:?}", store.root(), store.run());
+        Ok(store)
     }
 }
 
@@ -223,7 +237,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let args = &latest::named(name, words, &own, args)?.unwrap_or_else(|| args.to_vec())[..];
     let tree = || latest::augment(name, (entry.tree)());
     let command = as_docker_parses(plant(latest::augment(name, own), words));
-    let matches = match skeleton().subcommand(command).try_get_matches_from(args) {
+    let matches = match as_docker_parses(skeleton()).subcommand(command).try_get_matches_from(args) {
         Ok(matches) => matches,
         // Help shows flags as they are written in the source, without what their parsing needs.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -233,6 +247,10 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         Err(error) => return usage::refused(&error, &tree(), words, args),
     };
     let globals = Globals { words, ..Globals::from_arg_matches(&matches)? };
+    logging::begin(globals.log_level.as_deref(), globals.debug)?;
+    if let Some(folder) = globals.config.as_deref().filter(|folder| !folder.as_os_str().is_empty()) {
+        config::use_folder(folder);
+    }
     let mut innermost = &matches;
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;
@@ -336,11 +354,9 @@ fn without_absent_globals(args: &[OsString]) -> Result<Vec<OsString>> {
                 }
                 "there is no daemon to connect to"
             }
-            "--config" => "set DOCKER_CONFIG to the directory that holds config.json",
-            "-D" | "--debug" | "-l" | "--log-level" => "there is no log; errors name their causes",
             _ if name.starts_with('-') => {
                 kept.push(arg.clone());
-                if matches!(name, "--root" | "--runroot") && value.is_none() {
+                if takes_word(flag) {
                     kept.extend(rest.next().cloned());
                 }
                 continue;
@@ -359,11 +375,17 @@ fn without_absent_globals(args: &[OsString]) -> Result<Vec<OsString>> {
     Ok(kept)
 }
 
+/// Whether the word behind a global flag is its value.
+fn takes_word(flag: &str) -> bool {
+    let is_long = matches!(flag, "--root" | "--runroot" | "--config" | "--log-level");
+    is_long || flag.strip_prefix('-').is_some_and(|letters| letters.trim_start_matches('D') == "l")
+}
+
 /// The words past the global flags and their values.
 fn plain_words(args: &[OsString]) -> impl Iterator<Item = &str> {
     let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default()).peekable();
     while let Some(flag) = words.next_if(|word| word.starts_with('-')) {
-        if matches!(flag, "--root" | "--runroot") {
+        if takes_word(flag) {
             words.next();
         }
     }
@@ -465,7 +487,7 @@ mod tests {
         let mut empty = words("ctr --root /r -H");
         empty.extend([OsString::new(), "--context=".into(), "ps".into(), "-H".into()]);
         assert_eq!(without_absent_globals(&empty).unwrap(), words("ctr --root /r ps -H"));
-        for wrong in ["ctr -H tcp://x ps", "ctr --config dir ps", "ctr -D ps", "ctr --log-level=info ps"] {
+        for wrong in ["ctr -H tcp://x ps", "ctr --host=tcp://x ps", "ctr -c far ps"] {
             let error = without_absent_globals(&words(wrong)).unwrap_err().to_string();
             assert!(error.ends_with("is not supported yet"), "{error}");
         }

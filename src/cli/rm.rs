@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::cli::complete::{Kind, Which};
-use crate::cli::options::pending;
 use crate::cli::{Globals, Run, output, selection};
+use crate::container::network::change;
 use crate::container::remove::{self, Removal};
 use crate::error;
 use crate::store::names;
@@ -18,8 +18,9 @@ use crate::store::names;
     override_usage = "ctr rm [OPTIONS] CONTAINER [CONTAINER...]",
     after_help = "Examples:
   ctr rm job
-  ctr rm -f web     although it runs
-  ctr rm -a         all that do not run"
+  ctr rm -f web           although it runs
+  ctr rm -a               all that do not run
+  ctr rm --link web/db    web's --link to its database, not a container"
 )]
 pub struct RmCommand {
     /// All containers: those that do not run, and with -f those that do
@@ -28,7 +29,8 @@ pub struct RmCommand {
     /// Kill containers that run, and do not mind those that are not there
     #[arg(short, long)]
     force: bool,
-    #[arg(short, long, hide = true)]
+    /// Remove links instead: `web/db` is what `--link` had container `web` call `db`
+    #[arg(short, long)]
     link: bool,
     /// Remove anonymous volumes too
     #[arg(short, long)]
@@ -40,11 +42,21 @@ pub struct RmCommand {
 
 impl Run for RmCommand {
     fn run(self, globals: &Globals) -> Result<u8> {
-        if self.link {
-            return pending::refused("--link");
-        }
         let store = globals.store()?;
         let force = self.force;
+        if self.link {
+            let mut code = 0;
+            for name in &self.containers {
+                match change::unlink(&store, name.trim_matches('/')) {
+                    Ok(()) => output::print(&format!("{name}\n")),
+                    Err(failure) => {
+                        output::say(&error::render(&failure));
+                        code = 1;
+                    }
+                }
+            }
+            return Ok(code);
+        }
         let wanted =
             selection(&store, globals.words, self.containers, self.all, false, |status| force || !status.is_running())?;
         let mut code = 0;

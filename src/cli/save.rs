@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::complete::Kind;
 use crate::cli::cp::to_stdout;
-use crate::cli::export::to_file;
+use crate::cli::export::{check_file, to_file};
 use crate::cli::{Globals, Run};
-use crate::container::files::copy::check_output;
 use crate::error::{self, Failure, exit};
 use crate::image::archive::save::{Format, gather};
 use crate::image::platform::Platform;
@@ -75,7 +74,7 @@ impl Run for Save {
             bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
         }
         if let Some(path) = path {
-            check_output(path).context("failed to save image")?;
+            check_file(path).context("failed to save image")?;
         }
         let store = globals.store()?;
         blobs::prepare(&store)?;

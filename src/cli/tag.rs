@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::cli::{Globals, Run};
+use crate::error::Failure;
 use crate::image::reference::Reference;
 use crate::image::tag::tag;
 use crate::image::{additional, disk_full};
@@ -22,11 +23,27 @@ pub struct Tag {
     target: String,
 }
 
+const INVALID: &str = "invalid reference format";
+
+/// Docker's words, which have the name in front alone.
+fn parsed(text: &str) -> Result<Reference> {
+    let wrong = || format!("Error parsing reference: {text:?} is not a valid repository/tag");
+    let twice = format!("{INVALID}: {text:?}");
+    let once = |failure: Failure| if failure.to_string() == twice { Failure::new(INVALID) } else { failure };
+    text.parse().map_err(once).with_context(wrong)
+}
+
+/// A whole id is no name.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 impl Run for Tag {
     fn run(self, globals: &Globals) -> Result<u8> {
-        let target = &self.target;
-        let wrong = || format!("Error parsing reference: {target:?} is not a valid repository/tag");
-        let name: Reference = target.parse().with_context(wrong)?;
+        let name = parsed(&self.target)?;
+        if !is_id(&self.source) {
+            parsed(&self.source)?;
+        }
         let store = globals.store()?;
         // Names are given in the own store, to what it has.
         if let Some(image) = additional::only_there(&store, &self.source, None)? {

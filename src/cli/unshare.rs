@@ -1,7 +1,9 @@
 //! `ctr unshare`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -45,11 +47,23 @@ impl Run for Unshare {
         let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
         let mut words = self.words.into_iter();
         let program = words.next().unwrap_or_else(shell);
-        let error = Command::new(&program).args(words).exec();
+        let error = match Command::new(&program).args(words).exec() {
+            // Of a folder that may not be looked into: execvp(3).
+            e if e.kind() == ErrorKind::PermissionDenied && !is_there(&program) => {
+                io::Error::from_raw_os_error(libc::ENOENT)
+            }
+            e => e,
+        };
         let code = match error.kind() {
-            std::io::ErrorKind::NotFound => exit::NOT_FOUND,
+            ErrorKind::NotFound => exit::NOT_FOUND,
             _ => exit::NOT_EXECUTABLE,
         };
         Err(Failure::new(format!("run {program:?}")).source(error).exit(code).into())
     }
+}
+
+/// Whether the program was found, wherever it is searched for.
+fn is_there(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Path::new(program).components().count() > 1 || std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 
+use crate::cli::options::network as options;
 use crate::cli::options::{pending, publish, resources, size};
 use crate::cli::{Globals, Run, each, output};
 use crate::container::config::Resources;
-use crate::container::network::change;
-use crate::container::update;
+use crate::container::network::{self, change};
+use crate::container::{start, update};
 use crate::error::Failure;
 use crate::events;
 use crate::store::names;
@@ -146,6 +147,10 @@ impl Run for Update {
             }
             if has_ports {
                 change::publish(&store, &id, &add, &remove)?;
+                if !add.is_empty() {
+                    let wish = network::wish(&store, &start::config(&store, &id)?)?;
+                    options::warn_unreached(&store, &wish.endpoints)?;
+                }
             }
             events::of_container(&store, &id, "update", &[]);
             output::print(&format!("{wanted}\n"));

@@ -25,7 +25,7 @@ impl Run for Version {
     fn run(self, _: &Globals) -> Result<u8> {
         let known = known()?;
         if let Some(source) = self.format.as_deref().filter(|format| !format.is_empty()) {
-            return template::print(source, &known);
+            return template::print(source, "version", &known);
         }
         let field = |of: &str, name: &str| known[of][name].as_str().unwrap_or_default().to_owned();
         output::print(&format!(
@@ -58,7 +58,6 @@ fn known() -> Result<Value> {
             "GoVersion": "",
             "Os": "linux",
             "Arch": architecture(),
-            "KernelVersion": kernel,
             "BuildTime": "",
             "Context": "default",
         },

@@ -16,6 +16,7 @@ pub mod registries;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
@@ -35,9 +36,17 @@ fn own(name: &str) -> Option<PathBuf> {
     Some(config.join("containers").join(name))
 }
 
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// `--config`: the folder of Docker's own file from here on. The first call counts.
+pub fn use_folder(folder: &Path) {
+    let _ = FOLDER.set(folder.to_owned());
+}
+
 /// The folder of Docker's own file.
 fn docker() -> Option<PathBuf> {
-    variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")))
+    let given = FOLDER.get().cloned();
+    given.or_else(|| variable("DOCKER_CONFIG")).or_else(|| Some(variable("HOME")?.join(".docker")))
 }
 
 fn read_text(path: &Path) -> Result<Option<String>> {

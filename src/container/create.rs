@@ -3,9 +3,10 @@
 //! whose name is not claimed: its maker held its lock, so that one found unlocked is finished
 //! or removed by the next command.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::Path;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -22,6 +23,9 @@ use crate::store::names::{self, Claim};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store, tree};
 use crate::userns;
+
+/// In the root of every container of an image, empty.
+pub const MARK: &str = ".dockerenv";
 
 /// What is wanted, complete.
 #[derive(Debug)]
@@ -136,11 +140,15 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         let mode = mode.map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
         fs::set_permissions(&upper, Permissions::from_mode(mode))
             .with_context(|| format!("set the mode of {upper:?}"))?;
+        let mark = mark(store, layers, &upper)?;
         // Root's is seen with the container's ids when it is mounted.
         if let Some(ids) = config.host_config.ids.as_ref().filter(|_| !userns::is_host_root()) {
             let (uid, gid) = ids.root();
-            userns::within(store, || Ok(chown(&upper, Some(uid), Some(gid))?))
-                .with_context(|| format!("give {upper:?} to the container's root"))?;
+            let made = [mark, Some(upper.clone())];
+            userns::within(store, || {
+                Ok(made.iter().flatten().try_for_each(|path| chown(path, Some(uid), Some(gid)))?)
+            })
+            .with_context(|| format!("give {upper:?} to the container's root"))?;
         }
     }
     secret::keep(store, temporary, &config.secrets)?;
@@ -151,6 +159,27 @@ fn fill(store: &Store, temporary: &Path, place: &Path, config: &ContainerConfig,
         record::sync_parent(place).with_context(|| format!("sync {:?}", store.containers()))?;
     }
     Ok(lock)
+}
+
+/// Docker's sign of a container, by which programs know that they are in one; `None` where the image
+/// has something of this name, which stays. `upper` is nobody else's yet: no link can lie there.
+fn mark(store: &Store, layers: &[String], upper: &Path) -> Result<Option<PathBuf>> {
+    let mut in_layers = layers.iter().map(|layer| fs::symlink_metadata(store.layers().join(layer).join(MARK)));
+    // The topmost decides, and may say that it is gone.
+    let is_there = |found: &io::Result<_>| !found.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    match in_layers.find(is_there) {
+        None => {}
+        Some(Ok(found)) if found.file_type().is_char_device() && found.rdev() == 0 => {}
+        Some(_) => return Ok(None),
+    }
+    let path = upper.join(MARK);
+    let make = || -> io::Result<()> {
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        // Whatever the umask.
+        file.set_permissions(Permissions::from_mode(0o755))
+    };
+    make().with_context(|| format!("make {path:?}"))?;
+    Ok(Some(path))
 }
 
 /// Gives the container its name; one that was made up gives way to another when it is taken.

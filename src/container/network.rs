@@ -102,6 +102,16 @@ impl Wish {
         }
     }
 
+    /// Takes the links of this alias away; whether there were any.
+    pub fn unlink(&mut self, alias: &str) -> bool {
+        let all = self.endpoints.iter_mut().map(|endpoint| &mut endpoint.links).chain([&mut self.links]);
+        all.fold(false, |was, links| {
+            let before = links.len();
+            links.retain(|link| alias_of(link) != alias);
+            was || links.len() != before
+        })
+    }
+
     /// What `ps` shows in NETWORKS for a container that does not run.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -112,6 +122,12 @@ impl Wish {
             Mode::Container(_) | Mode::Namespace(_) | Mode::Pasta(_) => Vec::new(),
         }
     }
+}
+
+/// Of a link as it is kept, `CONTAINER:ALIAS`.
+#[must_use]
+pub fn alias_of(link: &str) -> &str {
+    link.split_once(':').map_or(link, |(_, alias)| alias)
 }
 
 /// The ports that are to be bound on the host, in the order of the container's: those of `bindings`,
@@ -242,6 +258,10 @@ pub enum Request {
         add: PortBindings,
         /// A binding with neither address nor port stands for all of the container's port.
         remove: PortBindings,
+    },
+    /// Takes back `--link CONTAINER:ALIAS`.
+    Unlink {
+        alias: String,
     },
 }
 

@@ -58,6 +58,7 @@ pub fn top(store: &Store, id: &Id, options: &[String]) -> Result<Table> {
 
 fn ps(words: &[&str], pids: Option<&str>) -> Result<Output> {
     let numbers = pids.map(|pids| format!("-q{pids}"));
+    log::debug!("run ps");
     let ran = Command::new("ps").args(words).args(numbers).stdin(Stdio::null()).output();
     ran.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => {

@@ -20,31 +20,36 @@ pub struct Compressed {
     pub count: usize,
     /// Those that cannot be had again.
     pub only: usize,
-    /// Bytes of all, and of those that can be had again.
+    /// Bytes of all, of those that can be had again, and of those that images have which are in use.
     pub size: u64,
     pub reclaimable: u64,
+    pub used: u64,
 }
 
 /// A blob of a layer that is here.
 struct Blob {
     size: u64,
     is_only: bool,
+    is_used: bool,
 }
 
+/// `is_used`: whether something was made from the image of this id.
+///
 /// # Errors
 /// The index cannot be read. A damaged image's blobs are not counted.
-pub fn space(store: &Store) -> Result<Compressed> {
+pub fn space(store: &Store, is_used: impl Fn(&str) -> bool) -> Result<Compressed> {
     let mut space = Compressed::default();
-    for blob in all(store, &Index::read(store)?).values() {
+    for blob in all(store, &Index::read(store)?, is_used).values() {
         space.count += 1;
         space.only += usize::from(blob.is_only);
         space.size += blob.size;
         space.reclaimable += if blob.is_only { 0 } else { blob.size };
+        space.used += if blob.is_used { blob.size } else { 0 };
     }
     Ok(space)
 }
 
-fn all(store: &Store, index: &Index) -> HashMap<Digest, Blob> {
+fn all(store: &Store, index: &Index, is_used: impl Fn(&str) -> bool) -> HashMap<Digest, Blob> {
     let mut all: HashMap<Digest, Blob> = HashMap::new();
     for entry in &index.entries {
         let bytes = blobs::read(store, &entry.manifest.digest).ok().flatten().unwrap_or_default();
@@ -57,7 +62,9 @@ fn all(store: &Store, index: &Index) -> HashMap<Digest, Blob> {
             // What is unpacked from it has to be whole.
             let is_unpacked = diffs.get(n).is_some_and(|diff| layers::find(store, diff).is_ok_and(|l| l.is_some()));
             // Each image fetches from where it came from itself.
-            let blob = all.entry(layer.digest.clone()).or_insert(Blob { size: meta.len(), is_only: false });
+            let blob =
+                all.entry(layer.digest.clone()).or_insert(Blob { size: meta.len(), is_only: false, is_used: false });
+            blob.is_used |= is_used(entry.image.as_str());
             blob.is_only |= !(has_source && is_unpacked);
         }
     }
@@ -72,7 +79,7 @@ pub fn drop_all(store: &Store) -> Result<Vec<(Digest, u64)>> {
     let layout = store.image_layout();
     let _lock = Lock::exclusive(&layout).with_context(|| format!("lock {layout:?}"))?;
     let mut gone = Vec::new();
-    for (digest, blob) in all(store, &Index::read(store)?) {
+    for (digest, blob) in all(store, &Index::read(store)?, |_| false) {
         let path = blobs::path(store, &digest);
         // Who is at work with it keeps it.
         let Ok(Some(_unused)) = Lock::try_exclusive(&path) else { continue };

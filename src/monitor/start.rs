@@ -23,12 +23,13 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execveat, getpid, s
 
 use crate::container::attach;
 use crate::container::config::ContainerConfig;
-use crate::container::state::ALIVE;
+use crate::container::state::{ALIVE, PROCESS, Process};
 use crate::error::Failure;
 use crate::monitor::protocol::{self, Message, PACKET};
 use crate::monitor::run::{FDS, NAME};
 use crate::monitor::{Connection, Streams, failed, to_error};
-use crate::store::{Id, Store};
+use crate::network::member;
+use crate::store::{Id, Store, record};
 use crate::sys::process::{Fork, exit_now, fork};
 use crate::sys::{descriptors, reexec, seqpacket};
 use crate::userns::{self, Plan};
@@ -88,13 +89,36 @@ pub fn start(
         Err(e) => Err(e.into()),
     };
     match outcome {
-        Ok((pid, input)) => Ok(Connection { socket: ours, pid: Some(pid), output, input }),
+        Ok((pid, input)) => {
+            if log::log_enabled!(log::Level::Debug) {
+                tell(store, config, pid);
+            }
+            Ok(Connection { socket: ours, pid: Some(pid), output, input })
+        }
         Err(e) => {
             let _ = waitpid(monitor, None);
             attach::release_signals()?;
             crate::container::heal::remove_traces(store, id);
             Err(e)
         }
+    }
+}
+
+/// What a container that was started was given.
+fn tell(store: &Store, config: &ContainerConfig, pid: Pid) {
+    let id = config.id.short();
+    log::debug!("container {id} runs as process {pid}");
+    if let Ok(Some(process)) = record::read::<Process>(&store.container(&config.id).join(PROCESS)) {
+        let cgroups = if process.cgroups.is_empty() { "none".to_owned() } else { process.cgroups.join(", ") };
+        log::debug!("container {id}: cgroup {cgroups}");
+    }
+    let members = member::of_container(store, &config.id).unwrap_or_default();
+    for (network, member) in &members {
+        let addresses: Vec<String> = member.addresses().map(|address| address.to_string()).collect();
+        log::debug!("container {id}: network {} as {} {}", network.name, member.interface, addresses.join(" "));
+    }
+    if members.is_empty() {
+        log::debug!("container {id}: network mode {:?}", config.host_config.network_mode);
     }
 }
 

@@ -25,14 +25,16 @@ pub fn is_ours(link: &link::Link) -> bool {
 }
 
 impl Network {
-    /// The bridge's own addresses, with their networks' prefix lengths.
-    pub fn bridge_addresses(&self) -> Vec<IpNet> {
-        let has = |ipv6: bool| {
-            let mode = if ipv6 { self.gateway_mode_ipv6() } else { self.gateway_mode_ipv4() };
-            mode != GatewayMode::Isolated
-        };
+    /// The containers' ways outside, with their networks' prefix lengths.
+    pub fn gateways(&self) -> impl Iterator<Item = IpNet> {
         let of = |subnet: &super::record::Subnet| IpNet::new(subnet.gateway?, subnet.subnet.prefix_len()).ok();
-        self.subnets.iter().filter_map(of).filter(|net| has(net.addr().is_ipv6())).collect()
+        let gateways = self.subnets.iter().filter_map(of);
+        gateways.filter(|net| self.gateway_mode(net.addr().is_ipv6()) != GatewayMode::Isolated)
+    }
+
+    /// The bridge's own addresses: those of the gateways which are this machine.
+    pub fn bridge_addresses(&self) -> Vec<IpNet> {
+        self.gateways().filter(|net| net.addr().is_ipv6() || !self.inhibits_ipv4()).collect()
     }
 
     /// The bridge's hardware address. One of its own, and for good: else it would be the lowest of its

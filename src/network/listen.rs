@@ -39,9 +39,19 @@ pub struct Wanted {
 /// A bound socket, and what it publishes: two entries where it serves both families.
 #[derive(Debug)]
 pub struct Listener {
-    /// `None`: SCTP on a kernel that has no such sockets, which its nf_tables need not.
+    /// `None`: SCTP on a kernel that has no such sockets, which its nf_tables need not; and a port
+    /// that none of the host's leads to.
     pub socket: Option<OwnedFd>,
     pub published: Vec<Published>,
+}
+
+impl Listener {
+    /// For a port that is reached at the container's own address alone.
+    #[must_use]
+    pub fn routed(host: IpAddr, wanted: &Wanted) -> Self {
+        let Wanted { container_port, protocol, .. } = *wanted;
+        Self { socket: None, published: vec![Published { host, host_port: 0, container_port, protocol }] }
+    }
 }
 
 /// Binds all, in their order. `split`: where all addresses are wanted, a socket for each family, not

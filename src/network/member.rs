@@ -76,6 +76,8 @@ pub struct NewMember<'a> {
     /// The container's name.
     pub name: &'a str,
     pub wanted: &'a Endpoint,
+    /// What it asks for on others of its networks, of which some it has not joined yet.
+    pub others: &'a [Endpoint],
     pub published: Vec<Published>,
     /// [`Member::loopback`]
     pub loopback: Option<Ipv4Addr>,
@@ -264,6 +266,7 @@ fn interface(store: &Store, network: &Network, new: &NewMember) -> Result<String
         }
         return Ok(name.clone());
     }
+    used.extend(new.others.iter().filter_map(|other| other.interface_name.clone()));
     let prefix = network.interface_prefix();
     let free = (0..=used.len()).map(|n| format!("{prefix}{n}")).find(|name| !used.contains(name));
     Ok(free.unwrap_or_default())

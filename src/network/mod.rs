@@ -9,6 +9,7 @@
 //! names it asks for, and by the commands that manage networks.
 
 pub mod bridge;
+pub mod configuration;
 pub mod dns;
 pub mod doctor;
 pub mod firewall;
@@ -68,16 +69,25 @@ impl Protocol {
 pub struct Published {
     /// The host's address; `0.0.0.0`, `::`: all of them.
     pub host: IpAddr,
+    /// 0: none leads to it, the container's own address is reached ([`Published::is_routed`]).
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
 }
 
 impl Published {
-    /// `0.0.0.0:8080`, `[::]:8080`.
+    /// Whether the container's own port is reached, by who has a route to it, and none of the host's:
+    /// gateway mode `routed`.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.host_port == 0
+    }
+
+    /// `0.0.0.0:8080`, `[::]:8080`; `0.0.0.0:`, as Docker has it, where no port of the host's leads to it.
     #[must_use]
     pub fn outside(&self) -> String {
-        std::net::SocketAddr::new(self.host, self.host_port).to_string()
+        let place = std::net::SocketAddr::new(self.host, self.host_port).to_string();
+        if self.is_routed() { place.trim_end_matches('0').to_owned() } else { place }
     }
 }
 

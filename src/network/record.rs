@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::events;
+use crate::network::configuration::{self, Configuration};
 use crate::network::settings::GatewayMode;
 use crate::network::{bridge, member, names, pool, settings};
 use crate::store::record::{self, Durability, Record};
@@ -47,6 +48,12 @@ pub struct Network {
     /// with these addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<Vec<IpNet>>,
+    /// There is no such network, only what others are made from; its driver is `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Configuration>,
+    /// The name of the configuration that it was made from; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config_from: String,
 }
 
 impl Record for Network {
@@ -106,7 +113,12 @@ impl Network {
 
     /// Docker says so of `host` and `none` too.
     pub fn has_ipv4(&self) -> bool {
-        self.subnet(false).is_some() || matches!(self.driver, Driver::Host | Driver::Null)
+        let has = || self.subnet(false).is_some() || matches!(self.driver, Driver::Host | Driver::Null);
+        self.configuration.map_or_else(has, |configuration| configuration.ipv4)
+    }
+
+    pub fn has_ipv6(&self) -> bool {
+        self.configuration.map_or_else(|| self.subnet(true).is_some(), |configuration| configuration.ipv6)
     }
 
     /// Whether published ports can lead to its containers, and its containers reach the host.
@@ -135,6 +147,10 @@ pub struct New {
     pub ipam_options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub attachable: bool,
+    /// Only what others are to be made from.
+    pub config_only: bool,
+    /// The configuration that it is made from, which says all but the driver; empty: none.
+    pub config_from: String,
 }
 
 impl New {
@@ -152,6 +168,8 @@ impl New {
             ipam_options: BTreeMap::new(),
             labels: BTreeMap::new(),
             attachable: false,
+            config_only: false,
+            config_from: String::new(),
         }
     }
 
@@ -164,7 +182,10 @@ impl New {
         if !crate::store::names::is_valid(&self.name) {
             bail!("invalid network name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", self.name);
         }
-        settings::check(self.driver, self.internal, &self.options)?;
+        // What a configuration's options come to, the driver of a network that is made from it says.
+        if !self.config_only {
+            settings::check(self.driver, self.internal, &self.options)?;
+        }
         let wrong: Vec<String> = self.subnets.iter().flat_map(Subnet::faults).collect();
         if !wrong.is_empty() {
             bail!("invalid network config: {}", wrong.join("; "));
@@ -226,6 +247,7 @@ pub fn create(store: &Store, new: New) -> Result<Network> {
     if names::PREDEFINED.contains(&new.name.as_str()) {
         bail!("operation is not permitted on predefined {} network", new.name);
     }
+    new.check_configuration()?;
     new.check()?;
     // It is to have the first of the pools, as on every machine.
     default(store)?;
@@ -233,6 +255,8 @@ pub fn create(store: &Store, new: New) -> Result<Network> {
     if names::owner(store, &new.name)?.is_some() {
         bail!("network with name {} already exists", new.name);
     }
+    let new = new.configured(store)?;
+    new.check()?;
     let network = make(store, new)?;
     events::network(store, &network, "create", None);
     Ok(network)
@@ -292,10 +316,15 @@ fn lock(store: &Store) -> Result<Lock> {
 
 /// Makes it under the lock of all networks: killed before the last step, there is no such network.
 fn make(store: &Store, new: New) -> Result<Network> {
-    let networks = list(store)?;
+    let networks: Vec<Network> = list(store)?.into_iter().filter(|network| network.configuration.is_none()).collect();
     let named: Vec<(&str, IpNet)> =
         networks.iter().flat_map(|n| n.subnets.iter().map(|subnet| (n.name.as_str(), subnet.subnet))).collect();
     let mut taken: Vec<IpNet> = named.iter().map(|(_, subnet)| *subnet).collect();
+    if new.config_only {
+        let network = new.into_configuration()?;
+        write(store, &network)?;
+        return Ok(network);
+    }
     let mut subnets = new.subnets;
     for subnet in &subnets {
         pool::check(&subnet.subnet, &named)?;
@@ -324,10 +353,11 @@ fn make(store: &Store, new: New) -> Result<Network> {
         attachable: new.attachable,
         ipam_options: new.ipam_options,
         found: None,
+        configuration: None,
+        config_from: new.config_from,
     };
     for subnet in &mut subnets {
-        let mode =
-            if subnet.subnet.network().is_ipv6() { network.gateway_mode_ipv6() } else { network.gateway_mode_ipv4() };
+        let mode = network.gateway_mode(subnet.subnet.network().is_ipv6());
         if subnet.gateway.is_none() && mode != GatewayMode::Isolated {
             subnet.gateway = Some(first_address(&subnet.subnet));
         }
@@ -425,6 +455,7 @@ pub fn remove(store: &Store, id: &Id, teardown: impl FnOnce(&Network) -> Result<
     if network.is_predefined() {
         bail!("{} is a pre-defined network and cannot be removed", network.name);
     }
+    configuration::check_unused(store, &network)?;
     let place = store.network(id);
     // Who waits to join finds the network gone.
     let _own = Lock::exclusive(&place).with_context(|| format!("lock {place:?}"))?;

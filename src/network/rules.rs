@@ -2,11 +2,11 @@
 //! into the tables that are there; where there are none (the first container; somebody flushed all
 //! rules), everything is loaded from the records.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 
-use crate::network::firewall::{self, MemberRules, NetworkRules, Publication};
+use crate::network::firewall::{self, MemberRules, NetworkRules, Publication, Way};
 use crate::network::member::{self, Member};
 use crate::network::record::{self, Driver, Network};
 use crate::network::space::Space;
@@ -16,7 +16,17 @@ use crate::store::Store;
 /// What the rules have to know of a network.
 #[must_use]
 pub fn of_network(network: &Network) -> NetworkRules {
-    NetworkRules { bridge: network.interface(), internal: network.internal, masquerade: network.masquerade() }
+    let way = |ipv6| Way {
+        mode: network.gateway_mode(ipv6),
+        masquerade: network.masquerade(),
+        source: network.host_address(ipv6),
+    };
+    NetworkRules {
+        bridge: network.interface(),
+        internal: network.internal,
+        ways: [way(false), way(true)],
+        trusted: network.trusted_interfaces().map(str::to_owned).collect(),
+    }
 }
 
 /// What the rules have to know of a member.
@@ -31,17 +41,30 @@ pub fn of_member(member: &Member) -> MemberRules {
     }
 }
 
-/// Each port with the member's address of the same family; where it has none, of the other.
+/// Each port with the member's address of the same family; where it has none, of the other. Behind them
+/// those that are reached at the member's own address too (`trusted_host_interfaces`).
 #[must_use]
-pub fn publications(published: &[Published], member: &Member) -> Vec<Publication> {
+pub fn publications(network: &Network, published: &[Published], member: &Member) -> Vec<Publication> {
+    let mut own: Vec<Published> = Vec::new();
+    if network.trusted_interfaces().next().is_some() {
+        own.extend(published.iter().map(|from| Published { host: unspecified(from.host), host_port: 0, ..*from }));
+        own.sort_unstable();
+        own.dedup();
+        own.retain(|from| !published.contains(from));
+    }
     published
         .iter()
+        .chain(&own)
         .filter_map(|from| {
             let (v4, v6) = (member.ipv4.map(IpAddr::V4), member.ipv6.map(IpAddr::V6));
             let address = if from.host.is_ipv4() { v4.or(v6) } else { v6.or(v4) }?;
             Some((*from, SocketAddr::new(address, from.container_port)))
         })
         .collect()
+}
+
+fn unspecified(address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Does `change`; where it finds no tables, loads all there is, what it was to add included.
@@ -84,9 +107,8 @@ pub fn load(store: &Store, space: &Space) -> Result<()> {
             all.networks.push(of_network(network));
             for member in member::living(store, &network.id)? {
                 all.members.push(of_member(&member));
-                if leads {
-                    all.published.extend(publications(&member.published, &member));
-                }
+                let publications = publications(network, &member.published, &member);
+                all.published.extend(publications.into_iter().filter(|(from, _)| leads || from.is_routed()));
             }
         }
         Ok(all)

@@ -36,7 +36,7 @@ pub fn release(space: &Space, network: &Network, member: &Member) -> Result<()> 
     // What fails keeps nothing else from being done.
     let unpublished = match &member.published[..] {
         [] => Ok(()),
-        published => firewall::unpublish(space, &rules::publications(published, member)),
+        published => firewall::unpublish(space, &rules::publications(network, published, member)),
     };
     let shut = space.route().and_then(|mut socket| {
         let unlimited = if member.rate.is_none() { Ok(()) } else { rate::remove(&mut socket, &member.port).map(drop) };
@@ -58,7 +58,9 @@ pub fn inherited(store: &Store, dead: &Member) -> Member {
     let others = networks.iter().flat_map(|network| member::living(store, network).unwrap_or_default());
     let taken: Vec<Published> =
         others.filter(|other| other.container != dead.container).flat_map(|other| other.published).collect();
-    let is_same = |a: &Published, b: &Published| (a.host, a.host_port, a.protocol) == (b.host, b.host_port, b.protocol);
+    let is_same = |a: &Published, b: &Published| {
+        !a.is_routed() && (a.host, a.host_port, a.protocol) == (b.host, b.host_port, b.protocol)
+    };
     dead.published.retain(|port| !taken.iter().any(|other| is_same(port, other)));
     dead
 }

@@ -2,7 +2,7 @@
 //! redirects, which are followed by the callers: they know what may not go to another host.
 
 use std::io::{ErrorKind, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ureq::http::{Method, Request, Response, header};
@@ -95,9 +95,25 @@ impl Web {
         url: &str,
         patience: Duration,
     ) -> Result<Response<Body>, ureq::Error> {
+        let (method, began) = (request.method().clone(), Instant::now());
         let configured = self.agent.configure_request(request);
-        self.agent.run(configured.proxy(proxy(url)?).timeout_recv_response(Some(patience)).build())
+        let answer = self.agent.run(configured.proxy(proxy(url)?).timeout_recv_response(Some(patience)).build());
+        log::debug!(
+            "{method} {}: {} after {} ms",
+            shown(url),
+            answer.as_ref().map_or_else(|_| "no answer".to_owned(), |answer| answer.status().as_u16().to_string()),
+            began.elapsed().as_millis()
+        );
+        answer
     }
+}
+
+/// An address without what can be secret in it: storage has signatures in the query.
+fn shown(url: &str) -> String {
+    let Some(Address { scheme, host, port, rest, .. }) = Address::parse(url) else { return "an address".to_owned() };
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let query = if path.len() < rest.len() { "?..." } else { "" };
+    format!("{scheme}://{host}:{port}{path}{query}")
 }
 
 /// What stands between us and an address.
@@ -251,6 +267,18 @@ pub fn is_not_tls(error: &ureq::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_an_address_is_no_secret() {
+        for (url, expected) in [
+            ("https://ada:secret@r.io/v2/a?token=secret#secret", "https://r.io:443/v2/a?..."),
+            ("http://r.io:5000/v2/#secret", "http://r.io:5000/v2/?..."),
+            ("http://ada:secret@[::1]:5000", "http://[::1]:5000"),
+            ("file://secret", "an address"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
 
     #[test]
     fn locations_are_joined() {

@@ -106,7 +106,15 @@ both!(bash_is_answered, |cx| {
         ("ctr ps --filter=status=ex", "exited", ""),
         ("ctr ps --filter anc", "ancestor=", "nospace"),
         ("ctr cp b", "box:", "nospace"),
+        ("ctr cp box:/et", "/etc/", "nospace"),
+        ("ctr cp old:/et", "/etc/", "nospace"),
+        ("ctr cp old:et", "etc/", "nospace"),
+        ("ctr cp box:/etc/gro", "/etc/group", ""),
+        ("ctr cp box:/nosuch/", "", ""),
+        ("ctr cp nosuch:/et", "", ""),
         ("ctr cp ./s", "", "default"),
+        ("ctr cp some.env box:/tmp/../et", "/tmp/../etc/", "nospace"),
+        ("ctr cp box:/etc so", "", "default"),
         ("ctr ps >s", "", "default"),
         ("ctr inspect --type network fr", "front", ""),
         ("ctr nosuch ", "", ""),
@@ -135,6 +143,9 @@ fn press(cx: &Sandbox, shell: &str) {
         ("ctr ps --filter=status=ru", "ctr ps --filter=status=running"),
         ("ctr run --pid=container:b", "ctr run --pid=container:box"),
         ("ctr cp bo", "ctr cp box:"),
+        ("ctr cp box:/et", "ctr cp box:/etc/"),
+        ("ctr cp old:/etc/gro", "ctr cp old:/etc/group"),
+        ("ctr cp some.env box:/et", "ctr cp some.env box:/etc/"),
         ("ctr secret r", "ctr secret rm"),
         ("docker star", "docker start"),
     ];
@@ -202,6 +213,38 @@ both!(the_answer_is_cobras, |cx| {
     cx.ctr("__complete").succeeds();
     cx.ctr("completion tcsh").refuses(1, "no completion for the shell \"tcsh\"");
     cx.ctr("completion").refuses(1, "'ctr completion' requires 1 argument");
+});
+
+// What is offered of a container is what it sees, and links end in it.
+both!(paths_in_containers, |cx| {
+    cx.busybox();
+    cx.make_dir("vol");
+    cx.make_file("vol/given", "");
+    cx.make_file("only-here", "");
+    let script = format!(
+        "mkdir /in; cd /in; ln -s / abs; ln -s {} out; ln -s ../../../../in up; touch .hid a; exec sleep 1000",
+        cx.dir.display()
+    );
+    let volume = cx.dir.join("vol").display().to_string();
+    cx.ctr_args(["run", "-d", "--name", "box", "-v", &format!("{volume}:/vol"), "busybox", "sh", "-c", &script])
+        .succeeds();
+    cx.host("until $ctr exec box test -e /in/a; do sleep 0.1; done").succeeds();
+    for is_over in [false, true] {
+        cx.ctr("__complete cp box:/in/").prints("box:/in/a\nbox:/in/abs/\nbox:/in/out\nbox:/in/up/\n:4\n");
+        cx.ctr("__complete cp box:/in/.").prints("box:/in/.hid\n:4\n");
+        cx.ctr("__complete cp box:/in/out/").prints(":4\n");
+        cx.ctr("__complete cp box:/in/up/a").prints("box:/in/up/a\nbox:/in/up/abs/\n:4\n");
+        cx.ctr("__complete cp box:/in/abs/in/ab").prints("box:/in/abs/in/abs/\n:6\n");
+        cx.ctr("__complete cp box:/vol/").prints("box:/vol/given\n:4\n");
+        cx.ctr("__complete cp box:i").prints("box:in/\n:6\n");
+        cx.ctr("__complete cp box:/in/a box:/").prints(":0\n");
+        let all = cx.ctr("__complete cp box:").succeeds();
+        assert!(all.starts_with("box:/bin/\n") && !all.contains("only-here"), "{all}");
+        if !is_over {
+            cx.ctr("kill box").succeeds();
+            cx.until_status("box", "exited");
+        }
+    }
 });
 
 // TAB makes no store where there is none.

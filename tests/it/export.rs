@@ -43,7 +43,7 @@ lrwxrwxrwx 0/0 0 [..] t/soft -> ../../../outside
         .prints(
             "dev/\netc/\netc/hostname\netc/hosts\netc/passwd\netc/resolv.conf\nproc/\nsys/\nt/new\nv/\nv/below\nw/\n",
         );
-    cx.host("tar xOf a.tar t/new v/below etc/hosts; tar tf a.tar | head -n 1").prints("new\nbelow\nbin/\n");
+    cx.host("tar xOf a.tar t/new v/below etc/hosts; tar tf a.tar | head -n 1").prints("new\nbelow\n.dockerenv\n");
     cx.host("tar xf a.tar --xattrs -O t/attr; mkdir x; tar xf a.tar --xattrs --xattrs-include=* -C x t/attr; getfattr -n user.note --only-values x/t/attr 2>/dev/null | head -c 4 || :").succeeds();
     // What comes back is an image of it.
     cx.host("$ctr export box | $ctr import - flat:1").succeeds();
@@ -61,9 +61,9 @@ both!(to_a_file_or_a_pipe, |cx| {
     )
     .prints("1\n");
     cx.ctr("export -o missing/out off")
-        .refuses(1, "failed to export container: invalid output path: directory [..]missing\" does not exist");
-    cx.ctr("export -o /dev/null off").refuses(1, "failed to export container: invalid output path: \"/dev/null\" must be a directory or a regular file: got a device");
-    cx.ctr("export -o . off").fails_saying(1, "is a directory");
+        .refuses(1, "failed to export container: invalid output path: stat missing: no such file or directory");
+    cx.ctr("export -o /dev/null off").refuses(1, "failed to export container: cannot write to a character device file");
+    cx.ctr("export -o . off").refuses(1, "failed to export container: cannot write to a directory");
     cx.ctr("export nope").refuses(1, "No such container: nope");
     cx.host("$ctr export off | head -c 100 | wc -c").prints("100\n");
     let names = std::fs::read_dir(cx.cwd()).unwrap().count();

@@ -69,6 +69,11 @@ both!(links_out_of_the_archive, |cx| {
     refused(cx, archive, "damaged archive: the member \"manifest.json\" is a link that leads out of it");
 });
 
+both!(a_file_that_is_not_there, |cx| {
+    cx.ctr("load -i /nonexist").is(1, "", "ctr: open /nonexist: no such file or directory\n");
+    cx.ctr("import /nonexist").is(1, "", "ctr: open /nonexist: no such file or directory\n");
+});
+
 both!(members_that_are_missing_or_twice, |cx| {
     let all = members(&app());
     for n in 2..all.len() {

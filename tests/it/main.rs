@@ -39,6 +39,7 @@ mod interactive;
 mod keyring;
 mod limits;
 mod load;
+mod logging;
 mod login;
 mod logs;
 mod man;

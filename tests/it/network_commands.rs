@@ -28,7 +28,7 @@ both!(made_listed_and_removed, |cx| {
     cx.ctr("network create host").refuses(1, "operation is not permitted on predefined host network");
     cx.ctr("network rm bridge").refuses(1, "bridge is a pre-defined network and cannot be removed");
     cx.ctr("network rm front nosuch").is(1, "front\n", "ctr: network nosuch not found\n");
-    cx.ctr("network rm -f nosuch").is(0, "", "ctr: network nosuch not found\n");
+    cx.ctr("network rm -f nosuch").is(0, "", "");
     cx.ctr("network inspect front").is(1, "[]\n", "ctr: network front not found\n");
 });
 
@@ -89,22 +89,29 @@ both!(subnets_are_checked, |cx| {
         }),
         ("--aux-address foo", "invalid aux-address \"foo\": NAME=ADDRESS, as in router=192.168.1.1"),
         ("--ipv4=false", "IPv4 or IPv6 must be enabled"),
-        ("-o foo=bar", "unsupported option \"foo\" for a bridge network[..]"),
+        ("-o com.docker.network.foo=bar", "unsupported option \"com.docker.network.foo\" for a bridge network[..]"),
+        ("-o mtu=x", "invalid value for mtu: \"x\""),
+        ("--config-from nosuch", "configuration network \"nosuch\" not found"),
+        ("--config-only --config-from a", { "a configuration network cannot depend on another configuration network" }),
+        ("--config-only --internal", "configuration network can only contain network specific fields. [..]"),
+        ("--config-from a --label x", {
+            "user specified configurations are not supported if the network depends on a configuration network"
+        }),
+        ("--config-from a -o mtu=1400", {
+            "network driver specific options are not supported if the network depends on a configuration network"
+        }),
         ("-o com.docker.network.driver.mtu=x", "invalid value for com.docker.network.driver.mtu: \"x\""),
         ("-d foo", "network driver \"foo\" not found"),
     ] {
         cx.ctr(&format!("network create {options} b")).refuses(1, message);
     }
-    for (options, name) in [
-        ("-d overlay", "--driver overlay"),
-        ("--config-only", "--config-only"),
-        ("--config-from x", "--config-from"),
-        ("--ingress", "--ingress"),
-        ("--scope swarm", "--scope swarm"),
-        ("--ipam-driver dhcp", "--ipam-driver dhcp"),
-    ] {
+    for (options, name) in [("-d overlay", "--driver overlay"), ("--ipam-driver dhcp", "--ipam-driver dhcp")] {
         let message = format!("the option \"{name}\" is not supported yet");
         cx.ctr(&format!("network create {options} b")).refuses(125, &message);
+    }
+    for option in ["--ingress", "--scope swarm"] {
+        let message = format!("{option}: This node is not a swarm manager");
+        cx.ctr(&format!("network create {option} b")).refuses(125, &message);
     }
     // All of the pools that are left, and then none.
     let mut made = 0;
@@ -121,6 +128,49 @@ both!(subnets_are_checked, |cx| {
     let pruned = cx.ctr("network prune -f").succeeds();
     assert_eq!(pruned.lines().count(), made + 2, "{pruned}");
     cx.ctr("network ls -q --filter type=custom").prints("");
+});
+
+both!(made_from_a_configuration, |cx| {
+    cx.busybox();
+    let options = "--subnet 10.88.0.0/16 --ip-range 10.88.4.0/24 -o com.docker.network.driver.mtu=1400 --label a=b";
+    cx.ctr(&format!("network create --config-only {options} plan")).succeeds();
+    // Nothing is taken by it.
+    cx.ctr(&format!("network create --config-only {options} spare")).succeeds();
+    cx.ctr_args(["network", "inspect", "-f", "{{.ConfigOnly}} {{.Driver}} {{.ConfigFrom.Network}}.", "plan"])
+        .prints("true null .\n");
+    cx.ctr("network create --config-from plan lan").succeeds();
+    let shown = inspected(cx, "network inspect lan");
+    for (name, value) in [
+        ("Driver", json!("bridge")),
+        ("ConfigOnly", json!(false)),
+        ("ConfigFrom", json!({ "Network": "plan" })),
+        ("Options", json!({ "com.docker.network.driver.mtu": "1400" })),
+        ("Labels", json!({ "a": "b" })),
+    ] {
+        assert_eq!(shown[name], value, "{name}");
+    }
+    let range = json!([{ "Subnet": "10.88.0.0/16", "IPRange": "10.88.4.0/24", "Gateway": "10.88.0.1" }]);
+    assert_eq!(shown["IPAM"]["Config"], range);
+    cx.ctr("run --rm --network lan busybox cat /sys/class/net/eth0/mtu").prints("1400\n");
+    cx.ctr("network create --config-from spare other")
+        .refuses(1, "invalid pool request: Pool overlaps with other one on this address space");
+    let none = "[..]cannot create endpoint on configuration-only network";
+    cx.ctr("run --rm --network plan busybox true").refuses(125, none);
+    cx.ctr("create --name box busybox true").succeeds();
+    cx.ctr("network connect plan box").refuses(1, none);
+    cx.ctr("network rm plan").refuses(1, "configuration network \"plan\" is in use");
+    cx.ctr("network prune -f").prints("Deleted Networks:\nlan\n\n");
+    cx.ctr("network rm plan spare").prints("plan\nspare\n");
+});
+
+both!(options_that_nobody_knows, |cx| {
+    cx.busybox();
+    let ran = cx.ctr("network create -o foo=bar -o mtu=1400 -o isolate=true net");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(ran.err(), "WARNING: the option \"foo\" is ignored: a bridge network has none of that name\n");
+    let kept = json!({ "foo": "bar", "mtu": "1400", "isolate": "true" });
+    assert_eq!(inspected(cx, "network inspect net")["Options"], kept);
+    cx.ctr("run --rm --network net busybox cat /sys/class/net/eth0/mtu").prints("1400\n");
 });
 
 both!(prune_spares_what_containers_are_to_be_on, |cx| {
@@ -202,6 +252,22 @@ both!(options_that_cannot_be, |cx| {
         cx.ctr(&format!("create {line} busybox true")).refuses(125, message);
     };
     refused("-p a:80", "invalid hostPort: a");
+    refused("--expose 0-99999", {
+        "invalid range format for --expose: 0-99999, error: strconv.ParseUint: parsing \"99999\": value out of range"
+    });
+    refused("--env-file /etc", "invalid env file (/etc): read /etc: is a directory");
+    refused("--security-opt seccomp=/x", "opening seccomp profile (/x) failed: open /x: no such file or directory");
+    refused("--platform x", {
+        "error parsing specified platform: \"x\": unknown operating system or architecture: invalid argument"
+    });
+    refused("--rm --restart always", "conflicting options: cannot specify both --restart and --rm");
+    refused("--network=", "no name set for network");
+    refused("--mac-address zz", "zz is not a valid mac address");
+    refused("--gpus foo=x", "invalid argument \"foo=x\" for \"--gpus\" flag: unexpected key 'foo' in 'foo=x'");
+    refused("--gpus=", "invalid argument \"\" for \"--gpus\" flag: EOF");
+    refused("--rate in=10mbit,in=5mbit", "invalid argument [..]gives a direction twice");
+    cx.ctr("run -d -a stdout busybox true")
+        .refuses(1, "conflicting options: cannot specify both --attach and --detach");
     refused("-p localhost:80:80", "invalid IP address: localhost");
     refused("-p 80-82:80-81", "invalid ranges specified for container and host Ports: 80-81 and 80-82");
     refused("--network a --network a", "network \"a\" is specified multiple times");

@@ -168,7 +168,13 @@ both!(a_device_under_another_name, |cx| {
         "run --rm --device /dev/zero:/dev/mine busybox sh -c 'head -c 3 /dev/mine | wc -c; stat -c %t:%T /dev/mine'",
     )
     .prints("3\n1:5\n");
-    cx.ctr("run --rm --device /etc/passwd busybox true").refuses(125, "[..]\"/etc/passwd\" is not a device node");
+    let empty = cx.make_dir("empty");
+    for path in ["/etc/passwd", empty.to_str().unwrap()] {
+        cx.ctr(&format!("run --rm --device {path} busybox true")).refuses(
+            125,
+            &format!("error gathering device information while adding custom device \"{path}\": not a device node"),
+        );
+    }
     cx.ctr("run --rm --device vendor.com/class=gpu busybox true").refuses(125, "CDI device injection failed[..]");
 });
 

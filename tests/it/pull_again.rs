@@ -48,7 +48,7 @@ both!(goes_on_after_an_interruption, |cx| {
         pull.signal(signal);
         pull.wait().is(code, "", "");
         let came = length(&kept);
-        let df = cx.ctr("system df --format '{{.Type}} {{.Size}}'").succeeds();
+        let df = cx.ctr("system df -v --format '{{range .ImageData}}{{.Type}} {{println .Size}}{{end}}'").succeeds();
         let shown = df.lines().find_map(|line| line.strip_prefix("Unreferenced ")).unwrap();
         let (number, unit) = shown.split_at(shown.find(char::is_alphabetic).unwrap());
         let bytes = number.parse::<f64>().unwrap() * if unit == "MB" { 1e6 } else { 1e3 };

@@ -197,6 +197,50 @@ both!(nothing_of_the_mounts_is_seen_outside, |cx| {
     cx.ctr_args(["rm", "-f", &id]).prints(&format!("{id}\n"));
 });
 
+both!(a_read_only_root_has_read_only_files_of_ctr_s, |cx| {
+    cx.busybox();
+    let write = "for f in hosts hostname resolv.conf; do (echo >> /etc/$f) 2>/dev/null && echo $f; done; :";
+    cx.ctr_args(["run", "--rm", "--read-only", "busybox", "sh", "-c", write]).prints("");
+    cx.ctr_args(["run", "--rm", "busybox", "sh", "-c", write]).prints("hosts\nhostname\nresolv.conf\n");
+});
+
+// The usual question of a program whether it is in a container.
+both!(docker_s_mark_is_in_containers_of_images, |cx| {
+    let own = |name| Image::small(name, [Entry::file(".dockerenv", 0o600, "own\n")]);
+    let led = Image::small("led:1", [Entry::symlink(".dockerenv", "../../../../../../../etc/there")]);
+    let gone = own("gone:1").layer(&Layer::new([Entry::file(".wh..dockerenv", 0o644, "")]));
+    cx.busybox();
+    for image in [&own("own:1"), &led, &gone] {
+        cx.load(image);
+    }
+    let look = "stat -c '%F %a %u:%g %s' /.dockerenv";
+    for (flags, image) in [("", "busybox"), ("", "gone:1"), ("--read-only", "busybox"), ("--user 5", "busybox")] {
+        cx.host(&format!("umask 077; $ctr run --rm {flags} {image} {look}")).prints("regular empty file 755 0:0 0\n");
+    }
+    cx.ctr(&format!("run --rm own:1 {look}")).prints("regular file 600 0:0 4\n");
+    cx.ctr("run --rm led:1 readlink /.dockerenv").prints("../../../../../../../etc/there\n");
+    assert!(!std::path::Path::new("/etc/there").exists());
+
+    // It is no change of the container's, until it makes it one.
+    cx.ctr("run --name c busybox true").succeeds();
+    cx.ctr("diff c").prints("");
+    cx.ctr("commit -q c again:1").succeeds();
+    cx.host(
+        "$ctr save again:1 | tar x; for f in blobs/sha256/*; do tar tf $f 2>/dev/null; done | grep -c dockerenv || :",
+    )
+    .prints("0\n");
+    cx.host("$ctr export c | tar tv --numeric-owner | grep -c 'rwxr-xr-x 0/0  *0 .* .dockerenv$'").prints("1\n");
+    cx.ctr("run --name d busybox sh -c 'echo mine > /.dockerenv'").succeeds();
+    cx.ctr("diff d").prints("A /.dockerenv\n");
+    cx.ctr("commit -q d mine:1").succeeds();
+    cx.ctr("run --rm mine:1 cat /.dockerenv").prints("mine\n");
+
+    // A folder of the user's own is as it was.
+    cx.host("mkdir tree; $ctr export c | tar x -C tree --exclude=.dockerenv --exclude='dev/*'").succeeds();
+    cx.ctr("run --rm --rootfs tree test -e /.dockerenv").ends_failing();
+    cx.host("ls -A tree | grep -c docker || :").prints("0\n");
+});
+
 both!(tmpfs_shm_and_read_only_root, |cx| {
     cx.busybox();
     cx.ctr("run --rm --tmpfs /t:size=1m,mode=700 busybox sh -c 'df -k /t | tail -1 | tr -s \" \" | cut -d\" \" -f1,2; stat -c %a /t'")

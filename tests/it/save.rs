@@ -154,7 +154,8 @@ both!(what_it_refuses, |cx| {
     cx.busybox();
     cx.ctr("save -o x.tar nosuch").refuses(1, "No such image: nosuch:latest");
     cx.ctr("save -o /no/such/x.tar busybox")
-        .refuses(1, "failed to save image: invalid output path: directory \"/no/such\" does not exist");
+        .refuses(1, "failed to save image: invalid output path: stat /no/such: no such file or directory");
+    cx.ctr("save -o / busybox").refuses(1, "failed to save image: cannot write to a directory");
     cx.ctr("save --format nosuch busybox")
         .refuses(125, "unknown format \"nosuch\": must be docker-archive or oci-archive");
     cx.ctr("save").refuses(1, "'ctr save' requires at least 1 argument");

@@ -4,12 +4,11 @@ use crate::support::{Entry, Image, both};
 
 both!(each_layer_counts_once, |cx| {
     cx.ctr("system df").prints(
-        "TYPE                TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
-         Images              0         0         0B        0B\n\
-         Containers          0         0         0B        0B\n\
-         Local Volumes       0         0         0B        0B\n\
-         Build Cache         0         0         0B        0B\n\
-         Compressed Layers   0         0         0B        0B\n",
+        "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+         Images          0         0         0B        0B\n\
+         Containers      0         0         0B        0B\n\
+         Local Volumes   0         0         0B        0B\n\
+         Build Cache     0         0         0B        0B\n",
     );
     cx.busybox();
     cx.load(&Image::small("small:1", [Entry::file("more", 0o644, vec![b'x'; 5000])]));
@@ -20,9 +19,15 @@ both!(each_layer_counts_once, |cx| {
     };
     let whole = cx.ctr("images --format '{{.Size}}' busybox").succeeds();
     let images = bytes("Images");
-    // Of three digits, the 5 kB of the second image do not show.
-    let number = whole.trim_end_matches("MB");
-    assert!(images.starts_with(&format!("Images 2 0 {number}")) && images.ends_with(" (100%)"), "{images}");
+    // Its files and its compressed layers; of three digits, the 5 kB of the second image do not show.
+    let megabytes = |text: &str| text.trim_end_matches("MB").parse::<f64>().unwrap();
+    let blob = u32::try_from(Image::busybox().blobs()[0].1.len()).unwrap();
+    let both = megabytes(&whole) + f64::from(blob) / 1e6;
+    let size = megabytes(images.split(' ').nth(3).unwrap());
+    assert!((size - both).abs() < 0.1 && images.starts_with("Images 2 0 ") && images.ends_with(" (100%)"), "{images}");
+    let data = "{{range .ImageData}}{{.Type}}|{{.TotalCount}}|{{.Active}}|{{println .Size}}{{end}}";
+    let data = cx.ctr(&format!("system df -v --format '{data}'")).succeeds();
+    assert!(data.starts_with("Compressed Layers|2|2|") && data.contains("\nUnreferenced|0|0|0B\n"), "{data}");
     cx.ctr("run --name box small:1 sh -c 'head -c 100000 /dev/zero > /file'").prints("");
     assert_eq!(bytes("Containers"), "Containers 1 0 100kB 100kB (100%)");
     // The one in use has the layer of the other.
@@ -31,7 +36,7 @@ both!(each_layer_counts_once, |cx| {
     assert_eq!(bytes("Containers"), "Containers 2 1 100kB 100kB (100%)");
     cx.ctr("system df --format json").is(
         0,
-        "{\"Active\":\"2\",\"Reclaimable\":\"0B (0%)\",\"Size\":\"[..]MB\",\"TotalCount\":\"2\",\"Type\":\"Images\"}\n[..]\n[..]\n[..]\n[..]\n",
+        "{\"Active\":\"2\",\"Reclaimable\":\"0B (0%)\",\"Size\":\"[..]MB\",\"TotalCount\":\"2\",\"Type\":\"Images\"}\n[..]\n[..]\n[..]\n",
         "",
     );
 
@@ -51,7 +56,10 @@ both!(each_layer_counts_once, |cx| {
          [..]   busybox   \"sleep 1000\"             0               0B        [..] ago[..]Up [..]web\n\
          [..]   small:1   \"sh -c 'head -c 1000…\"   0               100kB     [..] ago[..]Exited (0) [..]box\n\
          \nLocal Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n\
-         \nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n",
+         \nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n\
+         \nImage data space usage:\n\nTYPE                TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+         Compressed Layers   2         2         [..]MB   0B (0%)\n\
+         Unreferenced        0         0         0B        0B\n",
         rows[0], rows[1]
     ));
     cx.ctr("system df -v --format '{{range .Containers}}{{.Names}} {{end}}{{len .Volumes}}'").prints("web box 0\n");

@@ -70,6 +70,15 @@ both!(no_name_at_all, |cx| {
         "Error parsing reference: \"Upper\" is not a valid repository/tag: invalid reference format: repository name \
          (library/Upper) must be lowercase",
     );
+    for words in ["a:b:c d", "busybox a:b:c"] {
+        cx.ctr(&format!("tag {words}")).is(
+            1,
+            "",
+            "ctr: Error parsing reference: \"a:b:c\" is not a valid repository/tag: invalid reference format\n",
+        );
+    }
+    cx.ctr(&format!("tag {} again", &Image::busybox().id()[7..])).prints("");
+    cx.ctr("rmi again").succeeds();
     let digest = format!("x@{}", Image::busybox().id());
     cx.ctr(&format!("tag busybox {digest}")).refuses(1, "refusing to create a tag with a digest reference");
     cx.ctr("tag busybox").refuses(1, "'ctr tag' requires 2 arguments");

@@ -11,6 +11,7 @@
 mod kind;
 mod line;
 mod names;
+mod paths;
 
 use std::borrow::Cow;
 use std::ffi::OsString;

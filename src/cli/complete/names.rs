@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 use super::kind::{Kind, Which};
 use super::line::Line;
-use super::{Answer, Candidate, candidate, directive};
+use super::{Answer, Candidate, candidate, directive, paths};
 use crate::cli::output::units;
 use crate::cli::ps;
 use crate::container::list::{self, Container, Status};
@@ -152,18 +152,19 @@ fn joined(line: &Line, typed: &str, store: impl Fn() -> Option<Store>) -> Vec<Ca
     running.into_iter().filter_map(|one| candidate(&format!("container:{}", one.word), &one.about)).collect()
 }
 
-/// `NAME:`, until that is there; files beside it.
+/// `NAME:`, until that is there, and then what is in it; files beside it.
 fn container_paths(line: &Line, typed: &str, store: impl Fn() -> Option<Store>) -> Answer {
     if typed.starts_with(['.', '/', '~']) {
         return Answer::files(0);
     }
-    // What is in a container is not looked at for a guess.
-    if typed.contains(':') {
-        return Answer::nothing();
-    }
     // Only one of both can be a container's.
     if line.plain.first().is_some_and(|source| source.contains(':')) {
         return Answer::files(0);
+    }
+    if let Some((name, path)) = typed.split_once(':') {
+        let candidates = store().map(|store| paths::of(store, name, path)).unwrap_or_default();
+        let goes_on = !candidates.is_empty() && candidates.iter().all(|candidate| candidate.word.ends_with('/'));
+        return Answer { candidates, directive: directive::NO_FILES | if goes_on { directive::NO_SPACE } else { 0 } };
     }
     let all = store().map(|store| containers(&store, Which::Any, line, typed)).unwrap_or_default();
     let candidates = all.into_iter().filter_map(|one| candidate(&format!("{}:", one.word), &one.about)).collect();

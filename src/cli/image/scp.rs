@@ -105,6 +105,7 @@ impl Host {
     }
 
     fn run(&self, line: &str, stdin: Stdio, stdout: Stdio) -> Result<Child> {
+        log::debug!("run ssh -T -- {} {line}", self.0);
         let mut command = Command::new("ssh");
         command.args(["-T", "--", &self.0, line]).stdin(stdin).stdout(stdout);
         command.spawn().map_err(|e| {

@@ -33,7 +33,7 @@ pub const ENVIRONMENT: Table = &[
     ("XDG_RUNTIME_DIR", "Where an ordinary user's sockets are; without it /run/user/UID, or /tmp/ctr-UID."),
     (
         "REGISTRY_AUTH_FILE, XDG_CONFIG_HOME, DOCKER_CONFIG",
-        "Where credentials for registries are looked for: see below.",
+        "Where credentials for registries are looked for: see below; --config stands for DOCKER_CONFIG.",
     ),
     ("SSL_CERT_FILE", "Certificates of authorities that registries are trusted by, instead of the system's."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "How registries are reached."),

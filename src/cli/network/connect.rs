@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, bail};
 
-use crate::cli::options::{endpoints, rate};
+use crate::cli::options::{csv, endpoints, rate};
 use crate::cli::{Globals, Run};
 use crate::container::config::Endpoint;
 use crate::container::network::change;
@@ -29,7 +29,7 @@ pub struct Connect {
     #[arg(long, value_name = "name", value_delimiter = ',', value_parser = endpoints::alias)]
     alias: Vec<String>,
     /// Options of the driver
-    #[arg(long, value_name = "name=value", value_delimiter = ',')]
+    #[arg(long, value_name = "name=value")]
     driver_opt: Vec<String>,
     /// The network with the highest is the way outside
     #[arg(long, value_name = "int", default_value = "0", hide_default_value = true)]
@@ -73,8 +73,11 @@ impl Run for Connect {
             rate: self.rate.unwrap_or_default(),
             ..Endpoint::default()
         };
-        for option in &self.driver_opt {
-            endpoints::driver_option(&mut endpoint, option).map_err(Failure::new)?;
+        for options in &self.driver_opt {
+            // What has commas of its own is in double quotes.
+            for option in csv::fields(options).map_err(Failure::new)? {
+                endpoints::driver_option(&mut endpoint, &option).map_err(Failure::new)?;
+            }
         }
         if matches!(endpoint.network.as_str(), "bridge" | "default") {
             endpoints::on_default(&endpoint)?;

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use crate::cli::complete::Kind;
 use crate::cli::options::{self, lines, pending};
 use crate::cli::{Globals, Run, output};
-use crate::error::Failure;
-use crate::network::pool;
+use crate::error::{Failure, exit};
 use crate::network::record::{self, Driver, New, Subnet};
+use crate::network::{pool, settings};
 
 /// Make a network
 ///
@@ -24,12 +24,16 @@ use crate::network::record::{self, Driver, New, Subnet};
   ctr network create front
   ctr network create --subnet 10.20.0.0/16 --ip-range 10.20.5.0/24 lan
   ctr network create --internal --ipv6 back
+  ctr network create --config-only --subnet 10.30.0.0/16 plan
+  ctr network create --config-from plan lan2
   ctr network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 home
 
 Options of bridge networks, all beginning with com.docker.network:
   .bridge.name, .bridge.enable_icc, .bridge.enable_ip_masquerade,
-  .bridge.host_binding_ipv4, .bridge.gateway_mode_ipv4,
-  .bridge.gateway_mode_ipv6, .driver.mtu, .container_iface_prefix
+  .bridge.host_binding_ipv4, .bridge.inhibit_ipv4, .driver.mtu,
+  .container_iface_prefix; for root also .host_ipv4, .host_ipv6,
+  .bridge.gateway_mode_ipv4, .bridge.gateway_mode_ipv6 (nat, routed,
+  nat-unprotected), .bridge.trusted_host_interfaces
 
 Options of macvlan networks: parent, macvlan_mode."
 )]
@@ -40,9 +44,11 @@ pub struct Create {
     /// Addresses that no container gets (router=192.168.1.1)
     #[arg(long, value_name = "name=address")]
     aux_address: Vec<String>,
-    #[arg(long, value_name = "network", hide = true)]
-    config_from: Option<String>,
-    #[arg(long, hide = true)]
+    /// Take address ranges, options and labels from a network made with --config-only
+    #[arg(long, value_name = "network", default_value = "", hide_default_value = true)]
+    config_from: String,
+    /// Only what networks are made from with --config-from: nothing can be on it
+    #[arg(long)]
     config_only: bool,
     /// bridge or macvlan
     #[arg(short, long, value_name = "driver", default_value = "bridge", add = Kind::Words(&["bridge", "macvlan"]))]
@@ -89,16 +95,18 @@ pub struct Create {
 
 impl Run for Create {
     fn run(self, globals: &Globals) -> Result<u8> {
-        if self.config_from.as_deref().is_some_and(|from| !from.is_empty()) {
-            return pending::refused("--config-from");
+        let swarm = |flag: &str| {
+            Failure::new(format!("{flag}: This node is not a swarm manager"))
+                .hint("it is for the networks of a swarm, of which ctr has none: leave it away")
+                .exit(exit::ENGINE)
+        };
+        if self.ingress {
+            return Err(swarm("--ingress").into());
         }
-        for (given, flag) in [(self.config_only, "--config-only"), (self.ingress, "--ingress")] {
-            if given {
-                return pending::refused(flag);
-            }
-        }
-        if let Some(scope) = self.scope.as_deref().filter(|scope| !matches!(*scope, "" | "local")) {
-            return pending::refused(&format!("--scope {scope}"));
+        match self.scope.as_deref().unwrap_or_default() {
+            "" | "local" => {}
+            "swarm" | "global" => return Err(swarm(&format!("--scope {}", self.scope.unwrap_or_default())).into()),
+            other => bail!("invalid network scope {other:?}: there is \"local\""),
         }
         if !matches!(self.ipam_driver.as_str(), "" | "default") {
             return pending::refused(&format!("--ipam-driver {}", self.ipam_driver));
@@ -133,8 +141,15 @@ impl Run for Create {
                 ipam_options: map(&self.ipam_opt),
                 labels: map(&self.label),
                 attachable: self.attachable,
+                config_only: self.config_only,
+                config_from: self.config_from,
             },
         )?;
+        if network.configuration.is_none() {
+            for sentence in settings::ignored(network.driver, &network.options) {
+                output::say(&format!("WARNING: {sentence}"));
+            }
+        }
         output::print(&format!("{}\n", network.id));
         Ok(0)
     }

@@ -128,6 +128,8 @@ mod tests {
             attachable: false,
             ipam_options: [].into(),
             found: None,
+            configuration: None,
+            config_from: String::new(),
         };
         let matches = |texts: &[&str], prune: bool| {
             let pairs: Vec<_> = texts.iter().map(|text| crate::cli::filter::pair(text).unwrap()).collect();

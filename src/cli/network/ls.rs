@@ -49,7 +49,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column { name: "Driver", heading: "DRIVER", cell: |row| text(row.network.driver.as_str()) },
     Column { name: "ID", heading: "NETWORK ID", cell: |row| text(row.id()) },
     Column { name: "IPv4", heading: "IPV4", cell: |row| text(row.network.has_ipv4().to_string()) },
-    Column { name: "IPv6", heading: "IPV6", cell: |row| text(row.network.subnet(true).is_some().to_string()) },
+    Column { name: "IPv6", heading: "IPV6", cell: |row| text(row.network.has_ipv6().to_string()) },
     Column { name: "Internal", heading: "INTERNAL", cell: |row| text(row.network.internal.to_string()) },
     Column {
         name: "Labels",

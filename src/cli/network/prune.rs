@@ -47,7 +47,8 @@ impl Run for Prune {
 /// They cannot be listed.
 pub fn networks(store: &Store, filters: &Filters) -> Result<Pruned> {
     let mut networks = record::list(store)?;
-    networks.retain(|network| !network.is_predefined());
+    // Docker: a configuration is no network that could be used.
+    networks.retain(|network| !network.is_predefined() && network.configuration.is_none());
     filters.retain(store, &mut networks)?;
     let used = filter::used(store, &networks)?;
     let mut pruned = Pruned::default();

@@ -38,10 +38,11 @@ impl Run for Rm {
                 found.and_then(|id| record::remove(&store, &id, |network| teardown::network(&store, network)));
             match removed {
                 Ok(()) => output::print(&format!("{wanted}\n")),
+                // Docker: gone is what was wanted.
+                Err(_) if self.force && !is_there => {}
                 Err(failure) => {
                     output::say(&error::render(&failure));
-                    // Docker: gone is what was wanted.
-                    code = if self.force && !is_there { code } else { 1 };
+                    code = 1;
                 }
             }
         }

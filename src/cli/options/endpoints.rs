@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
-use super::{bad, csv, pending, rate};
+use super::{bad, csv, rate};
 use crate::container::config::Endpoint;
 use crate::container::network::Mode;
 use crate::network::mac::Mac;
-use crate::network::{Rate, settings};
+use crate::network::{Rate, settings, sysctl};
 
 /// The name that an interface is given, as Docker has it.
 const INTERFACE: &str = "com.docker.network.endpoint.ifname";
@@ -37,7 +37,8 @@ pub fn network(text: &str) -> Result<Endpoint, String> {
             _ => return Err(format!("invalid field {field}")),
         }
     }
-    if endpoint.network.is_empty() {
+    // Without anything at all it is refused later, in other words: `networks`.
+    if endpoint.network.is_empty() && !text.is_empty() {
         return Err("network name/id is not specified".into());
     }
     Ok(endpoint)
@@ -76,7 +77,9 @@ pub fn driver_option(endpoint: &mut Endpoint, text: &str) -> Result<(), String> 
     };
     match name {
         INTERFACE => endpoint.interface_name = Some(interface(value)?),
-        "com.docker.network.endpoint.sysctls" => return Err(pending::message(&format!("driver-opt {name}"))),
+        settings::SYSCTLS => {
+            sysctl::of_interface(value, "IFNAME")?;
+        }
         _ => return Err(format!("unsupported driver option {name:?}")),
     }
     endpoint.driver_opts.insert(name.to_owned(), value.to_owned());
@@ -151,6 +154,9 @@ pub struct Networks {
 /// # Errors
 /// Docker's sentences.
 pub fn networks(mut given: Vec<Endpoint>, first: First) -> Result<Networks> {
+    if given.iter().any(|endpoint| endpoint.network.is_empty()) {
+        return bad("no name set for network");
+    }
     for endpoint in &mut given {
         if endpoint.network == "default" {
             "bridge".clone_into(&mut endpoint.network);
@@ -298,8 +304,10 @@ mod tests {
         }
         let options = network("\"driver-opt=com.docker.network.endpoint.ifname=wan\",name=n").unwrap();
         assert_eq!(options.interface_name.as_deref(), Some("wan"));
+        let settings = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.forwarding=0";
+        let options = network(&format!("\"driver-opt={}={settings}\",name=n", settings::SYSCTLS)).unwrap();
+        assert_eq!(options.driver_opts[settings::SYSCTLS], settings);
         for (text, expected) in [
-            ("", "network name/id is not specified"),
             ("ip=1.2.3.4", "network name/id is not specified"),
             ("name=a,foo=b", "invalid field key foo"),
             ("name=a,b", "invalid field b"),

@@ -86,6 +86,9 @@ fn assignments(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).map_err(|e| {
         // As Go puts it; the path is where people look first.
         let why = e.raw_os_error().map(|errno| nix::errno::Errno::from_raw(errno).desc().to_lowercase());
+        if e.kind() == std::io::ErrorKind::IsADirectory {
+            return invalid(format!("read {}: is a directory", path.display()));
+        }
         Failure::new(format!("open {}: {}", path.display(), why.unwrap_or_else(|| e.to_string())))
     })?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

@@ -4,14 +4,14 @@
 //! Each file holds one subject's flags as clap has them and their `check`, with Docker's rules and
 //! words; `pending` refuses by name what is not there yet.
 
-mod csv;
+pub mod csv;
 pub mod endpoints;
 mod environment;
 pub mod extras;
 pub mod lines;
 mod merge;
 mod mounts;
-mod network;
+pub mod network;
 pub mod pending;
 pub mod process;
 pub mod publish;
@@ -162,8 +162,11 @@ impl Options {
         let Some((image, command_words)) = words.split_first() else {
             return Err(super::usage::too_few(command, 1));
         };
-        self.pending.check()?;
         let identity = self.identity;
+        if identity.rm && self.pending.restarts {
+            return bad("conflicting options: cannot specify both --restart and --rm");
+        }
+        self.pending.check()?;
         if !identity.disable_content_trust {
             return pending::refused("--disable-content-trust=false");
         }
@@ -179,7 +182,7 @@ impl Options {
             }
         };
         if let Some(platform) = identity.platform.as_deref().filter(|platform| !platform.is_empty()) {
-            platform.parse::<Platform>()?;
+            platform.parse::<Platform>().context("error parsing specified platform")?;
         }
         let mut config = self.process.check(command_words, detach)?;
         config.labels = lines::labels(&identity.label_file, &identity.label)?;

@@ -13,7 +13,6 @@ use crate::container::network::{Mode, change};
 use crate::container::spec::hostname;
 use crate::container::start;
 use crate::error::{Failure, exit};
-use crate::network::mac::Mac;
 use crate::network::record::{self, Network};
 use crate::network::{Protocol, Rate};
 use crate::store::{Store, names};
@@ -41,8 +40,8 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "address", value_parser = endpoints::ipv6)]
     ip6: Option<Ipv6Addr>,
     /// Hardware address on the first network
-    #[arg(long, value_name = "address", value_parser = endpoints::mac)]
-    mac_address: Option<Mac>,
+    #[arg(long, value_name = "address")]
+    mac_address: Option<String>,
     /// Further names for others to find it by on the first network
     #[arg(long, visible_alias = "net-alias", value_name = "name", value_parser = endpoints::alias)]
     network_alias: Vec<String>,
@@ -115,10 +114,12 @@ impl NetworkOptions {
         if hostname.len() > 64 || has_edge || hostname.contains(|c: char| c.is_whitespace() || c == '/' || c == '\0') {
             return bad(format!("invalid hostname: {hostname:?}"));
         }
+        let mac = self.mac_address.filter(|text| !text.is_empty()).map(|text| endpoints::mac(&text));
+        let mac = mac.transpose().or_else(bad)?;
         let first = endpoints::First {
             ip: self.ip,
             ip6: self.ip6,
-            mac: self.mac_address,
+            mac,
             aliases: self.network_alias,
             link_local_ips: self.link_local_ip,
             links: self.link,
@@ -161,6 +162,19 @@ impl NetworkOptions {
             exposed_ports,
         })
     }
+}
+
+/// Says that published ports lead nowhere, where none of the networks has connections come in.
+///
+/// # Errors
+/// There is no such network.
+pub fn warn_unreached(store: &Store, endpoints: &[Endpoint]) -> Result<()> {
+    let networks = endpoints.iter().map(|endpoint| record::get(store, &endpoint.network));
+    let networks = networks.collect::<Result<Vec<_>>>()?;
+    if !networks.is_empty() && !networks.iter().any(Network::lets_in) {
+        output::say("WARNING: Published ports are not reached: none of the networks lets connections in");
+    }
+    Ok(())
 }
 
 /// Podman's further modes.
@@ -215,11 +229,8 @@ impl Request {
             endpoint.network = name;
         }
         let publishes = !self.host_config.port_bindings.is_empty() || self.host_config.publish_all_ports;
-        if publishes && !self.endpoints.is_empty() {
-            let networks = self.endpoints.iter().map(|endpoint| record::get(store, &endpoint.network));
-            if !networks.collect::<Result<Vec<_>>>()?.iter().any(Network::lets_in) {
-                output::say("WARNING: Published ports are not reached: none of the networks lets connections in");
-            }
+        if publishes {
+            warn_unreached(store, &self.endpoints)?;
         }
         for link in self.endpoints.iter().flat_map(|endpoint| &endpoint.links).chain(&self.host_config.links) {
             let (name, _) = link.split_once(':').unwrap_or((link, ""));
@@ -295,7 +306,11 @@ fn ports(text: &str) -> Result<Vec<String>> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let wrong = |why: &str| bad(format!("invalid range format for --expose: {text}, error: {why}"));
     let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-        return wrong(&format!("strconv.ParseUint: parsing {range:?}: invalid syntax"));
+        // Go's words for the first of them that is none.
+        let faulty = if first.parse::<u16>().is_ok() { last } else { first };
+        let is_number = !faulty.is_empty() && faulty.bytes().all(|b| b.is_ascii_digit());
+        let why = if is_number { "value out of range" } else { "invalid syntax" };
+        return wrong(&format!("strconv.ParseUint: parsing {faulty:?}: {why}"));
     };
     if last < first {
         return wrong(&format!("invalid range specified for port: {range}"));

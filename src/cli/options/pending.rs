@@ -5,6 +5,7 @@
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
+use super::csv;
 use crate::error::{Failure, exit};
 
 /// One of them: its name, whether a value follows, and the values that ask for nothing.
@@ -73,6 +74,23 @@ const OPTIONS: &[Option] = &[
     with_value("volumes-from", &[]),
 ];
 
+/// What Docker's client finds wrong with `--gpus` before anybody looks for a driver.
+fn gpus(text: &str) -> Result<String, String> {
+    for field in csv::fields(text)? {
+        match field.split_once('=') {
+            Some(("driver" | "count" | "device" | "capabilities" | "options", _)) => {}
+            Some((key, _)) => return Err(format!("unexpected key '{key}' in '{field}'")),
+            None if field == "all" || field.parse::<i64>().is_ok() => {}
+            None => {
+                return Err(format!(
+                    "invalid count ({field}): value must be either \"all\" or an integer: invalid syntax"
+                ));
+            }
+        }
+    }
+    Ok(text.to_owned())
+}
+
 /// The sentence for an option, with its value where that is what is missing.
 #[must_use]
 pub fn message(option: &str) -> String {
@@ -87,13 +105,17 @@ pub fn refused<T>(option: &str) -> Result<T> {
 
 /// The first of them that was given and asks for something.
 #[derive(Debug, Clone)]
-pub struct Pending(std::option::Option<&'static Option>);
+pub struct Pending {
+    first: std::option::Option<&'static Option>,
+    /// `--restart` is among them.
+    pub restarts: bool,
+}
 
 impl Pending {
     /// # Errors
     /// One was given.
     pub fn check(&self) -> Result<()> {
-        match self.0 {
+        match self.first {
             None => Ok(()),
             Some(Option { never: Some((why, hint)), .. }) => {
                 Err(Failure::new(*why).hint(*hint).exit(exit::ENGINE).into())
@@ -107,8 +129,11 @@ impl clap::Args for Pending {
     fn augment_args(command: Command) -> Command {
         OPTIONS.iter().fold(command, |command, option| {
             let arg = Arg::new(option.long).long(option.long).hide(true);
-            let arg = if option.takes_value { arg.action(ArgAction::Append) } else { arg.action(ArgAction::SetTrue) };
-            command.arg(arg)
+            command.arg(match option.long {
+                "gpus" => arg.action(ArgAction::Append).value_parser(gpus),
+                _ if option.takes_value => arg.action(ArgAction::Append),
+                _ => arg.action(ArgAction::SetTrue),
+            })
         })
     }
 
@@ -129,7 +154,8 @@ impl clap::FromArgMatches for Pending {
             }
             matches.get_flag(option.long)
         };
-        Ok(Self(OPTIONS.iter().find(asks)))
+        let restarts = OPTIONS.iter().filter(asks).any(|option| option.long == "restart");
+        Ok(Self { first: OPTIONS.iter().find(asks), restarts })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -151,7 +177,8 @@ mod tests {
     #[test]
     fn each_is_refused_by_its_name() {
         for option in OPTIONS {
-            let args = [format!("--{}", option.long), "something".to_owned()];
+            let value = if option.long == "gpus" { "all" } else { "something" };
+            let args = [format!("--{}", option.long), value.to_owned()];
             let given = if option.takes_value { &args[..] } else { &args[..1] };
             let given: Vec<&str> = given.iter().map(String::as_str).collect();
             let later = format!("the option \"--{}\" is not supported yet", option.long);

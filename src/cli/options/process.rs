@@ -6,6 +6,7 @@ use super::bad;
 use super::environment::EnvironmentOptions;
 use crate::cli::complete::Kind;
 use crate::container::config::Config;
+use crate::error::Failure;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Process")]
@@ -75,7 +76,9 @@ impl ProcessOptions {
             return bad(format!("the working directory '{path}' is invalid, it needs to be an absolute path"));
         }
         if detach && !self.attach.is_empty() {
-            return bad("conflicting options: cannot specify both --attach and --detach");
+            // Docker's client does not say 125 here.
+            let words = "conflicting options: cannot specify both --attach and --detach";
+            return Err(Failure::new(words).exit(1).into());
         }
         let attached = |stream| {
             if detach { false } else { self.attach.contains(&stream) }

@@ -16,11 +16,14 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     for part in text.split(',') {
         let (direction, value) = part.split_once('=').map_or(("", part), |(name, value)| (name.trim(), value));
         let bits = bits(value.trim())?;
-        match direction {
-            "" => rate = Rate { ingress: Some(bits), egress: Some(bits) },
-            "in" | "ingress" => rate.ingress = Some(bits),
-            "out" | "egress" => rate.egress = Some(bits),
+        let before = match direction {
+            "" => rate.ingress.replace(bits).or(rate.egress.replace(bits)),
+            "in" | "ingress" => rate.ingress.replace(bits),
+            "out" | "egress" => rate.egress.replace(bits),
             other => return Err(format!("there is no direction {other:?}: in or out")),
+        };
+        if before.is_some() {
+            return Err(format!("{text:?} gives a direction twice"));
         }
     }
     Ok(rate)
@@ -55,6 +58,9 @@ mod tests {
         assert_eq!(rate("10mbit"), of(Some(10_000_000), Some(10_000_000)));
         assert_eq!(rate("in=1.5Gbit,out=512kbit"), of(Some(1_500_000_000), Some(512_000)));
         assert_eq!(rate("out=2mbit"), of(None, Some(2_000_000)));
+        for twice in ["in=10mbit,in=5mbit", "10mbit,out=5mbit", "out=5mbit,10mbit", "in=1mbit,ingress=1mbit"] {
+            assert_eq!(rate(twice), Err(format!("{twice:?} gives a direction twice")));
+        }
         for wrong in ["", "10", "10mb", "mbit", "1bit", "up=1mbit", "in=1mbit,", "-1mbit", "1.1.1mbit", "99999gbit"] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }

@@ -1,6 +1,6 @@
 //! What a container may do: capabilities, security options, namespaces that it shares.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::bad;
 use crate::cli::complete::Kind;
@@ -257,7 +257,8 @@ impl SecurityOpt {
 /// A seccomp profile's JSON on one line.
 fn profile(file: &str) -> Result<String> {
     let failed = |what: &str| Failure::new(format!("{what} seccomp profile ({file}) failed")).exit(exit::ENGINE);
-    let text = std::fs::read(file).map_err(|e| failed("opening").source(e))?;
+    let opened = std::fs::read(file).with_context(|| format!("open {file}"));
+    let text = opened.map_err(|e| failed("opening").source(e))?;
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| failed("parsing").source(e))?;
     Ok(json.to_string())
 }

@@ -10,7 +10,7 @@ use crate::cli::{Globals, Run, output, ps};
 use crate::container::list::{self, Container};
 use crate::container::size::Sizes;
 use crate::container::start;
-use crate::image::compressed;
+use crate::image::compressed::{self, Compressed};
 use crate::image::prune::{Space, Spaces};
 use crate::image::pull::partial;
 use crate::image::reference::Reference;
@@ -18,8 +18,10 @@ use crate::store::{Id, Store};
 
 /// Show how much space images and containers take, each layer counted once
 #[derive(Debug, clap::Parser)]
-#[command(after_help = "Compressed layers are what a push or a save gives on; ctr image prune --blobs drops those that
-can be pulled again. What nothing refers to goes with the next ctr rmi or ctr image prune.
+#[command(after_help = "An image takes the space of its files and of its compressed layers, which are what a push or a
+save gives on. -v tells them apart: of the compressed layers it shows how many are here alone (ACTIVE), and
+ctr image prune --blobs drops the others, which can be pulled again. What nothing refers to goes with the next
+ctr rmi or ctr image prune.
 
 Examples:
   ctr system df
@@ -44,6 +46,8 @@ struct Kind {
     /// Docker has no percentage for the cache.
     has_share: bool,
 }
+
+const SHORT: &[&str] = &["Type", "TotalCount", "Active", "Size", "Reclaimable"];
 
 const KINDS: &[Column<Kind>] = &[
     Column { name: "Type", heading: "TYPE", cell: |kind| text(kind.name) },
@@ -126,38 +130,37 @@ impl Run for Df {
         let format = self.format.as_deref();
         let spaces = Spaces::of(&store)?;
         let containers = containers(&store)?;
-        let made_from = |space: &Space| {
-            containers.iter().filter(|row| row.container.state.image_id == space.entry.image.as_str()).count()
-        };
+        let made_from = |id: &str| containers.iter().filter(|row| row.container.state.image_id == id).count();
+        let data = Data::of(&store, |id| made_from(id) > 0)?;
         if !self.verbose {
-            let mut kinds = Vec::from(kinds(&spaces, &containers, |space| made_from(space) > 0));
-            kinds.extend(own_kinds(&store)?);
-            output::print(&listing(KINDS, &["Type", "TotalCount", "Active", "Size", "Reclaimable"], format, &kinds)?);
+            let kinds = kinds(&spaces, &data, &containers, |space| made_from(space.entry.image.as_str()) > 0);
+            output::print(&listing(KINDS, SHORT, format, &kinds)?);
             return Ok(0);
         }
-        let counts: Vec<usize> = spaces.images.iter().map(made_from).collect();
+        let counts: Vec<usize> = spaces.images.iter().map(|space| made_from(space.entry.image.as_str())).collect();
         let images = spaces.images.into_iter().zip(counts).map(|(space, containers)| ImageRow { space, containers });
         let mut images: Vec<ImageRow> = images.collect();
         images.sort_by(|a, b| {
             (&b.space.entry.created, &a.space.entry.name).cmp(&(&a.space.entry.created, &b.space.entry.name))
         });
-        output::print(&self.verbose(&images, &containers)?);
+        output::print(&self.verbose(&images, &containers, &data.kinds())?);
         Ok(0)
     }
 }
 
 impl Df {
-    fn verbose(&self, images: &[ImageRow], containers: &[ContainerRow]) -> Result<String> {
+    fn verbose(&self, images: &[ImageRow], containers: &[ContainerRow], data: &[Kind]) -> Result<String> {
         let images = (names(IMAGES), images);
         let containers = (names(CONTAINERS), containers);
         match self.format.as_deref().filter(|format| !format.is_empty() && *format != "table") {
             None => Ok(format!(
                 "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache \
-                 usage: 0B\n\n{}",
+                 usage: 0B\n\n{}\nImage data space usage:\n\n{}",
                 listing(IMAGES, &images.0, None, images.1)?,
                 listing(CONTAINERS, &containers.0, None, containers.1)?,
                 "VOLUME NAME   LINKS     SIZE\n",
                 "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n",
+                listing(KINDS, SHORT, None, data)?,
             )),
             // One object with a list for each kind.
             Some(format) => {
@@ -169,6 +172,8 @@ impl Df {
                     "Containers": lines(listing(CONTAINERS, &containers.0, Some("json"), containers.1)?)?,
                     "Volumes": [],
                     "BuildCache": [],
+                    // Not Docker's.
+                    "ImageData": lines(listing(KINDS, SHORT, Some("json"), data)?)?,
                 });
                 output::template::render(if format == "{{json .}}" { "json" } else { format }, &all)
             }
@@ -176,25 +181,38 @@ impl Df {
     }
 }
 
-/// What Docker has no line for: the layers as they were pulled, and what nothing refers to (any more).
-fn own_kinds(store: &Store) -> Result<Vec<Kind>> {
-    let compressed = compressed::space(store)?;
-    let mut kinds = vec![Kind {
-        name: "Compressed Layers",
-        total: compressed.count,
-        active: compressed.only,
-        size: compressed.size,
-        reclaimable: compressed.reclaimable,
-        has_share: true,
-    }];
-    // Where that cannot be told, `system check` says why.
-    let (garbage, partial) = (compressed::unreferenced(store).unwrap_or_default(), partial::space(store));
-    let (count, bytes) = (garbage.0 + partial.0, garbage.1 + partial.1);
-    if count > 0 {
-        let name = "Unreferenced";
-        kinds.push(Kind { name, total: count, active: 0, size: bytes, reclaimable: bytes, has_share: true });
+/// What images take beside their files: the layers as they were pulled, and what nothing refers to (any
+/// more). Docker counts both with the images.
+struct Data {
+    compressed: Compressed,
+    /// How many there are, and their bytes.
+    unreferenced: (usize, u64),
+}
+
+impl Data {
+    fn of(store: &Store, is_used: impl Fn(&str) -> bool) -> Result<Self> {
+        // Where that cannot be told, `system check` says why.
+        let (garbage, partial) = (compressed::unreferenced(store).unwrap_or_default(), partial::space(store));
+        let unreferenced = (garbage.0 + partial.0, garbage.1 + partial.1);
+        Ok(Self { compressed: compressed::space(store, is_used)?, unreferenced })
     }
-    Ok(kinds)
+
+    /// Each on its own line.
+    fn kinds(&self) -> [Kind; 2] {
+        let Compressed { count, only, size, reclaimable, .. } = self.compressed;
+        let (unreferenced, bytes) = self.unreferenced;
+        [
+            Kind { name: "Compressed Layers", total: count, active: only, size, reclaimable, has_share: true },
+            Kind {
+                name: "Unreferenced",
+                total: unreferenced,
+                active: 0,
+                size: bytes,
+                reclaimable: bytes,
+                has_share: true,
+            },
+        ]
+    }
 }
 
 fn names<T>(columns: &[Column<T>]) -> Vec<&'static str> {
@@ -216,8 +234,8 @@ fn containers(store: &Store) -> Result<Vec<ContainerRow>> {
         .collect())
 }
 
-fn kinds(spaces: &Spaces, containers: &[ContainerRow], is_used: impl Fn(&Space) -> bool) -> [Kind; 4] {
-    let total = spaces.total(|_| true);
+fn kinds(spaces: &Spaces, data: &Data, containers: &[ContainerRow], is_used: impl Fn(&Space) -> bool) -> [Kind; 4] {
+    let total = spaces.total(|_| true) + data.compressed.size + data.unreferenced.1;
     let runs = |row: &&ContainerRow| row.container.status().is_running();
     let sum = |rows: &mut dyn Iterator<Item = &ContainerRow>| -> u64 { rows.map(|row| row.written).sum() };
     let nothing = |name, has_share| Kind { name, total: 0, active: 0, size: 0, reclaimable: 0, has_share };
@@ -228,7 +246,7 @@ fn kinds(spaces: &Spaces, containers: &[ContainerRow], is_used: impl Fn(&Space) 
             active: spaces.images.iter().filter(|space| is_used(space)).count(),
             size: total,
             // What `image prune -a` gives back: not the layers that those in use have too.
-            reclaimable: total - spaces.total(is_used),
+            reclaimable: total - spaces.total(is_used) - data.compressed.used,
             has_share: true,
         },
         Kind {

@@ -79,6 +79,8 @@ fn ask(name: &str, verb: &str, request: &str) -> Result<Output> {
     if name.is_empty() || name.contains('/') {
         return Err(Failure::new(format!("{name:?} is not the name of a credential helper")).into());
     }
+    // The request can be the secret itself.
+    log::debug!("run {program} {verb}");
     let failed = |e| Failure::new(format!("run {program:?}")).source(e).hint(format!("install {program}"));
     let mut child = Command::new(&program)
         .arg(verb)

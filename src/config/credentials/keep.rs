@@ -42,7 +42,7 @@ impl Place {
         }
         let dir = docker().ok_or_else(|| {
             Failure::new("there is no home folder for credentials")
-                .hint("set HOME, DOCKER_CONFIG or REGISTRY_AUTH_FILE")
+                .hint("give --config, or set HOME, DOCKER_CONFIG or REGISTRY_AUTH_FILE")
         })?;
         Ok(Self { path: dir.join("config.json"), is_dockers: true })
     }

@@ -69,12 +69,18 @@ impl std::fmt::Debug for Auth {
 /// cannot be used is warned of and passed over: most images need no credentials.
 #[must_use]
 pub fn find(domain: &str, repository: &str) -> Option<Credentials> {
-    auth_files().iter().find_map(|path| {
-        read_credentials(path, domain, repository).unwrap_or_else(|e| {
+    let found = auth_files().iter().find_map(|path| {
+        let found = read_credentials(path, domain, repository).unwrap_or_else(|e| {
             crate::error::warn(&format!("credentials in {path:?} are not used: {e:#}"));
             None
-        })
-    })
+        })?;
+        log::debug!("credentials for {domain} are from {path:?}");
+        Some(found)
+    });
+    if found.is_none() {
+        log::debug!("there are no credentials for {domain}");
+    }
+    found
 }
 
 /// What one file has for a repository of a registry.

@@ -321,7 +321,7 @@ fn open_local(route: &Route, follow: bool) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// Docker's words: its folder is not there, or it is a device.
-pub fn check_output(path: &Path) -> Result<()> {
+fn check_output(path: &Path) -> Result<()> {
     let route = local_route(path.as_os_str())?;
     let folder = Path::new(OsStr::from_bytes(route.folder()));
     if fs::metadata(folder).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {

@@ -12,14 +12,15 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use crate::container::create::MARK;
 use crate::image::pack::layer::is_opaque;
 use crate::image::pack::walk::{Enter, Node, is, names, walk};
 use crate::image::unpack::apply::is_whiteout;
 use crate::image::unpack::path::split;
 
-/// Where ctr mounts something in every container. The places are made in the container's root where
+/// Where ctr mounts something in every container, and its mark. The places are made in the container's root where
 /// the image has none, and are not the container's doing: Docker has them in a layer of their own.
-const PLACES: [&str; 7] = ["dev", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "run/secrets", "sys"];
+const PLACES: [&str; 8] = [MARK, "dev", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "run/secrets", "sys"];
 
 /// The folders of these places that are made with them.
 const PARENTS: [&str; 2] = ["etc", "run"];

@@ -190,6 +190,20 @@ impl Entered {
         }
     }
 
+    /// What there is to be seen, for who only looks: nothing is made, no lock is taken.
+    ///
+    /// # Errors
+    /// As [`Entered::open`].
+    pub fn look(&self, store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
+        if let Some((process, _)) = running(store, &config.id)? {
+            return openat(&process, "root", FOLDER, Mode::empty()).context("open the container's root");
+        }
+        let root = self.whole(store, config)?;
+        // Those for which the container has a place already.
+        let _ = self.add_binds(root.as_fd(), config, Access::Read)?;
+        Ok(root)
+    }
+
     /// The container's own files alone: nothing of what is mounted in it but its root.
     ///
     /// # Errors

@@ -63,7 +63,8 @@ fn ports(store: &Store, container: &Container, config: &ContainerConfig) -> Resu
         config.config.exposed_ports.keys().map(|port| (port.clone(), Value::Null)).collect();
     for published in network::published(store, &container.id)? {
         let port = format!("{}/{}", published.container_port, published.protocol.as_str());
-        let place = json!({ "HostIp": published.host.to_string(), "HostPort": published.host_port.to_string() });
+        let host_port = if published.is_routed() { String::new() } else { published.host_port.to_string() };
+        let place = json!({ "HostIp": published.host.to_string(), "HostPort": host_port });
         match ports.entry(port).or_insert(Value::Null) {
             Value::Array(places) => places.push(place),
             none => *none = json!([place]),

@@ -96,6 +96,7 @@ struct Journal {
 
 impl Journal {
     fn open(words: &[String], follow: bool) -> Result<Self> {
+        log::debug!("run journalctl");
         let mut command = Command::new("journalctl");
         command.args(["--output=json", "--no-pager", "--quiet", "--all"]).args(follow.then_some("--follow"));
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -10,7 +10,7 @@ use crate::container::{list, start};
 use crate::error::Failure;
 use crate::network::{names as networks, record as network_record};
 use crate::store::record::{self, Durability};
-use crate::store::{Id, Lock, Store};
+use crate::store::{Id, Lock, Store, names};
 
 /// `network connect`.
 ///
@@ -18,6 +18,9 @@ use crate::store::{Id, Lock, Store};
 /// Docker's sentences: no such network, or a container that can be on none.
 pub fn connect(store: &Store, id: &Id, endpoint: Endpoint) -> Result<()> {
     let endpoint = Endpoint { network: name(store, &endpoint.network)?, ..endpoint };
+    if !networks::PREDEFINED.contains(&endpoint.network.as_str()) {
+        network_record::get(store, &endpoint.network)?.check_joinable()?;
+    }
     change(store, id, &Request::Connect(endpoint.clone()), |wish, _| {
         for name in [&endpoint.network, &wish.own_name()] {
             match name.as_str() {
@@ -101,6 +104,22 @@ pub fn publish(store: &Store, id: &Id, add: &PortBindings, remove: &PortBindings
             own.extend(bindings.iter().filter(|&binding| !own.contains(binding)).cloned().collect::<Vec<_>>());
         }
         Ok(())
+    })
+}
+
+/// `rm --link CONTAINER/ALIAS`: the container loses the names that `--link` gave another one there.
+///
+/// # Errors
+/// Docker's sentences: no such container or alias; a container's name alone.
+pub fn unlink(store: &Store, name: &str) -> Result<()> {
+    let missing = || Failure::new(format!("No such container: {name}"));
+    let Some((container, alias)) = name.rsplit_once('/') else {
+        names::resolve(store, name)?;
+        return Err(Failure::new("Conflict, cannot remove the default link name of the container").into());
+    };
+    let Ok(id) = names::resolve(store, container) else { return Err(missing().into()) };
+    change(store, &id, &Request::Unlink { alias: alias.to_owned() }, |wish, _| {
+        if wish.unlink(alias) { Ok(()) } else { Err(missing().into()) }
     })
 }
 

@@ -11,14 +11,15 @@ use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
 use crate::container::config::HostConfig;
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 
 /// The device nodes beyond the standard ones that the container is given.
 pub fn of(host: &HostConfig) -> Result<Vec<LinuxDevice>> {
     nodes(host)?
         .into_iter()
         .map(|(source, target)| {
-            node(&source, &target)?.ok_or_else(|| Failure::new(format!("{source:?} is not a device node")).into())
+            node(&source, &target)?
+                .ok_or_else(|| Failure::new(format!("{source:?} is not a device node any more")).into())
         })
         .collect()
 }
@@ -36,22 +37,23 @@ pub fn nodes(host: &HostConfig) -> Result<Vec<(PathBuf, PathBuf)>> {
     for wanted in &host.resources.devices {
         let source = Path::new(&wanted.path_on_host);
         let target = Path::new(&wanted.path_in_container);
-        let meta = fs::metadata(source).map_err(|e| {
-            Failure::new(format!("error gathering device information while adding custom device {source:?}")).source(e)
-        })?;
-        if !meta.is_dir() {
-            if !is_node(source) {
-                return Err(Failure::new(format!("{source:?} is not a device node")).into());
-            }
+        let gathering = || format!("error gathering device information while adding custom device {source:?}");
+        let meta = fs::metadata(source).map_err(|e| Failure::new(gathering()).source(e))?;
+        let mut found = is_node(source);
+        if found {
             devices.insert(target.to_path_buf(), source.to_path_buf());
-            continue;
+        } else if meta.is_dir() {
+            walk(source, &mut |path| {
+                let below = path.strip_prefix(source).unwrap_or(path);
+                if is_node(path) {
+                    found = true;
+                    devices.insert(target.join(below), path.to_path_buf());
+                }
+            });
         }
-        walk(source, &mut |path| {
-            let below = path.strip_prefix(source).unwrap_or(path);
-            if is_node(path) {
-                devices.insert(target.join(below), path.to_path_buf());
-            }
-        });
+        if !found {
+            return Err(Failure::new(format!("{}: not a device node", gathering())).exit(exit::ENGINE).into());
+        }
     }
     Ok(devices.into_iter().map(|(target, source)| (source, target)).collect())
 }

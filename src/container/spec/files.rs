@@ -184,14 +184,15 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
 /// The lines that are this container's: what the user asked for first, because the first line counts.
 fn own_lines(container: &ContainerConfig, names: &Names) -> Result<Vec<String>> {
     let shares_network = container.host_config.network_mode == "host";
+    // The host's loopback is the container's.
+    let gateway = names.gateway.or(shares_network.then_some(Ipv4Addr::LOCALHOST.into()));
     let mut lines = Vec::new();
     let mut taken = Vec::new();
     for entry in &container.host_config.extra_hosts {
         // `name:address` or `name=address`; an IPv6 address has colons of its own.
         let Some((name, address)) = entry.split_once(['=', ':']) else { continue };
-        let address = match (address, names.gateway) {
+        let address = match (address, gateway) {
             ("host-gateway", Some(gateway)) => gateway.to_string(),
-            ("host-gateway", None) if shares_network => Ipv4Addr::LOCALHOST.to_string(),
             ("host-gateway", None) => {
                 return Err(Failure::new("unable to derive the IP value for host-gateway")
                     .hint("the container has no network that leads to the host")
@@ -205,7 +206,7 @@ fn own_lines(container: &ContainerConfig, names: &Names) -> Result<Vec<String>> 
     for (names, address) in &names.links {
         lines.push(format!("{address}\t{names}\n"));
     }
-    if let Some(gateway) = names.gateway {
+    if let Some(gateway) = gateway {
         let free = dns::HOST.into_iter().filter(|name| !taken.iter().any(|taken| taken.eq_ignore_ascii_case(name)));
         let free: Vec<&str> = free.collect();
         if !free.is_empty() {
@@ -216,7 +217,11 @@ fn own_lines(container: &ContainerConfig, names: &Names) -> Result<Vec<String>> 
         return Ok(lines);
     }
     let name = match (hostname(container), container.config.domainname.as_str()) {
-        (name, "") => name.to_owned(),
+        // Docker: a name with dots is found by its first part too.
+        (name, "") => match name.split_once('.') {
+            Some((first, _)) if !first.is_empty() => format!("{name} {first}"),
+            _ => name.to_owned(),
+        },
         (name, domain) => format!("{name}.{domain} {name}"),
     };
     // Without an address of its own the container is to be found on its loopback.

@@ -14,7 +14,7 @@ pub mod timezone;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
     PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User,
@@ -243,7 +243,7 @@ fn linux(store: &Store, container: &ContainerConfig) -> Result<Linux> {
         linux.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
     }
     linux.set_sysctl(Some(sysctls(container, !may_make_devices(host))));
-    linux.set_resources(Some(resources::of(host).context("resources")?));
+    linux.set_resources(Some(resources::of(host)?));
     linux.set_devices(Some(if may_make_devices(host) { devices::of(host)? } else { Vec::new() }));
     linux.set_seccomp(None);
     let (masked, read_only) = hidden_paths(host);

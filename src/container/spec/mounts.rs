@@ -34,8 +34,10 @@ pub fn all(store: &Store, container: &ContainerConfig, names: &Names) -> Result<
     let taken = |place: &Path| asked.iter().any(|m| m.destination() == place);
     let mut mounts = every_container(store, host)?;
     for (source, place) in files::write(store, container, names)? {
-        // Private, and writable as Docker's: programs edit these files in place.
-        mounts.push(mount(place, "bind", &source, &["rbind", "rprivate", "nosuid", "nodev", "noexec"])?);
+        // Private, and as writable as the root, as Docker's: programs edit these files in place.
+        let mut options = vec!["rbind", "rprivate", "nosuid", "nodev", "noexec"];
+        options.extend(host.readonly_rootfs.then_some("ro"));
+        mounts.push(mount(place, "bind", &source, &options)?);
     }
     if !host.extras.timezone.is_empty() {
         let rules = files::timezone(store, container)?;

@@ -49,6 +49,7 @@ impl Pull<'_> {
         let short = descriptor.digest.short();
         let have = |pinned| -> Result<Fetched> {
             self.report.exists(short);
+            log::debug!("layer {} is here already", descriptor.digest);
             Ok((pinned, blobs::pin(self.store, &descriptor.digest)?))
         };
         // Without the claim first: a layer that is there needs none.
@@ -124,6 +125,7 @@ impl Pull<'_> {
         let above = self.layers.iter().rev().position(|layer| layer.digest == descriptor.digest)?;
         let plan = Plan::make(self.repository, descriptor, known, donors.open(self.store, above)).ok()??;
         self.report.reused(descriptor.digest.short(), plan.reused, descriptor.size);
+        log::debug!("layer {}: {} of {} bytes are here already", descriptor.digest, plan.reused, descriptor.size);
         Some(plan)
     }
 

@@ -42,6 +42,7 @@ impl Foreign {
         let mut file = place.create()?;
         let consumed = io::copy(&mut source, &mut file).context("read it")?;
         file.rewind()?;
+        log::debug!("run {program} -dc");
         let child = Command::new(program).arg("-dc").stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = child.map_err(|e| {
             let package = if program == "xz" { "xz-utils" } else { program };

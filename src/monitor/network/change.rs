@@ -1,10 +1,10 @@
 //! Changes of a running container's networks: `network connect`, `network disconnect`,
-//! `update --publish-add` and `--publish-rm`, as its monitor carries them out.
+//! `update --publish-add` and `--publish-rm`, `rm --link`, as its monitor carries them out.
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 
-use super::Sandbox;
+use super::{Attached, Sandbox};
 use crate::container::config::{ContainerConfig, Endpoint, PortBindings};
 use crate::container::network::{self, Mode, Request, Wish};
 use crate::container::spec::files::{self, Names};
@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::events;
 use crate::network::listen::Wanted;
 use crate::network::netlink::Socket;
-use crate::network::{Published, link, record as networks, teardown};
+use crate::network::{Published, link, member, record as networks, teardown};
 use crate::store::record::{self, Durability};
 use crate::store::{Id, Lock, Store};
 use crate::sys::netns;
@@ -54,6 +54,7 @@ impl Sandbox {
             Request::Connect(endpoint) => self.connect(&endpoint),
             Request::Disconnect { network, force } => self.disconnect(&network, force),
             Request::Publish { add, remove } => self.publish(&add, &remove),
+            Request::Unlink { alias } => self.unlink(&alias),
         }
     }
 
@@ -66,7 +67,7 @@ impl Sandbox {
         // The ports may come in by another network than before.
         self.shut()?;
         let was_shut_in = self.entrance().is_none();
-        let done = self.join(endpoint).and_then(|at| {
+        let done = self.join(endpoint, &[]).and_then(|at| {
             let done = if was_shut_in { self.take_wanted_ports() } else { Ok(()) };
             let done = done.and_then(|()| self.plug(at)).and_then(|()| self.settle());
             if done.is_err() {
@@ -128,11 +129,16 @@ impl Sandbox {
         self.record_published()?;
         self.reach_outside()?;
         self.let_in()?;
+        self.show_resolver();
+        Ok(())
+    }
+
+    /// Tells the resolver what the container may ask for now.
+    fn show_resolver(&mut self) {
         let view = self.view();
         if let Some(resolver) = &mut self.resolver {
             resolver.set_view(view);
         }
-        Ok(())
     }
 
     fn publish(&mut self, add: &PortBindings, remove: &PortBindings) -> Result<()> {
@@ -183,6 +189,22 @@ impl Sandbox {
         })
     }
 
+    /// Forgets whom an alias meant.
+    fn unlink(&mut self, alias: &str) -> Result<()> {
+        let is_kept = |link: &String| network::alias_of(link) != alias;
+        self.settings.links.retain(is_kept);
+        for Attached { network, member } in &mut self.attached {
+            if !member.links.iter().all(is_kept) {
+                member.links.retain(is_kept);
+                member::update(&self.store, &network.id, &self.container, |own| own.links.retain(is_kept))?;
+            }
+        }
+        self.show_resolver();
+        self.write_down(|wish| {
+            wish.unlink(alias);
+        })
+    }
+
     /// Writes down what is so now: what the next start is to do, what `ps` shows, the names in
     /// `/etc/hosts`.
     fn write_down(&mut self, change: impl FnOnce(&mut Wish)) -> Result<()> {
@@ -206,7 +228,7 @@ impl Sandbox {
 /// Whether a published port is one that `wanted`, as given to `--publish-rm`, means: without a port
 /// of the host's all of the container's, without an address that on all addresses.
 fn is_meant(published: &Published, wanted: &Wanted) -> bool {
-    let port = *wanted.ports.start() == 0 || wanted.ports.contains(&published.host_port);
+    let port = *wanted.ports.start() == 0 || published.is_routed() || wanted.ports.contains(&published.host_port);
     published.container_port == wanted.container_port
         && published.protocol == wanted.protocol
         && port

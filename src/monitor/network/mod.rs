@@ -11,7 +11,7 @@ mod wire;
 pub use pasta::Connected;
 pub use serve::Token;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -21,15 +21,16 @@ use ipnet::IpNet;
 use crate::container::config::{ContainerConfig, Endpoint};
 use crate::container::network::{self, Mode, Wish};
 use crate::container::spec::files::Names;
-use crate::error::Failure;
+use crate::error::{Failure, exit};
 use crate::events;
 use crate::network::dns::Resolver;
 use crate::network::listen::{self, Listener, Wanted};
 use crate::network::member::{self, Member, NewMember};
 use crate::network::record::{self, Driver, Network};
+use crate::network::settings::GatewayMode;
 use crate::network::space::Space;
 use crate::network::uplink::Uplink;
-use crate::network::{Published, bridge, teardown};
+use crate::network::{Protocol, Published, bridge, teardown};
 use crate::store::{Id, Store};
 
 /// One of the container's networks.
@@ -124,7 +125,7 @@ impl Sandbox {
 
     fn make_ready(&mut self, config: &ContainerConfig, wish: &Wish) -> Result<()> {
         for endpoint in &wish.endpoints {
-            self.join(endpoint)?;
+            self.join(endpoint, &wish.endpoints)?;
         }
         if let Some(entrance) = self.entrance().filter(|_| self.settings.host_loopback && !self.space.is_apart())
             && entrance.member.loopback.is_none()
@@ -156,22 +157,64 @@ impl Sandbox {
     /// Binds ports of the host.
     fn bind(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Listener>> {
         // As in Docker, whoever gave the network an address of IPv4 wants no port on all of IPv6.
+        if let Some(port) = wanted.iter().find(|wanted| self.space.is_apart() && wanted.protocol == Protocol::Sctp) {
+            return Err(Failure::new(format!(
+                "port {}/sctp cannot be published: sctp needs root",
+                port.container_port
+            ))
+            .hint("an ordinary user's containers are reached through sockets of TCP and UDP alone")
+            .exit(exit::ENGINE)
+            .into());
+        }
         let usual = self.entrance().and_then(|main| main.network.host_binding());
         for wanted in &mut wanted {
             wanted.host = wanted.host.or(usual);
         }
-        listen::bind_all(&self.store, &wanted, self.has_both())
+        let (routed, wanted) = self.split_routed(wanted);
+        let mut listeners = listen::bind_all(&self.store, &wanted, self.has_both())?;
+        listeners.extend(routed);
+        Ok(listeners)
     }
 
-    /// Makes it a member of a network, and that network's bridge.
-    fn join(&mut self, wanted: &Endpoint) -> Result<usize> {
+    /// Divides ports into those that no port of the host's is to lead to (gateway mode `routed`, which can
+    /// be one family's alone) and those that are to be bound.
+    fn split_routed(&self, wanted: Vec<Wanted>) -> (Vec<Listener>, Vec<Wanted>) {
+        let Some(Attached { network, member }) = self.entrance() else { return (Vec::new(), wanted) };
+        let is_routed = |ipv6| network.gateway_mode(ipv6) == GatewayMode::Routed;
+        let has = |ipv6| if ipv6 { member.ipv6.is_some() } else { member.ipv4.is_some() };
+        if ![false, true].into_iter().any(|ipv6| is_routed(ipv6) && has(ipv6)) {
+            return (Vec::new(), wanted);
+        }
+        let (mut routed, mut bound) = (Vec::new(), Vec::new());
+        for wanted in wanted {
+            let hosts = match wanted.host {
+                Some(host) => vec![host],
+                None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            };
+            for host in hosts {
+                if !is_routed(host.is_ipv6()) {
+                    // Of a family that it has no address of, nothing is translated to a routed one.
+                    bound.extend(has(host.is_ipv6()).then(|| Wanted { host: Some(host), ..wanted.clone() }));
+                } else if has(host.is_ipv6()) {
+                    let any = if host.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+                    routed.push(Listener::routed(any, &wanted));
+                }
+            }
+        }
+        (routed, bound)
+    }
+
+    /// Makes it a member of a network, and that network's bridge. `others`: what it is to be on beside it.
+    fn join(&mut self, wanted: &Endpoint, others: &[Endpoint]) -> Result<usize> {
         let network = record::get(&self.store, &wanted.network)?;
+        network.check_joinable()?;
         if !network.internal {
             // It gets ready meanwhile.
             self.call_uplink()?;
         }
         let loopback = self.loopback(&network);
-        let new = NewMember { container: &self.container, name: &self.name, wanted, published: Vec::new(), loopback };
+        let (container, name) = (&self.container, &self.name);
+        let new = NewMember { container, name, wanted, others, published: Vec::new(), loopback };
         let member = member::join(&self.store, &network, new, |dead| {
             // What cannot be taken away leads nowhere: the interface is gone.
             let _ = teardown::release(&self.space, &network, &teardown::inherited(&self.store, dead));

@@ -1,6 +1,7 @@
 //! From a network namespace to one that is connected: pairs of interfaces, addresses and routes,
 //! rules, names, the ways outside and in.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,7 +25,7 @@ use crate::network::member::{self, Member};
 use crate::network::netlink::Socket;
 use crate::network::record::Driver;
 use crate::network::uplink::{self, Registration, Target};
-use crate::network::{firewall, ports, rules, sysctl};
+use crate::network::{Published, firewall, ports, rules, settings, sysctl};
 use crate::store::names;
 use crate::sys::netns;
 
@@ -114,6 +115,11 @@ impl Sandbox {
                 // Docker's: without it a container has addresses that no network gave it.
                 sysctl::set_if_there(&format!("ipv6/conf/{}/disable_ipv6", member.interface), "1")?;
             }
+            if let Some(text) = member.driver_opts.get(settings::SYSCTLS) {
+                for (name, value) in sysctl::of_interface(text, &member.interface).map_err(Failure::new)? {
+                    sysctl::set(&name, &value)?;
+                }
+            }
             let mut socket = Socket::route()?;
             interface::configure(&mut socket, &wanted)?;
             Ok(socket)
@@ -134,7 +140,7 @@ impl Sandbox {
 
     /// Those of a network's gateways that are the container's.
     fn gateways(&self, at: usize) -> Vec<IpAddr> {
-        let all = self.attached[at].network.bridge_addresses().into_iter().map(|net| net.addr());
+        let all = self.attached[at].network.gateways().map(|net| net.addr());
         all.filter(|gateway| self.way_out(gateway.is_ipv6()) == Some(at)).collect()
     }
 
@@ -181,12 +187,12 @@ impl Sandbox {
             return self.relay_ports();
         }
         let Some(entrance) = self.entrance() else { return Ok(()) };
-        let publications = rules::publications(&entrance.member.published, &entrance.member);
+        let mut publications = rules::publications(&entrance.network, &entrance.member.published, &entrance.member);
         if publications.is_empty() {
             return Ok(());
         }
         if !rules::lead_ports(&self.space)? {
-            return Ok(());
+            publications.retain(|(from, _)| from.is_routed());
         }
         rules::change(&self.store, &self.space, || firewall::publish(&self.space, &publications))
     }
@@ -197,7 +203,7 @@ impl Sandbox {
         if entrance.member.published.is_empty() {
             return Ok(());
         }
-        let publications = rules::publications(&entrance.member.published, &entrance.member);
+        let publications = rules::publications(&entrance.network, &entrance.member.published, &entrance.member);
         let published = entrance.member.published.clone();
         if let Some(uplink) = &mut self.uplink {
             uplink.unpublish(&published)?;
@@ -212,8 +218,8 @@ impl Sandbox {
             .listeners
             .iter()
             .filter_map(|listener| {
-                let (published, target) =
-                    rules::publications(&listener.published, &entrance.member).into_iter().next()?;
+                let publications = rules::publications(&entrance.network, &listener.published, &entrance.member);
+                let (published, target) = publications.into_iter().next()?;
                 let socket = listener.socket.as_ref()?.as_fd();
                 Some(uplink::Listener { socket, target: Target { published, target, keep_source: true } })
             })
@@ -284,17 +290,24 @@ impl Sandbox {
 
     /// Puts into the container's state what `ps` shows of its networks.
     pub fn describe(&self, config: &ContainerConfig, state: &mut State) {
-        let exposed = config.config.exposed_ports.keys().map(String::as_str);
-        state.ports = ports::shown(&self.published(), exposed);
+        // Docker: a port that none of the host's leads to is shown as one that is only exposed.
+        let (routed, published) = self.published().into_iter().partition::<Vec<_>, _>(Published::is_routed);
+        let routed: BTreeSet<String> =
+            routed.iter().map(|p| format!("{}/{}", p.container_port, p.protocol.as_str())).collect();
+        let exposed = config.config.exposed_ports.keys().chain(&routed).map(String::as_str).collect::<BTreeSet<_>>();
+        state.ports = ports::shown(&published, exposed);
         state.networks = self.attached.iter().map(|attached| attached.network.name.clone()).collect();
     }
 
-    /// The host, as containers reach it: `host.docker.internal`.
+    /// The host, as containers know it: `host.docker.internal`. As in Docker the bridge's own address
+    /// on an internal network too.
     pub(super) fn host(&self) -> Option<IpAddr> {
-        if self.space.is_apart() {
-            return self.entrance().map(|_| IpAddr::V4(uplink::policy::HOST));
+        let entrance = self.entrance();
+        if entrance.is_some() && self.space.is_apart() {
+            return Some(IpAddr::V4(uplink::policy::HOST));
         }
-        self.entrance()?.network.bridge_addresses().first().map(IpNet::addr)
+        let internal = || self.attached.iter().find(|a| a.network.driver == Driver::Bridge);
+        entrance.or_else(internal)?.network.bridge_addresses().first().map(IpNet::addr)
     }
 }
 

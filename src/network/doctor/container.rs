@@ -269,7 +269,7 @@ impl Patient {
             if seen.replace(key) != Some(key) {
                 listened = self.listener(report, member, port)?;
             }
-            if listened && port.protocol == Protocol::Tcp {
+            if listened && port.protocol == Protocol::Tcp && !port.is_routed() {
                 from_here(report, port);
             }
         }

@@ -13,6 +13,7 @@ use crate::network::netlink::{Refused, Socket};
 use crate::network::nft::batch::ifname;
 use crate::network::nft::list;
 use crate::network::nft::{Batch, Element, Table};
+use crate::network::settings::GatewayMode;
 use crate::network::space::Space;
 use crate::network::{Protocol, Published};
 
@@ -129,7 +130,8 @@ pub fn remove_member(space: &Space, member: &MemberRules) -> Result<()> {
 /// for ordinary users, between the families of addresses, and for `::1`.
 #[must_use]
 pub fn serves(space: &Space, from: &Published, to: SocketAddr) -> bool {
-    matches!(space, Space::Here) && from.host.is_ipv4() == to.is_ipv4() && from.host != Ipv6Addr::LOCALHOST
+    let can = from.is_routed() || from.host != Ipv6Addr::LOCALHOST;
+    matches!(space, Space::Here) && from.host.is_ipv4() == to.is_ipv4() && can
 }
 
 /// Leads those of the ports to the containers that the kernel [`serves`]. The caller has a listener
@@ -287,11 +289,27 @@ fn bridge(space: &Space, network: &NetworkRules) -> impl Iterator<Item = Entry> 
     let name = ifname(&network.bridge);
     let entry = move |set| (tables::TABLE, set, Element::new(&[&name]));
     let both = (tables::TABLE, tables::SAME_BRIDGE, Element::new(&[&name, &name]));
-    let masquerade = network.masquerade && !network.internal && matches!(space, Space::Here);
-    [Some(entry(tables::BRIDGES)), Some(both)]
-        .into_iter()
-        .chain([network.internal.then(|| entry(tables::INTERNAL)), masquerade.then(|| entry(tables::MASQUERADE))])
-        .flatten()
+    let mut entries = vec![entry(tables::BRIDGES), both];
+    entries.extend(network.internal.then(|| entry(tables::INTERNAL)));
+    if network.internal || !matches!(space, Space::Here) {
+        return entries.into_iter();
+    }
+    for (n, way) in network.ways.iter().enumerate() {
+        match way.mode {
+            GatewayMode::Routed => entries.push(entry(tables::ROUTED[n])),
+            GatewayMode::NatUnprotected => entries.push(entry(tables::UNPROTECTED[n])),
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+        }
+        if way.masquerade && way.mode != GatewayMode::Routed {
+            entries.push(match way.source {
+                Some(source) => (tables::TABLE, tables::SOURCES[n], Element::new(&[&name]).to(&[&octets(source)])),
+                None => entry(tables::MASQUERADE[n]),
+            });
+        }
+    }
+    let trusted = |from: &String| (tables::TABLE, tables::TRUSTED, Element::new(&[&ifname(from), &name]));
+    entries.extend(network.trusted.iter().map(trusted));
+    entries.into_iter()
 }
 
 fn loopback(space: &Space, member: &MemberRules) -> Option<Entry> {
@@ -304,6 +322,10 @@ fn port((from, to): &Publication) -> Entry {
     let host_port = from.host_port.to_be_bytes();
     let to_port = to.port().to_be_bytes();
     let host = octets(from.host);
+    if from.is_routed() {
+        let set = tables::REACHED[usize::from(to.is_ipv6())];
+        return (tables::TABLE, set, Element::new(&[&octets(to.ip()), &protocol, &to_port]));
+    }
     let element = if from.host.is_unspecified() {
         Element::new(&[&protocol, &host_port])
     } else {
@@ -338,7 +360,7 @@ fn number(protocol: Protocol) -> u8 {
 /// it goes on: UDP has no connections that end.
 fn forget(space: &Space, published: &[Publication]) -> Result<()> {
     let served = published.iter().filter(|(from, to)| serves(space, from, *to) && from.protocol == Protocol::Udp);
-    let ports: Vec<u16> = served.map(|(from, _)| from.host_port).collect();
+    let ports: Vec<u16> = served.filter(|(from, _)| !from.is_routed()).map(|(from, _)| from.host_port).collect();
     if ports.is_empty() {
         return Ok(());
     }

@@ -10,7 +10,13 @@
 //!     set bridges     { type ifname }                the bridges of all networks
 //!     set same_bridge { type ifname . ifname }       each of them twice
 //!     set internal    { type ifname }                those of internal networks
-//!     set masqueraded { type ifname }                those whose addresses nobody outside may see
+//!     set unprotected4 { type ifname }               those of gateway mode nat-unprotected
+//!     set routed4     { type ifname }                those of gateway mode routed
+//!     set trusted     { type ifname . ifname }       interfaces whose packets may go to a bridge's published ports
+//!     set reached4    { type ipv4_addr . inet_proto . inet_service }   those ports, as containers have them
+//!     set masqueraded4 { type ifname }               those whose addresses nobody outside may see
+//!     map sources4    { type ifname : ipv4_addr }    what is seen in place of them, if not any address of ours
+//!     set unprotected6, routed6, reached6, masqueraded6, map sources6   alike
 //!     set loopback    { type ipv4_addr . ipv4_addr } containers with --host-loopback, and their gateways
 //!     map ports4      { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
 //!     map anywhere4   { type inet_proto . inet_service : ipv4_addr . inet_service }
@@ -28,6 +34,14 @@
 //!         iifname @internal drop
 //!         oifname @internal drop
 //!         ct status dnat oifname @bridges accept
+//!         meta nfproto ipv4 iifname != @bridges oifname @unprotected4 accept
+//!         oifname @routed4 meta l4proto icmp accept
+//!         oifname @routed4 ip daddr . meta l4proto . th dport @reached4 accept
+//!         iifname . oifname @trusted ip daddr . meta l4proto . th dport @reached4 accept
+//!         meta nfproto ipv6 iifname != @bridges oifname @unprotected6 accept
+//!         oifname @routed6 meta l4proto ipv6-icmp accept
+//!         oifname @routed6 ip6 daddr . meta l4proto . th dport @reached6 accept
+//!         iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @reached6 accept
 //!         oifname @bridges drop
 //!     }
 //!     chain published {
@@ -51,7 +65,10 @@
 //!         type nat hook postrouting priority srcnat; policy accept;
 //!         ip saddr 127.0.0.0/8 oifname @bridges masquerade
 //!         meta mark & 0x08000000 == 0x08000000 meta mark set meta mark & 0xf7ffffff masquerade
-//!         iifname @masqueraded oifname != @bridges masquerade
+//!         meta nfproto ipv4 oifname != @bridges snat ip to iifname map @sources4
+//!         meta nfproto ipv4 iifname @masqueraded4 oifname != @bridges masquerade
+//!         meta nfproto ipv6 oifname != @bridges snat ip6 to iifname map @sources6
+//!         meta nfproto ipv6 iifname @masqueraded6 oifname != @bridges masquerade
 //!     }
 //! }
 //! table bridge ctr {
@@ -88,7 +105,8 @@
 //! ```
 //!
 //! - A container reaches its neighbours on the bridge and the outside. Other bridges, and containers
-//!   from outside, are reached through published ports only. `same_bridge` is for machines where
+//!   from outside, are reached through published ports only, unless the network's gateway mode lets
+//!   who has a route to containers' own addresses in. `same_bridge` is for machines where
 //!   bridged packets pass here too (`bridge-nf-call-iptables`).
 //! - Clients on this machine's loopback addresses are led to containers too: `route_localnet` of the
 //!   bridge, which [`load_network`] sets after `early` is there to keep containers from ours
@@ -142,7 +160,7 @@ mod tables;
 mod tracked;
 pub mod uplink;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
@@ -157,6 +175,7 @@ pub use self::uplink::{MARK, uplink_rules};
 use crate::error::Failure;
 use crate::network::Published;
 use crate::network::netlink::Refused;
+use crate::network::settings::GatewayMode;
 #[allow(unused_imports, reason = "for the page above")]
 use crate::network::space::Space;
 
@@ -166,9 +185,21 @@ pub struct NetworkRules {
     /// The bridge's name.
     pub bridge: String,
     pub internal: bool,
+    /// Of IPv4 and of IPv6.
+    pub ways: [Way; 2],
+    /// Interfaces by which its published ports are reached at containers' own addresses.
+    pub trusted: Vec<String>,
+}
+
+/// How a network's addresses of one family and what is outside come together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    pub mode: GatewayMode,
     /// Its containers leave under this machine's address
     /// (`com.docker.network.bridge.enable_ip_masquerade`).
     pub masquerade: bool,
+    /// Under this one; `None`: that of the interface which they leave by.
+    pub source: Option<IpAddr>,
 }
 
 /// What the rules have to know of a container's connection to a network.
@@ -184,7 +215,8 @@ pub struct MemberRules {
     pub loopback: Option<Ipv4Addr>,
 }
 
-/// A port of this machine's, and the container's address and port that it leads to.
+/// A port of this machine's, and the container's address and port that it leads to. Without one of
+/// this machine's ([`Published::is_routed`]): who has a route to the container's may come to it.
 pub type Publication = (Published, SocketAddr);
 
 /// Whether the reason is that ctr's tables are not there: never loaded, or flushed by somebody.

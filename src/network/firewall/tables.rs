@@ -11,7 +11,13 @@ pub const TABLE: Table<'static> = Table::new(Family::Inet, "ctr");
 pub const BRIDGES: &str = "bridges";
 pub const SAME_BRIDGE: &str = "same_bridge";
 pub const INTERNAL: &str = "internal";
-pub const MASQUERADE: &str = "masqueraded";
+/// Of IPv4 and of IPv6, as all that are two.
+pub const MASQUERADE: [&str; 2] = ["masqueraded4", "masqueraded6"];
+pub const SOURCES: [&str; 2] = ["sources4", "sources6"];
+pub const UNPROTECTED: [&str; 2] = ["unprotected4", "unprotected6"];
+pub const ROUTED: [&str; 2] = ["routed4", "routed6"];
+pub const TRUSTED: &str = "trusted";
+pub const REACHED: [&str; 2] = ["reached4", "reached6"];
 pub const LOOPBACK: &str = "loopback";
 pub const PORTS4: &str = "ports4";
 pub const PORTS6: &str = "ports6";
@@ -23,6 +29,8 @@ const IPV4: [u8; 1] = [2];
 const IPV6: [u8; 1] = [10];
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)` and `…(IP_CT_RELATED)`.
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// `IPPROTO_ICMP` and `IPPROTO_ICMPV6`.
+const ICMP: [[u8; 1]; 2] = [[1], [58]];
 /// `IPS_DST_NAT`: its destination was translated.
 const TRANSLATED: u32 = 1 << 5;
 /// Of a packet's mark, from `forward` to `leaving`: it goes back to the bridge that it came from.
@@ -37,8 +45,22 @@ const SETS: [Set<'static>; 3] = [
     set(INTERNAL, &[Kind::Ifname], "bridges of internal networks"),
 ];
 
-const TRANSLATING: [Set<'static>; 6] = [
-    set(MASQUERADE, &[Kind::Ifname], "bridges that leave under this machine's address"),
+/// Of this machine's own namespace, to which others have routes.
+const ROUTING: [Set<'static>; 7] = [
+    set(UNPROTECTED[0], &[Kind::Ifname], "bridges of which all is reached by who has a route"),
+    set(UNPROTECTED[1], &[Kind::Ifname], "bridges of which all is reached by who has a route"),
+    set(ROUTED[0], &[Kind::Ifname], "bridges of which what is published is reached by who has a route"),
+    set(ROUTED[1], &[Kind::Ifname], "bridges of which what is published is reached by who has a route"),
+    set(TRUSTED, &[Kind::Ifname, Kind::Ifname], "interfaces by which what is published on a bridge is reached"),
+    set(REACHED[0], &[Kind::Ipv4, Kind::Protocol, Kind::Port], "published there"),
+    set(REACHED[1], &[Kind::Ipv6, Kind::Protocol, Kind::Port], "published there"),
+];
+
+const TRANSLATING: [Set<'static>; 9] = [
+    set(MASQUERADE[0], &[Kind::Ifname], "bridges that leave under this machine's address"),
+    set(MASQUERADE[1], &[Kind::Ifname], "bridges that leave under this machine's address"),
+    Set { name: SOURCES[0], key: &[Kind::Ifname], value: &[Kind::Ipv4], comment: "and under this one" },
+    Set { name: SOURCES[1], key: &[Kind::Ifname], value: &[Kind::Ipv6], comment: "and under this one" },
     set(LOOPBACK, &[Kind::Ipv4, Kind::Ipv4], "containers with --host-loopback, and their gateways"),
     Set {
         name: PORTS4,
@@ -73,7 +95,8 @@ const fn set(name: &'static str, key: &'static [Kind], comment: &'static str) ->
 /// Puts the whole table, without elements, in place of what is there.
 pub fn write(batch: &mut Batch, space: &Space) {
     batch.fresh_table(TABLE, "networks of ctr");
-    for set in &SETS {
+    let translated = matches!(space, Space::Here);
+    for set in SETS.iter().chain(if translated { &ROUTING[..] } else { &[] }) {
         batch.set(TABLE, set);
     }
     batch.chain(TABLE, "early", Some(Base::filter(Hook::Prerouting, -300)));
@@ -82,7 +105,6 @@ pub fn write(batch: &mut Batch, space: &Space) {
     batch.rule(TABLE, "early", &loopback);
 
     batch.chain(TABLE, "forward", Some(Base::filter(Hook::Forward, 0)));
-    let translated = matches!(space, Space::Here);
     if translated {
         batch.rule(TABLE, "forward", &Rule::new().any_of(Field::CT_STATE, ESTABLISHED_OR_RELATED).accept());
     }
@@ -97,10 +119,11 @@ pub fn write(batch: &mut Batch, space: &Space) {
         Rule::new().within(&[Field::OUT], INTERNAL).drop(),
     ];
     let between = if translated {
-        vec![
-            Rule::new().any_of(Field::CT_STATUS, TRANSLATED).within(&[Field::OUT], BRIDGES).accept(),
-            Rule::new().within(&[Field::OUT], BRIDGES).drop(),
-        ]
+        let published = Rule::new().any_of(Field::CT_STATUS, TRANSLATED).within(&[Field::OUT], BRIDGES).accept();
+        let mut between = vec![published];
+        between.extend(by_route());
+        between.push(Rule::new().within(&[Field::OUT], BRIDGES).drop());
+        between
     } else {
         // From the outside come only packets that the uplink wrote.
         vec![Rule::new().within(&[Field::IN], BRIDGES).within(&[Field::OUT], BRIDGES).drop()]
@@ -111,6 +134,23 @@ pub fn write(batch: &mut Batch, space: &Space) {
     if translated {
         write_translation(batch);
     }
+}
+
+/// What comes for containers' own addresses.
+fn by_route() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (n, address) in [Field::IPV4_DESTINATION, Field::IPV6_DESTINATION].into_iter().enumerate() {
+        let family = Rule::new().is(Field::FAMILY, &[IPV4, IPV6][n]);
+        let published =
+            |rule: Rule| rule.within(&[address, Field::PROTOCOL, Field::DESTINATION_PORT], REACHED[n]).accept();
+        rules.extend([
+            family.clone().not_within(&[Field::IN], BRIDGES).within(&[Field::OUT], UNPROTECTED[n]).accept(),
+            Rule::new().within(&[Field::OUT], ROUTED[n]).is(Field::PROTOCOL, &ICMP[n]).accept(),
+            published(family.clone().within(&[Field::OUT], ROUTED[n])),
+            published(family.within(&[Field::IN, Field::OUT], TRUSTED)),
+        ]);
+    }
+    rules
 }
 
 fn write_translation(batch: &mut Batch) {
@@ -151,11 +191,16 @@ fn write_translation(batch: &mut Batch) {
         }
     }
     batch.chain(TABLE, "leaving", Some(Base::nat(Hook::Postrouting, 100)));
-    let leaving = [
+    let mut leaving = vec![
         in_loopback(v4(), Field::IPV4_SOURCE).within(&[Field::OUT], BRIDGES).masquerade(),
         Rule::new().bits_are(Field::MARK, &BACK.to_ne_bytes(), &BACK.to_ne_bytes()).mark_bits(BACK, false).masquerade(),
-        Rule::new().within(&[Field::IN], MASQUERADE).not_within(&[Field::OUT], BRIDGES).masquerade(),
     ];
+    for (n, family) in [v4(), v6()].into_iter().enumerate() {
+        leaving.extend([
+            family.clone().not_within(&[Field::OUT], BRIDGES).leave_as(Field::IN, SOURCES[n], n == 1),
+            family.within(&[Field::IN], MASQUERADE[n]).not_within(&[Field::OUT], BRIDGES).masquerade(),
+        ]);
+    }
     for rule in &leaving {
         batch.rule(TABLE, "leaving", rule);
     }

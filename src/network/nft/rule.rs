@@ -67,6 +67,10 @@ enum Expression {
         /// `None`: the port stays as it is.
         port: Option<u32>,
     },
+    SourceNat {
+        family: u32,
+        address: u32,
+    },
     Masquerade,
     Count,
     TransparentProxy {
@@ -244,6 +248,13 @@ impl Rule {
             .then(Expression::DestinationNat { family: 2, address: FIRST, port: None })
     }
 
+    /// If the field is in the map, the connection leaves under the address found there.
+    #[must_use]
+    pub fn leave_as(self, field: Field, map: &str, ipv6: bool) -> Self {
+        let family = if ipv6 { 10 } else { 2 };
+        self.lookup(&[field], map, Some(FIRST), false).then(Expression::SourceNat { family, address: FIRST })
+    }
+
     /// The connection leaves under an address of the interface that it leaves by.
     #[must_use]
     pub fn masquerade(self) -> Self {
@@ -318,7 +329,7 @@ impl Expression {
             Self::Compare { .. } => "cmp",
             Self::Lookup { .. } => "lookup",
             Self::Immediate { .. } | Self::Decide(_) => "immediate",
-            Self::DestinationNat { .. } => "nat",
+            Self::SourceNat { .. } | Self::DestinationNat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Count => "counter",
             Self::TransparentProxy { .. } => "tproxy",
@@ -367,6 +378,9 @@ impl Expression {
                 if let Some(port) = port {
                     m.put_be32(5, *port);
                 }
+            }
+            Self::SourceNat { family, address } => {
+                m.put_be32(1, 0).put_be32(2, *family).put_be32(3, *address);
             }
             Self::Masquerade | Self::Count => {}
             Self::TransparentProxy { family, address, port } => {

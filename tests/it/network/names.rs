@@ -56,6 +56,18 @@ on_machine!(of_a_network, |cx, world| {
     assert_eq!(dig(&asks, "both", A), Answer::of(&[&two]));
 });
 
+both!(the_host_has_a_name_everywhere, |cx| {
+    cx.busybox();
+    let internal = "host.docker.internal host.containers.internal";
+    cx.ctr("run --rm --network host busybox grep host.docker.internal /etc/hosts")
+        .prints(&format!("127.0.0.1\t{internal}\n"));
+    cx.ctr("network create --internal --subnet 10.87.0.0/24 inside").succeeds();
+    cx.ctr("run --rm --network inside --add-host my-gate:host-gateway busybox grep 10.87.0.1 /etc/hosts")
+        .prints(&format!("10.87.0.1\tmy-gate\n10.87.0.1\t{internal}\n"));
+    cx.ctr("run --rm --network inside busybox nslookup host.docker.internal").succeeds();
+    cx.ctr("run --rm --network none -h foo.bar.com busybox grep foo /etc/hosts").prints("127.0.0.1\tfoo.bar.com foo\n");
+});
+
 both!(own_files, |cx| {
     cx.busybox();
     cx.ctr("network create net").succeeds();
@@ -90,6 +102,37 @@ on_machine!(on_the_default_network, |cx, world| {
         assert_eq!(dig(&netns(cx, "stranger"), name, A), Answer::none(NO_SUCH_NAME), "{name}");
     }
     assert_eq!(dig(&netns(cx, "stranger"), "far.test", A), Answer::of(&[FAR]));
+});
+
+on_machine!(a_link_can_be_taken_back, |cx, world| {
+    cx.busybox();
+    NameServer::start(&world.outside, (RESOLVER, 53), &[]);
+    cx.ctr("network create own").succeeds();
+    waits(cx, "data", "--network own --network bridge");
+    waits(cx, "web", "--link data:db --link data:kept");
+    waits(cx, "app", "--network own --link data:db");
+    let db = |name: &str| dig(&netns(cx, name), "db", A) != Answer::none(NO_SUCH_NAME);
+    assert!(db("web") && db("app"));
+
+    cx.ctr("rm --link web").refuses(1, "Conflict, cannot remove the default link name of the container");
+    cx.ctr("rm --link /web/nosuch").refuses(1, "No such container: web/nosuch");
+    cx.ctr("rm -l nosuch/db").refuses(1, "No such container: nosuch/db");
+    cx.ctr("rm --link nosuch").refuses(1, "No such container: nosuch");
+    assert!(db("web") && db("app"));
+
+    cx.ctr("rm --link /web/db app/db").prints("/web/db\napp/db\n");
+    assert!(!db("web") && !db("app"));
+    assert!(!pings(cx, "web", "db") && pings(cx, "web", "kept") && pings(cx, "app", "data"));
+    let hosts = cx.ctr("exec web cat /etc/hosts").succeeds();
+    assert!(hosts.contains("kept data") && !hosts.split_whitespace().any(|word| word == "db"), "{hosts}");
+    cx.ctr("inspect -f '{{.HostConfig.Links}} {{.State.Running}}' web").prints("[data:kept] true\n");
+    cx.ctr("rm --link web/db").refuses(1, "No such container: web/db");
+
+    // Of one that does not run, and for its next start.
+    cx.ctr("kill web").succeeds();
+    cx.ctr("rm --link web/kept").prints("web/kept\n");
+    cx.ctr("start web").succeeds();
+    assert!(!pings(cx, "web", "kept"));
 });
 
 on_machine!(servers_that_were_asked_for, |cx, world| {

@@ -8,7 +8,7 @@ use nix::unistd::getpid;
 
 use super::{address, fetch, host_port, monitor, netns, serves, settings, until_serves, waits};
 use crate::support::world::{HERE, HERE6, NEIGHBOUR, NEIGHBOUR6};
-use crate::support::{Netns, on_machine, until};
+use crate::support::{Netns, both, on_machine, until};
 
 /// Who the web server says that it was asked by.
 #[track_caller]
@@ -130,8 +130,69 @@ on_machine!(on_the_networks_usual_address, |cx, world| {
     assert_eq!(fetch(&world.outside, &format!("{HERE}:8081"), "/").unwrap(), "works\n");
     cx.ctr("update --publish-add 8082:80 box").succeeds();
     assert!(fetch(&world.outside, &format!("{HERE}:8082"), "/").is_err());
-    cx.ctr("network create --opt com.docker.network.bridge.gateway_mode_ipv4=routed other")
-        .fails_saying(1, "the gateway mode \"routed\" is not supported");
+});
+
+on_machine!(by_route_alone, |cx, world| {
+    let create =
+        "network create --ipv6 --subnet 10.90.0.0/24 -o com.docker.network.bridge.gateway_mode_ipv4=routed net";
+    if !cx.is_root() {
+        cx.ctr(create).refuses(1, "the option com.docker.network.bridge.gateway_mode_ipv4=routed needs root");
+        return;
+    }
+    cx.ctr(create).succeeds();
+    serves(cx, "box", "--network net -p 8080:80");
+    serves(cx, "closed", "--network net");
+    world.outside.ip(&format!("route add 10.90.0.0/24 via {HERE}"));
+    let own = address(cx, "box", "net");
+    assert_eq!(who(&world.outside, &format!("{own}:80")), NEIGHBOUR);
+    assert!(fetch(&world.outside, &format!("{}:80", address(cx, "closed", "net")), "/").is_err());
+    // No port of the host's leads there, but the other family's does.
+    assert!(TcpStream::connect("127.0.0.1:8080").is_err());
+    assert_eq!(who(&world.outside, &format!("[{HERE6}]:8080")), NEIGHBOUR6);
+    cx.ctr("port box").prints("80/tcp -> 0.0.0.0:\n80/tcp -> [::]:8080\n");
+    cx.ctr_args(["ps", "--filter", "name=box", "--format", "{{.Ports}}"]).prints("[::]:8080->80/tcp\n");
+    let expected = serde_json::json!({
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": ""}, {"HostIp": "::", "HostPort": "8080"}]
+    });
+    assert_eq!(settings(cx, "box")["Ports"], expected);
+    // They leave under their own address.
+    let _server = world.outside.greets((NEIGHBOUR, 7000));
+    cx.ctr(&format!("exec box timeout 5 nc {NEIGHBOUR} 7000")).prints(&format!("hello {own}\n"));
+    cx.ctr("update --publish-rm 80 box").succeeds();
+    assert!(fetch(&world.outside, &format!("{own}:80"), "/").is_err());
+});
+
+on_machine!(by_interfaces_that_are_trusted, |cx, world| {
+    if !cx.is_root() {
+        let option = "com.docker.network.bridge.trusted_host_interfaces=out0";
+        cx.ctr(&format!("network create -o {option} net")).refuses(1, &format!("the option {option} needs root"));
+        return;
+    }
+    for (name, third, interface) in [("near", 91, "out0"), ("far", 92, "eth7:other0")] {
+        let option = format!("com.docker.network.bridge.trusted_host_interfaces={interface}");
+        cx.ctr(&format!("network create --subnet 10.{third}.0.0/24 -o {option} {name}")).succeeds();
+        serves(cx, &format!("box-{name}"), &format!("--network {name} -p 127.0.0.1::80"));
+        world.outside.ip(&format!("route add 10.{third}.0.0/24 via {HERE}"));
+    }
+    assert_eq!(who(&world.outside, &format!("{}:80", address(cx, "box-near", "near"))), NEIGHBOUR);
+    assert!(fetch(&world.outside, &format!("{}:80", address(cx, "box-far", "far")), "/").is_err());
+    // It is published on the host all the same.
+    let port = host_port(cx, "box-near", "80");
+    assert_eq!(fetch(&Netns::here(), &format!("127.0.0.1:{port}"), "/").unwrap(), "works\n");
+    cx.ctr("network create --subnet 10.93.0.0/24 -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected open")
+        .succeeds();
+    serves(cx, "box-open", "--network open");
+    world.outside.ip(&format!("route add 10.93.0.0/24 via {HERE}"));
+    assert_eq!(who(&world.outside, &format!("{}:80", address(cx, "box-open", "open"))), NEIGHBOUR);
+});
+
+both!(sctp_is_for_root, |cx| {
+    if cx.is_root() {
+        return;
+    }
+    cx.busybox();
+    cx.ctr("run --rm -p 9100:80/sctp busybox true")
+        .refuses(125, "[..]port 80/sctp cannot be published: sctp needs root");
 });
 
 on_machine!(over_udp, |cx, world| {
@@ -267,7 +328,8 @@ on_machine!(where_nothing_comes_in, |cx, world| {
     assert_eq!(refused(), std::io::ErrorKind::ConnectionRefused);
     let shown = || cx.ctr_args(["ps", "--format", "{{.Ports}}"]);
     shown().prints("80/tcp\n");
-    cx.ctr("update --publish-add 8081:80 box").prints("box\n");
+    let warning = "WARNING: Published ports are not reached: none of the networks lets connections in\n";
+    cx.ctr("update --publish-add 8081:80 box").is(0, "box\n", warning);
     // On a network that lets them in, all that were asked for are there.
     cx.ctr("network connect bridge box").prints("");
     until_serves(cx, "box");

@@ -193,6 +193,33 @@ both!(addresses_that_were_asked_for, |cx| {
     cx.ctr("run --rm --network nowhere busybox true").refuses(125, "[..]network nowhere not found");
 });
 
+both!(settings_of_an_interface, |cx| {
+    cx.busybox();
+    cx.ctr("network create -o com.docker.network.bridge.inhibit_ipv4=true --subnet 10.89.0.0/24 net").succeeds();
+    let option = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,\
+                  net.ipv4.conf.IFNAME.rp_filter=2";
+    let network = format!("name=net,\"driver-opt={option}\",interface_name=lan0");
+    let read = "cat /proc/sys/net/ipv4/conf/lan0/log_martians /proc/sys/net/ipv4/conf/lan0/rp_filter; ip route";
+    let ran = cx.ctr_args(["run", "--rm", "--network", &network, "busybox", "sh", "-c", read]);
+    // The gateway is the containers' all the same.
+    assert!(ran.succeeds().starts_with("1\n2\ndefault via 10.89.0.1 dev lan0"), "{ran}");
+    assert_ne!(cx.ctr("run --rm --network net busybox ping -c 1 -W 1 10.89.0.1").code, 0);
+    waits(cx, "box", "");
+    cx.ctr_args(["network", "connect", "--driver-opt", &format!("\"{option}\""), "net", "box"]).prints("");
+    cx.ctr("exec box cat /proc/sys/net/ipv4/conf/eth1/rp_filter").prints("2\n");
+    let wrong = "com.docker.network.endpoint.sysctls=net.ipv4.conf.eth0.rp_filter=2";
+    cx.ctr(&format!("run --rm --network name=net,driver-opt={wrong} busybox true"))
+        .fails_saying(125, "as 'net.X.Y.IFNAME.Z=V'");
+});
+
+both!(interface_names_that_were_asked_for, |cx| {
+    cx.busybox();
+    cx.ctr("network create a").succeeds();
+    cx.ctr("network create b").succeeds();
+    let line = "run --rm --network a --network b,interface_name=eth0 busybox ls /sys/class/net";
+    cx.ctr(line).prints("eth0\neth1\nlo\n");
+});
+
 both!(over_ipv6, |cx| {
     cx.busybox();
     cx.ctr("network create --ipv6 six").succeeds();

@@ -12,6 +12,7 @@
 mod execute;
 mod fmt;
 mod functions;
+mod names;
 mod parse;
 mod place;
 mod printf;
@@ -162,12 +163,13 @@ pub fn render(source: &str, data: &serde_json::Value) -> Result<String> {
 }
 
 /// [`render`], printed; where the template is wrong for the object Docker ends the empty line.
+/// `kind`: what the object is, `version` or `info`.
 ///
 /// # Errors
 /// As [`render`].
-pub fn print(source: &str, data: &serde_json::Value) -> Result<u8> {
+pub fn print(source: &str, kind: &'static str, data: &serde_json::Value) -> Result<u8> {
     let template = ObjectTemplate::check(source)?;
-    match template.render(data) {
+    match template.render_as(kind, data) {
         Ok(text) => output::print(&text),
         Err(failure) => {
             output::print("\n");
@@ -195,9 +197,13 @@ impl ObjectTemplate {
     /// # Errors
     /// It names a field which is not there, or calls something for what it cannot take.
     pub fn render(&self, data: &serde_json::Value) -> Result<String> {
+        self.render_as("", data)
+    }
+
+    fn render_as(&self, kind: &'static str, data: &serde_json::Value) -> Result<String> {
         let Some(template) = &self.0 else { return Ok(format!("{data}\n")) };
         // As Docker: what its types cannot satisfy is tried on the JSON itself.
-        let outcome = execute::execute(template, &value::Value::from_json(data)).or_else(|mistake| {
+        let outcome = execute::execute(template, &value::Value::of_type(kind, data)).or_else(|mistake| {
             if mistake.is_bound { Err(mistake) } else { execute::execute(template, &value::Value::raw(data)) }
         });
         let text = outcome.map_err(|mistake| {

@@ -1,10 +1,12 @@
 //! What a template works on. Go knows each value's type; ours comes from JSON and from cells, so
 //! what JSON leaves open (whether an object is a struct or a map, what a `null` would have been) is
-//! told from the names that Docker's API gives its maps and pointers.
+//! told from the names that Docker's API gives its maps and pointers ([`super::names`]).
 
 use std::rc::Rc;
 
 use serde_json::Value as Json;
+
+use super::names::{ALIASES, MAPS, OPTIONAL, OWN, POINTERS};
 
 /// A value as Go's templates see it.
 #[derive(Debug, Clone)]
@@ -62,91 +64,6 @@ pub enum Kind {
     Headings,
 }
 
-/// The members of Docker's objects that are maps.
-const MAPS: [&str; 21] = [
-    "Annotations",
-    "Attributes",
-    "AuxiliaryAddresses",
-    "Containers",
-    "Data",
-    "Details",
-    "DriverOpts",
-    "ExposedPorts",
-    "IndexConfigs",
-    "Labels",
-    "LogOpts",
-    "Networks",
-    "Options",
-    "PortBindings",
-    "Ports",
-    "Runtimes",
-    "Status",
-    "StorageOpt",
-    "Sysctls",
-    "Tmpfs",
-    "Volumes",
-];
-
-/// The members that point to something, or to nothing.
-const POINTERS: [&str; 12] = [
-    "Health",
-    "Healthcheck",
-    "IPAMConfig",
-    "Init",
-    "MemorySwappiness",
-    "OomKillDisable",
-    "PidsLimit",
-    "RegistryConfig",
-    "SizeRootFs",
-    "SizeRw",
-    "StopTimeout",
-    "Rate",
-];
-
-type Optional = (&'static str, &'static str, fn() -> Value);
-
-/// What Docker's types have and its JSON leaves out while it is empty: the object's name and the
-/// field's.
-const OPTIONAL: [Optional; 21] = [
-    ("", "SizeRw", || Value::Nil(Nil::Pointer)),
-    ("", "SizeRootFs", || Value::Nil(Nil::Pointer)),
-    ("State", "Health", || Value::Nil(Nil::Pointer)),
-    ("Config", "Healthcheck", || Value::Nil(Nil::Pointer)),
-    ("Config", "StopTimeout", || Value::Nil(Nil::Pointer)),
-    ("Config", "StopSignal", || text("")),
-    ("Config", "ExposedPorts", || Value::Nil(Nil::Map)),
-    ("Config", "Volumes", || Value::Nil(Nil::Map)),
-    ("Config", "Labels", || Value::Nil(Nil::Map)),
-    ("Config", "Shell", || Value::Nil(Nil::List)),
-    ("Config", "NetworkDisabled", || Value::Bool(false)),
-    ("HostConfig", "Init", || Value::Nil(Nil::Pointer)),
-    ("HostConfig", "Mounts", || Value::Nil(Nil::List)),
-    ("HostConfig", "Tmpfs", || Value::Nil(Nil::Map)),
-    ("HostConfig", "Sysctls", || Value::Nil(Nil::Map)),
-    ("HostConfig", "StorageOpt", || Value::Nil(Nil::Map)),
-    ("HostConfig", "Annotations", || Value::Nil(Nil::Map)),
-    ("HostConfig", "Runtime", || text("")),
-    ("Mounts", "Name", || text("")),
-    ("Mounts", "Driver", || text("")),
-    ("Mounts", "Type", || text("")),
-];
-
-/// Go's names of fields whose names in JSON are others.
-const ALIASES: [(&str, &str); 12] = [
-    ("ID", "Id"),
-    ("DNS", "Dns"),
-    ("DNSOptions", "DnsOptions"),
-    ("DNSSearch", "DnsSearch"),
-    ("CPUShares", "CpuShares"),
-    ("NanoCPUs", "NanoCpus"),
-    ("CPUPeriod", "CpuPeriod"),
-    ("CPUQuota", "CpuQuota"),
-    ("CPUCount", "CpuCount"),
-    ("CPUPercent", "CpuPercent"),
-    ("HTTPProxy", "HttpProxy"),
-    ("HTTPSProxy", "HttpsProxy"),
-];
-
 pub fn text(text: impl AsRef<str>) -> Value {
     Value::Str(Rc::from(text.as_ref()))
 }
@@ -195,6 +112,17 @@ impl Value {
         Self::named("", "", json)
     }
 
+    /// The same for what Docker's client has a type of its own for, called `name` in [`OPTIONAL`].
+    pub fn of_type(name: &'static str, json: &Json) -> Self {
+        match Self::from_json(json) {
+            Self::Object(object) => match Rc::try_unwrap(object) {
+                Ok(object) => Self::Object(Rc::new(Object { name, ..object })),
+                Err(object) => Self::Object(object),
+            },
+            other => other,
+        }
+    }
+
     /// JSON without its types.
     pub fn raw(json: &Json) -> Self {
         match json {
@@ -230,7 +158,7 @@ impl Value {
                 Self::List(Rc::new(items.iter().map(|item| Self::named(parent, name, item)).collect()))
             }
             Json::Object(fields) => {
-                let own = map.or_else(|| known(&["State", "HostConfig", "Config", "Mounts", "LogConfig"]));
+                let own = map.or_else(|| known(&OWN));
                 let own = own.unwrap_or(if name.is_empty() { "" } else { "-" });
                 // What a map holds has names of the user's.
                 let of = |key: &str, value| match map {

@@ -1,8 +1,12 @@
 use super::lab::{Lab, seen, serve, shut};
+use std::net::SocketAddr;
+
 use crate::network::firewall::{
-    NetworkRules, add_member, is_missing, load, load_all, load_network, remove_member, spoofing, unload_all,
+    All, NetworkRules, Way, add_member, is_missing, load, load_all, load_network, remove_member, spoofing, unload_all,
     unload_network,
 };
+use crate::network::settings::GatewayMode;
+use crate::network::{Protocol, Published};
 
 fn serve_all(lab: &Lab) {
     for net in [&lab.host, &lab.outside, &lab.a, &lab.neighbour, &lab.b, &lab.inner] {
@@ -38,6 +42,71 @@ fn networks_are_apart_and_lead_outside() {
     lab.here(|space| load_network(space, &a)).unwrap();
     lab.here(|space| load_network(space, &a)).unwrap();
     assert!(shut(&lab.outside, "172.30.1.3:80"));
+}
+
+/// Gateway modes, and what else is about containers' own addresses.
+#[test]
+fn who_has_a_route_comes_in_as_far_as_the_network_says() {
+    let Some(lab) = Lab::new() else { return };
+    serve_all(&lab);
+    for net in [&lab.a, &lab.neighbour, &lab.b] {
+        serve(net, 81);
+    }
+    let ports = |last: u8| {
+        let published = |host: &str| Published {
+            host: host.parse().unwrap(),
+            host_port: 0,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
+        [
+            (published("0.0.0.0"), SocketAddr::from(([172, 30, 1, last], 80))),
+            (published("::"), SocketAddr::from(([0xfd30, 1, 0, 0, 0, 0, 0, last.into()], 80))),
+        ]
+    };
+    let load = |way: Way, trusted: &str| {
+        let [mut a, b, inner] = Lab::networks();
+        let way = Way { masquerade: true, ..way };
+        a.ways = [way, Way { source: None, ..way }];
+        a.trusted = vec![trusted.to_owned()];
+        let all = All { networks: vec![a, b, inner], ..lab.all(&ports(2)) };
+        lab.here(|space| load_all(space, || Ok(all.clone()))).unwrap();
+    };
+    let mode = |mode| Way { mode, ..Way::default() };
+
+    load(mode(GatewayMode::Routed), "none");
+    for (published, other) in [("172.30.1.2:80", "172.30.1.2:81"), ("[fd30:1::2]:80", "[fd30:1::2]:81")] {
+        assert!(!seen(&lab.outside, published).is_empty() && shut(&lab.outside, other), "{published}");
+    }
+    assert!(shut(&lab.outside, "172.30.1.3:80"), "published of another container");
+    assert_eq!(seen(&lab.a, "198.51.100.2:80"), "172.30.1.2", "masqueraded");
+    assert_eq!(seen(&lab.a, "[2001:db8::2]:80"), "fd30:1::2", "masqueraded");
+    assert_eq!(seen(&lab.b, "172.30.1.2:80"), "172.30.2.2");
+    assert!(shut(&lab.b, "172.30.1.2:81") && shut(&lab.inner, "172.30.1.2:80"));
+
+    load(mode(GatewayMode::NatUnprotected), "none");
+    assert_eq!(seen(&lab.outside, "172.30.1.3:81"), "198.51.100.2");
+    assert_eq!(seen(&lab.outside, "[fd30:1::3]:81"), "2001:db8::2");
+    assert_eq!(seen(&lab.a, "198.51.100.2:80"), "198.51.100.1");
+    assert!(shut(&lab.b, "172.30.1.2:80"), "networks are apart");
+
+    load(Way::default(), "other0");
+    assert!(shut(&lab.outside, "172.30.1.2:80"));
+    load(Way::default(), "up0");
+    assert_eq!(seen(&lab.outside, "172.30.1.2:80"), "198.51.100.2");
+    assert!(!seen(&lab.outside, "[fd30:1::2]:80").is_empty());
+    assert!(shut(&lab.outside, "172.30.1.2:81") && shut(&lab.outside, "172.30.1.3:80"));
+
+    lab.host.ip("addr add 198.51.100.9/24 dev up0");
+    load(Way { source: Some([198, 51, 100, 9].into()), ..Way::default() }, "none");
+    assert_eq!(seen(&lab.a, "198.51.100.2:80"), "198.51.100.9");
+    // What was loaded is taken away as a whole.
+    load(mode(GatewayMode::NatUnprotected), "up0");
+    let [mut a, ..] = Lab::networks();
+    a.ways = [Way { masquerade: true, ..mode(GatewayMode::NatUnprotected) }; 2];
+    a.trusted = vec!["up0".to_owned()];
+    lab.here(|space| unload_network(space, &a)).unwrap();
+    assert!(!lab.host.rules().join(" ").contains("\"br-a\""));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::bed::{Net, PATIENCE, able};
-use crate::network::firewall::{All, MemberRules, NetworkRules, Publication, load_all};
+use crate::network::firewall::{All, MemberRules, NetworkRules, Publication, Way, load_all};
 use crate::network::space::Space;
 
 #[derive(Debug)]
@@ -94,7 +94,12 @@ impl Lab {
     }
 
     pub fn networks() -> [NetworkRules; 3] {
-        let network = |bridge: &str, internal, masquerade| NetworkRules { bridge: bridge.into(), internal, masquerade };
+        let network = |bridge: &str, internal, masquerade| NetworkRules {
+            bridge: bridge.into(),
+            internal,
+            ways: [Way { masquerade, ..Way::default() }; 2],
+            trusted: Vec::new(),
+        };
         [network("br-a", false, true), network("br-b", false, false), network("br-i", true, true)]
     }
 
