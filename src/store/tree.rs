@@ -16,16 +16,21 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// descriptor, and a container can nest far more folders than a process may have descriptors.
 const DEPTH: usize = 200;
 
-/// Removes a file or a folder with all in it, following no symbolic link. Nothing there is fine.
+/// Removes a file or a folder with all in it, following no symbolic link. Nothing there is fine, and so is
+/// somebody who removes it at the same time.
 ///
 /// # Errors
 /// The first thing that could not be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
-    let meta = match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    if !meta.is_dir() {
+    match remove_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// [`remove`]; that the whole is gone is an error.
+fn remove_all(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
     }
     let mut top = open(nix::fcntl::AT_FDCWD, &c_path(path)?)?;
@@ -64,16 +69,21 @@ fn empty(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut usize) ->
     let handle = dir.as_fd().try_clone_to_owned()?;
     let at = handle.as_fd();
     for entry in dir.iter() {
-        let entry = entry?;
+        let entry = match entry {
+            // The folder itself is gone: getdents(2).
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
         let is_dir = match entry.file_type() {
             Some(kind) => kind == Type::Directory,
-            None => {
-                fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
-            }
+            None => match fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => continue,
+                other => other?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+            },
         };
         if !is_dir {
             unlinkat_writable(at, name, UnlinkatFlags::NoRemoveDir)?;
@@ -94,15 +104,19 @@ fn empty(dir: &mut Dir, top: BorrowedFd<'_>, depth: usize, moved: &mut usize) ->
                 let place = PathBuf::from(format!("moved-{moved}"));
                 match renameat2(at, name, top, place.as_path(), RenameFlags::RENAME_NOREPLACE) {
                     Err(Errno::EEXIST) => {}
+                    Err(Errno::ENOENT) => break,
                     done => break done?,
                 }
             }
             continue;
         }
-        let mut inner = open(at, name)?;
+        let mut inner = match open(at, name) {
+            Err(Errno::ENOENT) => continue,
+            other => other?,
+        };
         empty(&mut inner, top, depth + 1, moved)?;
         drop(inner);
-        unlinkat(at, name, UnlinkatFlags::RemoveDir)?;
+        unlinkat_writable(at, name, UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
 }
@@ -123,6 +137,25 @@ fn unlinkat_writable(at: BorrowedFd<'_>, name: &CStr, flag: UnlinkatFlags) -> ni
 mod tests {
     use super::remove;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn several_who_remove_it_do_not_meet() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("root");
+        for _ in 0..20 {
+            for n in 0..40 {
+                std::fs::create_dir_all(root.join(format!("{n}/a/b"))).unwrap();
+                std::fs::write(root.join(format!("{n}/a/file")), "x").unwrap();
+            }
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| remove(&root))).collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert!(!root.exists());
+        }
+    }
 
     #[test]
     fn a_tree_is_removed_and_nothing_beside_it() {

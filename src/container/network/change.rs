@@ -5,8 +5,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::container::config::{Endpoint, PortBindings};
 use crate::container::network::{self, Mode, Request, Wish};
+use crate::container::signal::Running;
 use crate::container::state::{self, State};
-use crate::container::{list, start};
+use crate::container::{list, start, stop};
 use crate::error::Failure;
 use crate::network::{names as networks, record as network_record};
 use crate::store::record::{self, Durability};
@@ -38,8 +39,8 @@ pub fn connect(store: &Store, id: &Id, endpoint: Endpoint) -> Result<()> {
             );
         }
         match wish.endpoints.iter_mut().find(|other| other.network == endpoint.network) {
-            Some(other) => *other = endpoint,
-            None => wish.endpoints.push(endpoint),
+            Some(other) => *other = endpoint.clone(),
+            None => wish.endpoints.push(endpoint.clone()),
         }
         Ok(())
     })
@@ -125,7 +126,7 @@ pub fn unlink(store: &Store, name: &str) -> Result<()> {
 
 /// Has the monitor do it, or does it to what is written down. `apply` is told whether the container
 /// runs; what it refuses is not done either way.
-fn change(store: &Store, id: &Id, request: &Request, apply: impl FnOnce(&mut Wish, bool) -> Result<()>) -> Result<()> {
+fn change(store: &Store, id: &Id, request: &Request, apply: impl Fn(&mut Wish, bool) -> Result<()>) -> Result<()> {
     // Puts one in order that is recorded as running and does not.
     list::one(store, id)?;
     let place = store.container(id);
@@ -138,7 +139,13 @@ fn change(store: &Store, id: &Id, request: &Request, apply: impl FnOnce(&mut Wis
     if running {
         // The monitor takes the lock itself.
         drop(lock);
-        return network::live(store, id, request);
+        let done = network::live(store, id, request);
+        if done.is_err() && Running::find(store, id)?.is_none() && !state::is_launching(store, id) {
+            // It has ended, and its monitor was about to leave: then it is one that does not run.
+            stop::wait_for_monitor(store, id)?;
+            return change(store, id, request, apply);
+        }
+        return done;
     }
     if wish == was {
         return Ok(());

@@ -148,9 +148,14 @@ pub fn rewrite_hosts(store: &Store, container: &ContainerConfig, before: &Names,
 /// The file cannot be written.
 pub fn lead_to_monitor(store: &Store, container: &ContainerConfig) -> Result<()> {
     let directory = store.container(&container.id);
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let (host, servers) = (&container.host_config, read(Path::new("/etc/resolv.conf")));
-    if read(&directory.join("resolv.conf")) != resolv_conf(host, &servers, Leads::Servers) {
+    let host = &container.host_config;
+    let servers = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let written = resolv_conf(host, &servers, Leads::Servers);
+    // No more than would be the same: the container may have made it as long as it likes.
+    let mut now = Vec::new();
+    let file = File::open(directory.join("resolv.conf")).context("open the container's resolv.conf")?;
+    file.take(written.len() as u64 + 1).read_to_end(&mut now).context("read the container's resolv.conf")?;
+    if now != written.as_bytes() {
         return Ok(());
     }
     let text = resolv_conf(host, &servers, Leads::Monitor);

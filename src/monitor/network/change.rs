@@ -34,6 +34,7 @@ impl Sandbox {
         if !asked || wish.mode != Mode::None {
             bail!("it has no network of its own");
         }
+        let before = wish.clone();
         let wish = Wish { mode: Mode::Networks, endpoints: Vec::new(), ..wish };
         let state: State = record::read(&store.container(id).join("state.json"))?.context("no state.json")?;
         let sandbox = Self::prepare(store, &config, &wish, &state.name)?;
@@ -41,7 +42,11 @@ impl Sandbox {
         sandbox.shown = Names::default();
         sandbox.wire(process)?;
         files::lead_to_monitor(store, &config)?;
-        sandbox.write_down(|own| *own = wish)?;
+        if let Err(e) = sandbox.write_down(|own| *own = wish) {
+            // Or it would be on networks by its record, and nobody there to carry that out.
+            let _ = network::set_wish(store, &config, &before);
+            return Err(e);
+        }
         Ok(sandbox)
     }
 

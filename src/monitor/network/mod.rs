@@ -156,7 +156,6 @@ impl Sandbox {
 
     /// Binds ports of the host.
     fn bind(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Listener>> {
-        // As in Docker, whoever gave the network an address of IPv4 wants no port on all of IPv6.
         if let Some(port) = wanted.iter().find(|wanted| self.space.is_apart() && wanted.protocol == Protocol::Sctp) {
             return Err(Failure::new(format!(
                 "port {}/sctp cannot be published: sctp needs root",
@@ -166,6 +165,7 @@ impl Sandbox {
             .exit(exit::ENGINE)
             .into());
         }
+        // As in Docker, whoever gave the network an address of IPv4 wants no port on all of IPv6.
         let usual = self.entrance().and_then(|main| main.network.host_binding());
         for wanted in &mut wanted {
             wanted.host = wanted.host.or(usual);

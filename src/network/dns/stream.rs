@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::network::dns::forward::Tour;
 use crate::network::dns::message::{self, Query, Verdict};
@@ -202,10 +202,17 @@ impl Resolver {
         true
     }
 
+    /// Whether a connection waits to be accepted.
+    fn is_awaited(&self) -> bool {
+        let mut polls = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polls, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     pub(super) fn accept(&mut self) {
         // Of a flood so many, before those that have asked are answered.
         for _ in 0..MOST_CLIENTS {
-            if !self.make_room() {
+            // Nobody goes unless somebody waits.
+            if self.clients.len() >= MOST_CLIENTS && !(self.is_awaited() && self.make_room()) {
                 return;
             }
             match self.listener.accept() {

@@ -132,7 +132,10 @@ pub fn drops(report: &mut Report) -> bool {
         report.warning(
             "firewalls",
             format!("a rule of the chain \"{chain}\" drops what is sent by containers or to them: {rule}"),
-            format!("if they need it: nft delete rule {chain} handle {handle}, and take it out of its configuration"),
+            format!(
+                "see nft -a list chain {chain}, handle {handle}; if they need it, have that firewall accept what \
+                 comes from containers' bridges and goes to them before"
+            ),
         );
     }
     if let Some(more) = found.len().checked_sub(MOST_RULES).filter(|more| *more > 0) {

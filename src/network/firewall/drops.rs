@@ -49,7 +49,7 @@ pub fn find(socket: &mut Socket, bridges: &[Link], outside: Option<&str>) -> Res
         let rules = list::rules(socket, Table::new(family, name)).map_err(failed)?;
         let rules: Vec<(&Listed, Told)> = rules.iter().map(|rule| (rule, Told::of(rule))).collect();
         for (hook, base) in bases.into_iter().filter_map(|base| Some((hook(base)?, base))) {
-            let reached = reached(&base.name, &rules);
+            let reached = reached(&base.name, &rules, |told| told.meets(bridges, outside));
             let its = rules.iter().filter(|(rule, _)| reached.contains(rule.chain.as_str()));
             for (rule, told) in its.filter(|(_, told)| told.concerns(hook, bridges, outside)) {
                 let chain = format!("{word} {name} {}", rule.chain);
@@ -57,7 +57,9 @@ pub fn find(socket: &mut Socket, bridges: &[Link], outside: Option<&str>) -> Res
             }
         }
     }
-    found.dedup();
+    // A chain that both hooks come to is one.
+    let mut seen = BTreeSet::new();
+    found.retain(|dropping| seen.insert((dropping.chain.clone(), dropping.handle)));
     Ok(found)
 }
 
@@ -66,13 +68,14 @@ fn hook(chain: &Chain) -> Option<Hook> {
     [Hook::Forward, Hook::Input].into_iter().find(|hook| chain.hook == Some(*hook as u32))
 }
 
-/// The chains that a packet can come to from this one.
-fn reached<'a>(base: &'a str, rules: &'a [(&Listed, Told)]) -> BTreeSet<&'a str> {
+/// The chains that a packet can come to from this one, by rules that may be about it.
+fn reached<'a>(base: &'a str, rules: &'a [(&Listed, Told)], meets: impl Fn(&Told) -> bool) -> BTreeSet<&'a str> {
     let is_known = |chain: &str| chain.starts_with("ufw-") || chain.starts_with("DOCKER");
     let mut reached = BTreeSet::from([base]);
     let mut open = vec![base];
     while let Some(chain) = open.pop() {
-        let jumps = rules.iter().filter(|(rule, _)| rule.chain == chain).filter_map(|(_, told)| told.jump.as_deref());
+        let jumps = rules.iter().filter(|(rule, told)| rule.chain == chain && meets(told));
+        let jumps = jumps.filter_map(|(_, told)| told.jump.as_deref());
         open.extend(jumps.filter(|to| !is_known(to) && reached.insert(to)));
     }
     reached
@@ -214,6 +217,20 @@ impl Told {
             // NFT_JUMP, NFT_GOTO.
             Some(-3 | -4) => self.jump = attribute(verdict, 2).map(|chain| text(chain).to_owned()),
             _ => {}
+        }
+    }
+
+    /// Whether a packet of a container's can be one that it is about: it comes by a bridge, or leaves by one
+    /// or to the outside.
+    fn meets(&self, bridges: &[Link], outside: Option<&str>) -> bool {
+        let (comes, leaves): (Vec<_>, Vec<_>) = self.interfaces.iter().partition(|condition| condition.comes);
+        let one = |conditions: &[&Interface]| bridges.iter().any(|link| conditions.iter().all(|c| c.fits(link)));
+        let is_outside = |is: &Named| matches!(is, Named::Name(name) if Some(name.as_str()) == outside);
+        match (comes.is_empty(), leaves.is_empty()) {
+            (true, true) => true,
+            (false, true) => one(&comes),
+            (true, false) => one(&leaves) || leaves.iter().any(|c| c.equal && is_outside(&c.is)),
+            (false, false) => one(&comes) || one(&leaves),
         }
     }
 

@@ -122,7 +122,14 @@ pub fn add_member(space: &Space, member: &MemberRules) -> Result<()> {
 /// # Errors
 /// What the kernel refuses; not that it is not there.
 pub fn remove_member(space: &Space, member: &MemberRules) -> Result<()> {
-    let loopback = loopback(space, member).map_or(Ok(()), |entry| take(space, vec![entry]));
+    let loopback = loopback(space, member).map_or(Ok(()), |entry| {
+        take(space, vec![entry])?;
+        // Or whoever has its address next would go on with its exchanges, and be led where it was.
+        match (member.ipv4, member.loopback) {
+            (Some(own), Some(gateway)) => tracked::forget_between(&mut socket(space)?, own, gateway),
+            _ => Ok(()),
+        }
+    });
     take(space, spoofing::elements(member)).and(loopback)
 }
 

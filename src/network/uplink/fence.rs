@@ -27,6 +27,8 @@ pub struct Fence {
     news: Socket,
     /// The bridges that were found last.
     bridges: Vec<u32>,
+    /// It could not be loaded when something had changed.
+    stale: bool,
 }
 
 impl Fence {
@@ -38,9 +40,15 @@ impl Fence {
         // Listens before it asks: what comes in between is told.
         let news = Socket::listening(GROUPS).context("listen for changes of the network interfaces")?;
         poll.add(&news, Token::only(Kind::Fence), EpollFlags::EPOLLIN)?;
-        let mut fence = Self { news, bridges: Vec::new() };
+        let mut fence = Self { news, bridges: Vec::new(), stale: false };
         fence.load(policy)?;
         Ok(fence)
+    }
+
+    /// Whether what is fenced is not what is there: to be followed before the next packet, whatever the
+    /// kernel tells.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Takes what the kernel has told.
@@ -49,19 +57,26 @@ impl Fence {
         let known = &self.bridges;
         // What was lost could have been anything.
         let lost = self.news.news(|kind, body| changed |= concerns(known, kind, body)).is_err();
-        if !changed && !lost {
+        if !changed && !lost && !self.stale {
             return;
         }
-        if let Err(e) = self.load(policy) {
+        let was_stale = self.stale;
+        let loaded = self.load(policy);
+        self.stale = loaded.is_err();
+        if let Err(e) = loaded
+            && !was_stale
+        {
             log::say(&format!("what root's bridges are is not known: {}", error::message(&e)));
         }
     }
 
     fn load(&mut self, policy: &mut Policy) -> Result<()> {
         let mut socket = Socket::route()?;
-        self.bridges = link::of_kind(&mut socket, "bridge")?.iter().filter(|l| is_ours(l)).map(|l| l.index).collect();
-        let mut nets = if self.bridges.is_empty() { Vec::new() } else { address::all(&mut socket)? };
-        nets.retain(|(index, _)| self.bridges.contains(index));
+        let links = link::of_kind(&mut socket, "bridge")?;
+        let bridges: Vec<u32> = links.iter().filter(|link| is_ours(link)).map(|link| link.index).collect();
+        let mut nets = if bridges.is_empty() { Vec::new() } else { address::all(&mut socket)? };
+        nets.retain(|(index, _)| bridges.contains(index));
+        self.bridges = bridges;
         policy.fence(nets.into_iter().map(|(_, net)| net).collect());
         Ok(())
     }

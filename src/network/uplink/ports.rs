@@ -93,10 +93,15 @@ impl Ports {
         Ok(())
     }
 
-    /// Takes no more connections for it; those that are there stay. Comes back when the port is let go.
-    pub fn unpublish(&self, owner: Owner, published: Published) {
-        self.tell(Command::Unpublish(owner, published), &[]);
-        self.await_answers();
+    /// Takes no more connections for them; those that are there stay. Comes back when the ports are let
+    /// go. At most as many as one request has: what is told waits in a socket's buffer.
+    pub fn unpublish(&self, owner: Owner, published: Vec<Published>) {
+        let count = published.len();
+        for one in published {
+            self.tell(Command::Unpublish(owner, one), &[]);
+        }
+        // Waited for once all are told: each answer can take a turn of the thread's other work.
+        (0..count).for_each(|_| self.await_answers());
     }
 
     /// The owner's container is gone. Comes back when its ports are let go: whoever comes next may want

@@ -157,7 +157,8 @@ impl Uplink {
         loop {
             let ready = poll.wait(&mut events, self.time())?;
             // Before any packet of the same time.
-            if let Some(fence) = self.fence.as_mut().filter(|_| ready.clone().any(|(t, _)| t.kind == Kind::Fence)) {
+            let is_told = || ready.clone().any(|(token, _)| token.kind == Kind::Fence);
+            if let Some(fence) = self.fence.as_mut().filter(|fence| fence.is_stale() || is_told()) {
                 fence.follow(&mut self.policy);
             }
             for (token, events) in ready {
@@ -302,12 +303,12 @@ impl Uplink {
                 }
             }
             Request::Unpublish(all) => {
-                for published in all {
-                    match published.protocol {
-                        Protocol::Udp => self.datagrams.unpublish(owner, &published),
-                        _ => self.ports.unpublish(owner, published),
-                    }
+                let (datagrams, connections): (Vec<_>, Vec<_>) =
+                    all.into_iter().partition(|published| published.protocol == Protocol::Udp);
+                for published in &datagrams {
+                    self.datagrams.unpublish(owner, published);
                 }
+                self.ports.unpublish(owner, connections);
             }
         }
         Ok(())

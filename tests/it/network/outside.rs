@@ -151,8 +151,21 @@ on_machine!(the_hosts_loopback, |cx, world| {
         nft("flush ruleset");
         cx.ctr("network doctor --repair");
         asks();
+        // Whoever has its address next does not go on with what it began.
+        let heard = Netns::here().inside(|| std::net::UdpSocket::bind("127.0.0.1:7003").unwrap());
+        heard.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let says = |name: &str| {
+            let (from, to) = (format!("{own}:4444"), format!("{gateway}:7003"));
+            let say = move || std::net::UdpSocket::bind(from).and_then(|socket| socket.send_to(b"x", to));
+            netns(cx, name).inside(say).unwrap();
+            heard.recv(&mut [0; 8]).is_ok()
+        };
+        assert!(says("asked"));
         cx.ctr("rm -f asked").prints("asked\n");
         assert!(!nft("list set inet ctr loopback").contains("elements"));
+        waits(cx, "next", "");
+        assert_eq!(endpoint(cx, "next", "bridge", "IPAddress"), own);
+        assert!(!says("next"));
     }
     if !cx.is_root() {
         waits(cx, "named", "--add-host me:host-gateway");
